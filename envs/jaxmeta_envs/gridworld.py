@@ -1,0 +1,409 @@
+"""Navigation to a hidden goal cell on a small grid.
+
+The smallest task family that needs directed exploration: until the goal is found nothing
+distinguishes one task from another, so what a policy is worth is how well it sweeps the
+grid, and the best sweep is known exactly (`gridworld_solver`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxmeta_envs.base import (
+    AdaptivePolicy,
+    PolicyInput,
+    Reference,
+    TaskFamily,
+    Timestep,
+    Trajectory,
+    random_reference,
+)
+from jaxmeta_envs.errors import require
+from jaxmeta_envs.gridworld_solver import MOVES, distances, goal_cells, optimal_plan
+from jaxmeta_envs.spaces import Discrete
+
+_NOOP, _UP, _RIGHT, _DOWN, _LEFT = range(5)
+
+
+class GridTask(NamedTuple):
+    """One goal.
+
+    Attributes:
+        goal: Its cell ``y * size + x``, int32 scalar.
+    """
+
+    goal: Array
+
+
+class GridState(NamedTuple):
+    """Where an episode stands.
+
+    Attributes:
+        position: The agent's cell ``y * size + x``, int32 scalar.
+        time: Steps played, int32 scalar.
+    """
+
+    position: Array
+    time: Array
+
+
+@dataclass(frozen=True)
+class GridNavigation(TaskFamily[GridTask, GridState]):
+    """A square grid with one goal cell that the agent does not see.
+
+    The agent starts at cell (0, 0) and moves by the actions noop, up, right, down, left
+    (0 to 4; up is +y, right is +x); a move into a wall leaves it where it is. It observes
+    its own cell only, ``y * size + x``. The goal is uniform over all cells but the four
+    next to the start: (0, 0), (0, 1), (1, 0) and (1, 1). A step is rewarded by the cell it
+    leads to, ``goal_reward`` on the goal and ``step_reward`` elsewhere.
+
+    The defaults are the published 5×5 task of 15 steps: the goal ends nothing, the agent
+    gathers +1 on it for as long as it stays, and the 15th step terminates. By
+    `shortest_path` the goal ends the episode instead; see there.
+
+    Splits:
+        train, test: With ``holdout=0``, the published protocol, both draw from the same
+            goals (21 on the 5×5 grid). With ``holdout=h``, "test" draws from h goals,
+            spread evenly over the rows, that "train" never draws.
+        far: The goals beyond the anti-diagonal, those at least ``size`` steps away,
+            whether held out or not.
+
+    Attributes:
+        size: Side of the grid, at least 3.
+        episode_length: Steps per episode; enough to reach the farthest corner.
+        step_reward: Reward of a step that does not lead to the goal.
+        goal_reward: Reward of a step that leads to the goal, or stays on it.
+        goal_ends_episode: Whether reaching the goal terminates the episode. The clock is
+            then no part of the task, and an episode that it stops is truncated.
+        holdout: How many goals are kept for "test".
+
+    Reference:
+        Zintgraf et al. (2020), "VariBAD: a very good method for Bayes-adaptive deep RL via
+        meta-learning", section 5.1.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test", "far")
+
+    size: int = 5
+    episode_length: int = 15
+    step_reward: float = -0.1
+    goal_reward: float = 1.0
+    goal_ends_episode: bool = False
+    holdout: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.size >= 3, "GridNavigation.size", self.size, "an integer of at least 3")
+        longest = 2 * (self.size - 1)
+        require(
+            self.episode_length >= longest,
+            "GridNavigation.episode_length",
+            self.episode_length,
+            f"an integer of at least {longest}, the steps to the farthest corner",
+        )
+        require(
+            math.isfinite(self.step_reward)
+            and (self.step_reward < 0 or not self.goal_ends_episode),
+            "GridNavigation.step_reward",
+            self.step_reward,
+            "a finite number, below 0 if the goal ends the episode",
+        )
+        # Otherwise the goal would be a place to avoid, and the references no optimum.
+        worthwhile = self.goal_reward > self.step_reward or (
+            self.goal_ends_episode and self.goal_reward == self.step_reward
+        )
+        require(
+            math.isfinite(self.goal_reward) and worthwhile,
+            "GridNavigation.goal_reward",
+            self.goal_reward,
+            f"a finite number above step_reward={self.step_reward} (or equal to it if the "
+            "goal ends the episode)",
+        )
+        most = len(goal_cells(self.size)) - 1
+        require(
+            0 <= self.holdout <= most,
+            "GridNavigation.holdout",
+            self.holdout,
+            f"an integer between 0 and {most}",
+        )
+
+    @classmethod
+    def shortest_path(
+        cls, size: int = 5, episode_length: int | None = None, holdout: int = 0
+    ) -> GridNavigation:
+        """Returns the n×n task of reaching the goal in as few steps as possible.
+
+        Every step costs 1, the one that reaches the goal included, and the goal ends the
+        episode: the return is minus the number of steps played. An episode stopped by the
+        clock is truncated, not terminated.
+
+        Args:
+            size: Side n of the grid.
+            episode_length: Longest episode. By default n², enough for one sweep over the
+                whole grid.
+            holdout: How many goals are kept for "test".
+        """
+        return cls(
+            size=size,
+            episode_length=size**2 if episode_length is None else episode_length,
+            step_reward=-1.0,
+            goal_reward=-1.0,
+            goal_ends_episode=True,
+            holdout=holdout,
+        )
+
+    @property
+    def finite_horizon(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True unless the goal ends the episode."""
+        return not self.goal_ends_episode
+
+    @property
+    def observation_space(self) -> Discrete:
+        return Discrete(self.size**2)
+
+    @property
+    def action_space(self) -> Discrete:
+        return Discrete(len(MOVES))
+
+    @property
+    def horizon(self) -> int:
+        return self.episode_length
+
+    @property
+    def default_episodes(self) -> int:
+        return 4
+
+    def goals(self, split: str = "train") -> np.ndarray:
+        """Returns the cells from which ``split`` draws the goal, int32 ``[G]``."""
+        self.check_split(split)
+        cells = goal_cells(self.size)
+        if split == "far":
+            return cells[distances(self.size, cells) >= self.size]
+        if self.holdout == 0:
+            return cells
+        # The middles of ``holdout`` equal stretches of the row-by-row list.
+        middles = (2 * np.arange(self.holdout) + 1) * len(cells) // (2 * self.holdout)
+        held_out = np.isin(np.arange(len(cells)), middles)
+        return cells[held_out if split == "test" else ~held_out]
+
+    def sample_task(self, key: Array, split: str = "train") -> GridTask:
+        cells = self.goals(split)
+        return GridTask(goal=jnp.asarray(cells)[jax.random.randint(key, (), 0, len(cells))])
+
+    def reset(self, key: Array, task: GridTask) -> tuple[GridState, Array]:
+        del key, task
+        start = jnp.zeros((), jnp.int32)
+        return GridState(position=start, time=jnp.zeros((), jnp.int32)), start
+
+    def step(
+        self, key: Array, state: GridState, action: Array, task: GridTask
+    ) -> tuple[GridState, Timestep]:
+        del key
+        move = jnp.asarray(MOVES, jnp.int32)[jnp.clip(action, 0, len(MOVES) - 1)]
+        x = jnp.clip(state.position % self.size + move[0], 0, self.size - 1)
+        y = jnp.clip(state.position // self.size + move[1], 0, self.size - 1)
+        position = y * self.size + x
+        time = state.time + 1
+        at_goal = position == task.goal
+        out_of_time = time >= self.episode_length
+        if self.goal_ends_episode:
+            terminated, truncated = at_goal, out_of_time & ~at_goal
+        else:
+            terminated, truncated = out_of_time, jnp.zeros_like(out_of_time)
+        reward = jnp.where(at_goal, self.goal_reward, self.step_reward).astype(jnp.float32)
+        return GridState(position, time), Timestep(position, reward, terminated, truncated)
+
+    def references(self, num_episodes: int) -> Mapping[str, Reference]:
+        """Returns "random", "oracle", "posterior sampling" and, if solved, "bayes-optimal".
+
+        The last is there where `optimal_plan` proves a plan for trials of
+        ``num_episodes`` episodes. It and posterior sampling believe in all goals alike,
+        held out or not: they know the grid, and not which split they are in.
+        """
+        references = {
+            "random": random_reference(self.action_space),
+            "oracle": oracle(self),
+            "posterior sampling": posterior_sampling(self),
+        }
+        plan = optimal_plan(self.size, self.horizon, num_episodes, self._miss_step())
+        if plan is not None:
+            references["bayes-optimal"] = bayes_optimal(self, plan.actions)
+        return references
+
+    def optimal_returns(self, num_episodes: int) -> np.ndarray | None:
+        """Expected return of each episode under the exact Bayes-optimal policy.
+
+        On the published task: 4 in the first episode, in whose 15 steps 14 of the 21 goals
+        can be seen, and 232.5 / 21 = 11.0714 in every later one, which is what knowing the
+        goal is worth; the seven goals left lie on one shortest path to the far corner.
+        Where two policies are optimal they may share out the total differently over the
+        episodes; what is returned belongs to the one in `references`.
+
+        Returns:
+            float64 ``[num_episodes]``. None with ``holdout > 0``, where the two splits
+            have different optima, and for grids on which the search for a plan does not
+            end within `MAX_EXPANSIONS` nodes: every horizon up to 5×5 is solved, and so
+            is every grid whose horizon is long enough for a sweep.
+        """
+        plan = optimal_plan(self.size, self.horizon, num_episodes, self._miss_step())
+        if plan is None or self.holdout > 0:
+            return None
+        shortest = distances(self.size, goal_cells(self.size))
+        returns = np.empty(num_episodes)
+        for episode in range(num_episodes):
+            step = np.where(plan.episode == episode, plan.step, shortest)
+            found = self._return_if_found(step.astype(np.float64))
+            missed = self.horizon * self.step_reward
+            returns[episode] = np.where(plan.episode <= episode, found, missed).mean()
+        return returns
+
+    def _return_if_found(self, step: np.ndarray) -> np.ndarray:
+        """Return of an episode that gets to the goal at ``step``, and stays if it may."""
+        on_goal = 1 if self.goal_ends_episode else self.horizon + 1 - step
+        return (step - 1) * self.step_reward + on_goal * self.goal_reward
+
+    def _miss_step(self) -> float:
+        """The step at which finding the goal would be worth as little as not finding it.
+
+        The return is linear in the step, so this is all that the solver needs to know of
+        the rewards.
+        """
+        if self.goal_ends_episode:
+            return self.horizon + 1 - self.goal_reward / self.step_reward
+        return float(self.horizon + 1)
+
+
+def _towards(size: int, cell: Array, target: Array) -> Array:
+    """Returns the action of a shortest path from ``cell`` to ``target``: x first, then y."""
+    dx = target % size - cell % size
+    dy = target // size - cell // size
+    vertical = jnp.where(dy > 0, _UP, jnp.where(dy < 0, _DOWN, _NOOP))
+    return jnp.where(dx > 0, _RIGHT, jnp.where(dx < 0, _LEFT, vertical)).astype(jnp.int32)
+
+
+def oracle(family: GridNavigation) -> Reference:
+    """Returns the policy that is told the goal, walks there and stays."""
+
+    def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
+        del key
+        _, task = params
+        return _towards(family.size, inputs.obs, task.goal), carry
+
+    policy = AdaptivePolicy(begin=lambda params, key: (), act=act)
+    return Reference(policy, told_task=True)
+
+
+def _goal_seen(family: GridNavigation, episodes: Trajectory) -> tuple[Array, Array]:
+    """Returns whether the goal was reached in these episodes, and its cell if so."""
+    if family.goal_ends_episode:
+        hit = episodes.terminated
+    else:
+        hit = _is_goal_reward(family, episodes.reward)
+    hit = (hit & episodes.mask).reshape(-1)
+    return hit.any(), episodes.next_obs.reshape(-1)[jnp.argmax(hit)]
+
+
+def _is_goal_reward(family: GridNavigation, reward: Array) -> Array:
+    return reward > (family.goal_reward + family.step_reward) / 2
+
+
+class _Belief(NamedTuple):
+    """Carry of posterior sampling: the cells still possible, and where it is going."""
+
+    possible: Array  # bool [size**2]
+    target: Array  # int32
+
+
+def posterior_sampling(family: GridNavigation) -> Reference:
+    """Returns the policy that acts, for one episode at a time, on a goal that it sampled.
+
+    The posterior is uniform over the goals that were not visited yet, or is certain of the
+    one that was found. A goal is drawn from it at the start of each episode; the episode
+    is spent on the way there and then on that cell, whatever turns up. So it looks at
+    nothing more once the sampled goal proves to be empty, and it even walks over the true
+    goal on its way, to come back in the next episode.
+
+    Reference:
+        Osband et al. (2013), "(More) efficient reinforcement learning via posterior
+        sampling".
+    """
+    possible = np.zeros(family.size**2, bool)
+    possible[goal_cells(family.size)] = True
+
+    def draw(possible: Array, key: Array) -> Array:
+        logits = jnp.where(possible, 0.0, -jnp.inf)
+        return jax.random.categorical(key, logits).astype(jnp.int32)
+
+    def begin(params: Any, key: Array) -> _Belief:
+        possible = jnp.asarray(params)
+        return _Belief(possible, draw(possible, key))
+
+    def act(params: Any, carry: _Belief, inputs: PolicyInput, key: Array) -> tuple[Array, _Belief]:
+        del params, key
+        return _towards(family.size, inputs.obs, carry.target), carry
+
+    def adapt(params: Any, carry: _Belief, episodes: Trajectory, key: Array) -> _Belief:
+        del params
+        found, goal = _goal_seen(family, episodes)
+        visited = jnp.zeros_like(carry.possible)
+        visited = visited.at[episodes.next_obs.reshape(-1)].max(episodes.mask.reshape(-1))
+        certain = jnp.arange(family.size**2) == goal
+        possible = jnp.where(found, certain, carry.possible & ~visited)
+        # Certainty outlives the visits that confirm it.
+        possible = jnp.where(possible.any(), possible, carry.possible)
+        return _Belief(possible, draw(possible, key))
+
+    return Reference(AdaptivePolicy(begin, act, adapt), params=possible)
+
+
+class _Progress(NamedTuple):
+    """Carry of the Bayes-optimal policy: its place in the plan, the goal or -1."""
+
+    episode: Array
+    step: Array
+    goal: Array
+
+
+def bayes_optimal(family: GridNavigation, plan: np.ndarray) -> Reference:
+    """Returns the policy that follows a plan until it meets the goal, then goes straight.
+
+    Args:
+        family: The task family.
+        plan: Actions while the goal is unknown, int32 ``[E, T]``, as by `optimal_plan`. A
+            longer trial repeats the last episode.
+    """
+
+    def begin(params: Any, key: Array) -> _Progress:
+        del params, key
+        zero = jnp.zeros((), jnp.int32)
+        return _Progress(zero, zero, zero - 1)
+
+    def act(
+        params: Any, carry: _Progress, inputs: PolicyInput, key: Array
+    ) -> tuple[Array, _Progress]:
+        del key
+        plan = jnp.asarray(params)
+        goal = carry.goal
+        if not family.goal_ends_episode:
+            # At an episode's start the reward belongs to a cell that is out of sight; what
+            # it says was noted by ``adapt``.
+            met = _is_goal_reward(family, inputs.prev_reward) & ~inputs.episode_start
+            goal = jnp.where(met, inputs.obs, goal)
+        step = jnp.where(inputs.episode_start, 0, carry.step)
+        explore = plan[jnp.minimum(carry.episode, plan.shape[0] - 1), step]
+        action = jnp.where(goal < 0, explore, _towards(family.size, inputs.obs, goal))
+        return action, _Progress(carry.episode, step + 1, goal)
+
+    def adapt(params: Any, carry: _Progress, episodes: Trajectory, key: Array) -> _Progress:
+        del params, key
+        found, goal = _goal_seen(family, episodes)
+        return carry._replace(episode=carry.episode + 1, goal=jnp.where(found, goal, carry.goal))
+
+    return Reference(AdaptivePolicy(begin, act, adapt), params=plan)
