@@ -1,0 +1,208 @@
+"""The contracts of a task family and of an adaptive policy.
+
+A meta-RL task is an *argument*: it is never hidden in an environment's state and
+never drawn by ``reset``. Sizes and horizons are fields of a frozen dataclass (the
+family); what differs between tasks is a pytree of arrays (the task).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from jax import Array
+
+from jaxmeta_envs.errors import require
+from jaxmeta_envs.spaces import Space
+
+Task = TypeVar("Task")
+State = TypeVar("State")
+
+
+class Timestep(NamedTuple):
+    """What one step of the environment returns.
+
+    Attributes:
+        obs: Observation after the action.
+        reward: Reward of the action just taken, float32 scalar.
+        terminated: The decision process ended: its value beyond here is 0.
+        truncated: The clock ended the episode: bootstrap with the value of ``obs``.
+    """
+
+    obs: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+
+
+class PolicyInput(NamedTuple):
+    """What a policy sees at one step, before it acts.
+
+    Attributes:
+        obs: The current observation.
+        prev_action: Action of the step before; the action space's zero at trial start.
+        prev_reward: Reward of the step before; 0 at trial start.
+        prev_done: Whether the step before ended an episode; False at trial start.
+        episode_start: Whether this is the first step of an episode, the first of the
+            trial included (the flag ``d`` of the RL² paper).
+    """
+
+    obs: Array
+    prev_action: Array
+    prev_reward: Array
+    prev_done: Array
+    episode_start: Array
+
+
+class Trajectory(NamedTuple):
+    """The steps of an episode, leaves ``[T, ...]``; callers add axes in front.
+
+    An episode that ends early fills the rest of its ``T`` steps with rows whose
+    ``mask`` is False; their other contents mean nothing and rewards there are 0.
+
+    Attributes:
+        inputs: What the policy saw.
+        action: What it did.
+        reward: What it got, float32.
+        terminated: Whether this step ended the decision process.
+        truncated: Whether the clock ended the episode at this step.
+        next_obs: The observation after the step (the final one at an episode's end).
+        mask: Whether the step was really played.
+    """
+
+    inputs: PolicyInput
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_obs: Array
+    mask: Array
+
+
+def no_adaptation(params: Any, carry: Any, episodes: Trajectory, key: Array) -> Any:
+    """The ``adapt`` of a policy that learns nothing between episodes."""
+    del params, episodes, key
+    return carry
+
+
+class AdaptivePolicy(NamedTuple):
+    """How something acts on a task and adapts to it; all three are pure functions.
+
+    Attributes:
+        begin: ``(params, key) -> carry``, called once for a new task.
+        act: ``(params, carry, input: PolicyInput, key) -> (action, carry)``.
+        adapt: ``(params, carry, episodes: Trajectory, key) -> carry``, called after every
+            step of adaptation with leaves ``[episodes_per_adapt, T, ...]``.
+        episodes_per_adapt: Episodes played per step of adaptation. With more than one they
+            start from the same carry and ``adapt`` receives that carry; with one, it
+            receives the carry that acting left behind.
+    """
+
+    begin: Callable[[Any, Array], Any]
+    act: Callable[[Any, Any, PolicyInput, Array], tuple[Array, Any]]
+    adapt: Callable[[Any, Any, Trajectory, Array], Any] = no_adaptation
+    episodes_per_adapt: int = 1
+
+
+class Reference(NamedTuple):
+    """A policy to draw beside a learned one.
+
+    Attributes:
+        policy: The policy itself.
+        params: What it reads, such as a table of indices.
+        told_task: Whether it is told the task: it then receives ``(params, task)`` in
+            place of ``params``.
+    """
+
+    policy: AdaptivePolicy
+    params: Any = ()
+    told_task: bool = False
+
+
+def random_reference(action_space: Space) -> Reference:
+    """Returns the policy that draws every action uniformly."""
+
+    def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
+        del params, inputs
+        return action_space.sample(key), carry
+
+    return Reference(AdaptivePolicy(begin=lambda params, key: (), act=act))
+
+
+class TaskFamily(abc.ABC, Generic[Task, State]):
+    """A distribution over tasks that share spaces and horizon.
+
+    Subclasses are frozen dataclasses, hashable by value. Every method is pure,
+    un-batched and traceable; callers add ``vmap``.
+
+    Attributes:
+        splits: Names accepted by `sample_task`. ``"train"`` and ``"test"`` follow the same
+            distribution; other names are documented shifts.
+        finite_horizon: Whether the horizon is part of the decision process. If so the step
+            that reaches it is ``terminated``; if not, the clock merely stops the episode
+            and that step is ``truncated``.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    finite_horizon: ClassVar[bool] = False
+
+    @property
+    @abc.abstractmethod
+    def observation_space(self) -> Space: ...
+
+    @property
+    @abc.abstractmethod
+    def action_space(self) -> Space: ...
+
+    @property
+    @abc.abstractmethod
+    def horizon(self) -> int:
+        """Longest possible episode, in steps."""
+
+    @property
+    @abc.abstractmethod
+    def default_episodes(self) -> int:
+        """Episodes per trial in the published protocol."""
+
+    @abc.abstractmethod
+    def sample_task(self, key: Array, split: str = "train") -> Task:
+        """Draws a task.
+
+        Args:
+            key: Typed PRNG key.
+            split: One of `splits`.
+
+        Raises:
+            ConfigError: If ``split`` is unknown.
+        """
+
+    @abc.abstractmethod
+    def reset(self, key: Array, task: Task) -> tuple[State, Array]:
+        """Starts an episode of ``task``; returns the state and the first observation."""
+
+    @abc.abstractmethod
+    def step(self, key: Array, state: State, action: Array, task: Task) -> tuple[State, Timestep]:
+        """Plays one action; never resets itself. Actions out of bounds are clipped."""
+
+    def references(self, num_episodes: int) -> Mapping[str, Reference]:
+        """Returns policies to compare with over trials of ``num_episodes`` episodes."""
+        del num_episodes
+        return {"random": random_reference(self.action_space)}
+
+    def optimal_returns(self, num_episodes: int) -> np.ndarray | None:
+        """Expected return of each episode under the exact Bayes-optimal policy.
+
+        Args:
+            num_episodes: Length of the trial over which that policy is optimal.
+
+        Returns:
+            float64 ``[num_episodes]``, or None where it is not known exactly.
+        """
+        del num_episodes
+        return None
+
+    def check_split(self, split: str) -> None:
+        """Raises `ConfigError` unless ``split`` is one of `splits`."""
+        require(split in self.splits, "split", split, f"one of {', '.join(self.splits)}")

@@ -1,0 +1,91 @@
+"""What a training run is: one frozen dataclass, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.rl2 import RL2
+from jaxmeta_envs.bandits import BernoulliBandit
+from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.errors import require
+
+
+class Plan(NamedTuple):
+    """The exact counts of a run, per seed, as Python integers.
+
+    Attributes:
+        env_steps_per_update: Environment steps of one update.
+        updates_per_chunk: Updates of one compiled dispatch.
+        chunks: Dispatches.
+        updates: ``chunks * updates_per_chunk``.
+        env_steps: ``updates * env_steps_per_update``.
+    """
+
+    env_steps_per_update: int
+    updates_per_chunk: int
+    chunks: int
+    updates: int
+    env_steps: int
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        algorithm: The meta-learning algorithm and its hyperparameters.
+        tasks: The family of tasks.
+        seed: Seed of the first run; run i uses ``seed + i``.
+        num_seeds: Independent runs, trained together as a vmapped axis.
+        total_env_steps: Environment steps of each run, rounded up to whole chunks.
+        updates_per_chunk: Meta-iterations compiled into one dispatch; between dispatches
+            the host logs, evaluates and saves.
+        eval_every: Evaluate on held-out tasks every so many chunks; 0 only at the end.
+        eval_tasks: Held-out tasks of those evaluations.
+        checkpoint_every: Save the whole state every so many chunks (and always at the end);
+            0 saves only at the end.
+        keep_checkpoints: How many of the newest checkpoints stay on disk.
+        run_dir: Where everything is written; None writes nothing.
+        devices: Devices that share the tasks; None takes as many local ones as fit.
+    """
+
+    algorithm: Algorithm = field(default_factory=RL2)
+    tasks: TaskFamily = field(default_factory=BernoulliBandit)
+    seed: int = 0
+    num_seeds: int = 1
+    total_env_steps: int = 5_000_000
+    updates_per_chunk: int = 10
+    eval_every: int = 0
+    eval_tasks: int = 1000
+    checkpoint_every: int = 10
+    keep_checkpoints: int = 3
+    run_dir: str | None = None
+    devices: int | None = None
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.algorithm, Algorithm), "algorithm", self.algorithm, "an Algorithm")
+        require(isinstance(self.tasks, TaskFamily), "tasks", self.tasks, "a TaskFamily")
+        for name, least in (
+            ("seed", 0),
+            ("num_seeds", 1),
+            ("total_env_steps", 1),
+            ("updates_per_chunk", 1),
+            ("eval_every", 0),
+            ("eval_tasks", 1),
+            ("checkpoint_every", 0),
+            ("keep_checkpoints", 1),
+        ):
+            require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+        require(self.seed + self.num_seeds <= 2**32, "seed", self.seed, "below 2**32 - num_seeds")
+        require(self.devices is None or self.devices >= 1, "devices", self.devices, "at least 1")
+        self.algorithm.check(self.tasks)
+
+    def plan(self) -> Plan:
+        """Returns the exact counts of the run."""
+        steps = self.algorithm.env_steps_per_update(self.tasks)
+        chunks = math.ceil(self.total_env_steps / (steps * self.updates_per_chunk))
+        updates = chunks * self.updates_per_chunk
+        return Plan(steps, self.updates_per_chunk, chunks, updates, updates * steps)

@@ -1,0 +1,96 @@
+"""The compiled part of training: pure functions made from a config.
+
+The key of seed ``s`` is ``jax.random.key(s)``, split into one for the first state and one
+for the updates; update ``u`` uses ``fold_in(update_key, u)``. So a run needs no key in its
+state, and a resumed run continues with the numbers it would have had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmeta import parallel
+from jaxmeta.config import TrainConfig
+
+TrainFunction = Callable[[Array], tuple[Any, dict[str, Array]]]
+ChunkFunction = Callable[[Any, Array, Array], tuple[Any, dict[str, Array]]]
+
+
+def seed_keys(config: TrainConfig) -> Array:
+    """Returns the keys of the config's seeds, ``[S]``."""
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    return jnp.stack([jax.random.key(seed) for seed in seeds])
+
+
+def make_init(config: TrainConfig) -> Callable[[Array], Any]:
+    """Returns ``keys[S] -> state`` whose leaves start with the seeds axis."""
+
+    def init(keys: Array) -> Any:
+        return jax.vmap(lambda key: config.algorithm.init(config.tasks, _init_key(key)))(keys)
+
+    return init
+
+
+def make_chunk(config: TrainConfig, devices: list[jax.Device]) -> ChunkFunction:
+    """Returns one dispatch of training: ``updates_per_chunk`` updates of every seed.
+
+    Args:
+        config: The run.
+        devices: Devices that share the tasks, see `parallel.choose_devices`.
+
+    Returns:
+        ``(state, keys[S], first_update int32) -> (state, metrics)`` with metrics
+        ``[updates, S]``. The caller compiles it, donating the state.
+    """
+
+    def chunk(state: Any, keys: Array, first_update: Array) -> tuple[Any, dict[str, Array]]:
+        def body(state: Any, update: Array) -> tuple[Any, Any]:
+            if config.num_seeds == 1:  # a batch of one matrix product is slower than one
+                one, metrics = _update(config, _squeeze(state), keys[0], update)
+                return jax.tree.map(lambda x: x[None], (one, metrics))
+            return jax.vmap(lambda s, k: _update(config, s, k, update))(state, keys)
+
+        return jax.lax.scan(body, state, first_update + jnp.arange(config.updates_per_chunk))
+
+    return parallel.shard_update(chunk, devices)
+
+
+def make_train(config: TrainConfig) -> TrainFunction:
+    """Returns a whole training run as one pure function.
+
+    Use it to ``jit`` and ``vmap`` training yourself: nothing is printed, written or
+    sharded, and ``num_seeds``, ``run_dir``, ``devices`` and the ``*_every`` fields are
+    ignored. ``make_train(config)(jax.random.key(s))`` follows the same path as seed ``s``
+    of ``train(config)``.
+
+    Returns:
+        ``key -> (state, metrics)`` with metrics ``[updates]``.
+    """
+    updates = config.plan().updates
+
+    def train(key: Array) -> tuple[Any, dict[str, Array]]:
+        state = config.algorithm.init(config.tasks, _init_key(key))
+        return jax.lax.scan(
+            lambda state, update: _update(config, state, key, update), state, jnp.arange(updates)
+        )
+
+    return train
+
+
+def _init_key(key: Array) -> Array:
+    return jax.random.split(key)[0]
+
+
+def _update(config: TrainConfig, state: Any, key: Array, update: Array) -> tuple[Any, Any]:
+    update_key = jax.random.fold_in(jax.random.split(key)[1], update)
+    state, metrics = config.algorithm.update(config.tasks, state, update_key)
+    return state, dict(metrics)
+
+
+def _squeeze(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], tree)
