@@ -130,6 +130,4 @@ def sum_over_tasks(tree: Tree) -> Tree:
 def mean_over_tasks(tree: Tree) -> Tree:
     """Averages float arrays over their leading tasks axis, on all devices."""
     shares = _shares.get()
-    return jax.tree.map(
-        lambda total, x: total / (x.shape[0] * shares), sum_over_tasks(tree), tree
-    )
+    return jax.tree.map(lambda total, x: total / (x.shape[0] * shares), sum_over_tasks(tree), tree)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmeta.ops.trees import select
 from jaxmeta_envs.base import (
     AdaptivePolicy,
     PolicyInput,
@@ -50,11 +51,6 @@ class _Previous(NamedTuple):
     action: Array
     reward: Array
     done: Array
-
-
-def _select(condition: Array, yes: Any, no: Any) -> Any:
-    """Chooses between two pytrees of equal structure by a scalar."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 def _nothing_before(family: TaskFamily) -> _Previous:
@@ -103,7 +99,7 @@ def _play_episode(
             mask=alive,
         )
         new_inputs = PolicyInput(timestep.obs, action, reward, done, jnp.asarray(False))
-        new = _select(alive, (new_state, new_carry, new_inputs), (state, carry, inputs))
+        new = select(alive, (new_state, new_carry, new_inputs), (state, carry, inputs))
         return (*new, alive & ~done), (row, extras)
 
     start = (state, carry, inputs, jnp.asarray(True))
@@ -217,6 +213,6 @@ def replay(
     def body(carry: Any, row: tuple[PolicyInput, Array]) -> tuple[Any, Any]:
         inputs, played = row
         new_carry, output = step(carry, inputs)
-        return _select(played, new_carry, carry), output
+        return select(played, new_carry, carry), output
 
     return jax.lax.scan(body, carry, (inputs, mask))[1]

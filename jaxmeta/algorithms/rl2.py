@@ -1,0 +1,302 @@
+"""RL²: a recurrent policy whose memory, kept across episodes, is the learner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmeta import parallel
+from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.ppo import PPO, Batch
+from jaxmeta.networks import GRU, ActorCritic, recurrent_actor_critic
+from jaxmeta.ops.distributions import Distribution
+from jaxmeta.ops.moments import Moments
+from jaxmeta.ops.returns import generalized_advantages
+from jaxmeta.rollout import Trial, play_trial, replay
+from jaxmeta.schedules import Schedule, check_positive, value_at
+from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.errors import require
+
+
+class RL2State(NamedTuple):
+    """What the next update needs.
+
+    Attributes:
+        params: Parameters of the actor and critic.
+        opt_state: The policy optimiser's state.
+        value_moments: Running moments of the value targets.
+        updates: Updates done, int32.
+    """
+
+    params: Any
+    opt_state: Any
+    value_moments: Moments
+    updates: Array
+
+
+class _Acted(NamedTuple):
+    """Stored per step while acting."""
+
+    log_prob: Array
+    value: Array
+
+
+@dataclass(frozen=True)
+class RL2(Algorithm):
+    """Fast reinforcement learning as the dynamics of a recurrent policy.
+
+    A trial is ``episodes_per_trial`` episodes of one task. The policy sees the observation,
+    its previous action and reward and where episodes begin; its memory survives episode
+    ends and is emptied only at trial start. Training maximises the discounted reward of
+    the whole trial, so exploring in one episode is paid for by the next::
+
+        maximise  E_task E_π [ Σ_{t < trial length} γ^t r_t ]
+
+    An episode's end inside a trial does not end the return. At the trial's end a
+    terminated episode has value 0 beyond it; a truncated one is bootstrapped.
+
+    Attributes:
+        episodes_per_trial: Episodes of one trial; None takes the family's own.
+        num_tasks: Trials per update, each of a task of its own, over all devices.
+        memory: The recurrent memory.
+        value_network: ``shared`` reads the value from the policy's memory, ``separate``
+            trains a second memory for it (as in the paper).
+        optimizer: How the policy is improved on a batch of trials.
+        learning_rate: Step size of Adam, constant or a schedule over updates.
+        entropy_coef: Weight of the entropy bonus, constant or a schedule over updates.
+        discount: γ, per step of the trial.
+        gae_lambda: λ of generalized advantage estimation.
+        value_decay: Forgetting rate per update of the moments that normalise the value
+            targets.
+        observe_reward: Whether the policy sees its previous reward. False is an ablation:
+            such an agent cannot learn which arm pays.
+        memory_reset: ``trial`` keeps the memory across episodes. ``episode`` is an
+            ablation: such an agent cannot adapt from one episode to the next.
+
+    Reference: Duan et al. 2016, arXiv 1611.02779; Wang et al. 2016, arXiv 1611.05763.
+    Differs from the paper: PPO without its line search on the KL divergence; tanh GRU
+    without weight normalisation; smaller memories and batches by default.
+    """
+
+    episodes_per_trial: int | None = None
+    num_tasks: int = 512
+    memory: GRU = field(default_factory=lambda: GRU(64))
+    value_network: Literal["shared", "separate"] = "shared"
+    optimizer: PPO = field(default_factory=PPO)
+    learning_rate: float | Schedule = 1e-3
+    entropy_coef: float | Schedule = 0.01
+    discount: float = 0.99
+    gae_lambda: float = 0.3
+    value_decay: float = 0.9
+    observe_reward: bool = True
+    memory_reset: Literal["trial", "episode"] = "trial"
+
+    def __post_init__(self) -> None:
+        episodes = self.episodes_per_trial
+        require(
+            episodes is None or episodes >= 1, "episodes_per_trial", episodes, "at least 1 or None"
+        )
+        require(
+            self.num_tasks >= 1 and self.num_tasks % self.optimizer.minibatches == 0,
+            "num_tasks",
+            self.num_tasks,
+            f"a positive multiple of optimizer.minibatches={self.optimizer.minibatches}",
+        )
+        kinds = ("shared", "separate")
+        require(
+            self.value_network in kinds, "value_network", self.value_network, "shared, separate"
+        )
+        resets = ("trial", "episode")
+        require(self.memory_reset in resets, "memory_reset", self.memory_reset, "trial or episode")
+        check_positive(self.learning_rate, "learning_rate")
+        for name in ("discount", "gae_lambda", "value_decay"):
+            value = getattr(self, name)
+            require(0.0 <= value <= 1.0, name, value, "a number from 0 to 1")
+
+    @property
+    def task_multiple(self) -> int:
+        return self.optimizer.minibatches
+
+    def check(self, family: TaskFamily) -> None:
+        require(family.horizon >= 1, "horizon", family.horizon, "at least 1")
+
+    def trial_episodes(self, family: TaskFamily) -> int:
+        return self.episodes_per_trial or family.default_episodes
+
+    def env_steps_per_update(self, family: TaskFamily) -> int:
+        return self.num_tasks * self._trial_steps(family)
+
+    def init(self, family: TaskFamily, key: Array) -> RL2State:
+        params = self._network(family).init(key)
+        return RL2State(params, self.optimizer.init(params), Moments.empty(), jnp.int32(0))
+
+    def policy(self, family: TaskFamily) -> AdaptivePolicy:
+        network = self._network(family)
+
+        def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
+            carry, output = network.step(params, carry, inputs)
+            return output.distribution.sample(key), carry
+
+        return AdaptivePolicy(begin=lambda params, key: network.begin(params), act=act)
+
+    def update(
+        self, family: TaskFamily, state: RL2State, key: Array
+    ) -> tuple[RL2State, dict[str, Array]]:
+        task_key, play_key, step_key = jax.random.split(key, 3)
+        network = self._network(family)
+        tasks = jax.vmap(family.sample_task)(parallel.task_keys(task_key, self.num_tasks))
+        play_keys = parallel.task_keys(play_key, self.num_tasks)
+        trials, advantage, value = jax.vmap(
+            lambda task, key: self._play(family, network, state, task, key)
+        )(tasks, play_keys)
+
+        batch, moments, metrics = self._learnable(trials, advantage, value, state.value_moments)
+        learning_rate = value_at(self.learning_rate, state.updates)
+        params, opt_state, losses = self.optimizer.improve(
+            lambda params, inputs, mask: _replay(network, params, inputs, mask),
+            state.params,
+            state.opt_state,
+            batch,
+            step_key,
+            learning_rate,
+            value_at(self.entropy_coef, state.updates),
+        )
+        metrics |= losses | {"learning_rate": learning_rate}
+        return RL2State(params, opt_state, moments, state.updates + 1), metrics
+
+    def memory_bytes(self, family: TaskFamily) -> int:
+        """Bytes of one update: state, stored trials, and activations of one minibatch."""
+        state = jax.eval_shape(lambda: self.init(family, jax.random.key(0)))
+        trial = jax.eval_shape(
+            lambda key, state: self._play(
+                family, self._network(family), state, family.sample_task(key), key
+            ),
+            jax.random.key(0),
+            state,
+        )
+        # Back-propagation keeps about ten vectors of the memory's size per step and memory.
+        memories = 1 if self.value_network == "shared" else 2
+        activations = 10 * 4 * self.memory.output_size * memories * self._trial_steps(family)
+        per_task = 2 * _bytes(trial) + activations / self.optimizer.minibatches
+        return int(3 * _bytes(state) + self.num_tasks * per_task)
+
+    def _trial_steps(self, family: TaskFamily) -> int:
+        return self.trial_episodes(family) * family.horizon
+
+    def _network(self, family: TaskFamily) -> ActorCritic:
+        return recurrent_actor_critic(
+            family, self.memory, self.value_network, self.observe_reward, self.memory_reset
+        )
+
+    def _play(
+        self, family: TaskFamily, network: ActorCritic, state: RL2State, task: Any, key: Array
+    ) -> tuple[Trial, Array, Array]:
+        """Plays a trial; returns it with advantages and values, ``[E T]`` in reward units."""
+
+        def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple:
+            carry, output = network.step(params, carry, inputs)
+            action = output.distribution.sample(key)
+            acted = _Acted(output.distribution.log_prob(action), output.value)
+            return action, carry, acted
+
+        params = state.params
+        trial = play_trial(
+            family, act, params, network.begin(params), task, key, self.trial_episodes(family)
+        )
+        _, beyond = network.step(params, trial.carry, trial.final)
+        moments = state.value_moments
+        values = moments.denormalize(_flat(trial.extras.value))
+        steps = jax.tree.map(_flat, trial.trajectory)
+        played = steps.mask
+        last = jnp.max(jnp.where(played, jnp.arange(len(played)), -1))
+        advantage = generalized_advantages(
+            reward=steps.reward,
+            value=values,
+            # Only the end of the trial ends the return; see the class docstring.
+            discount=self.discount * (1.0 - steps.terminated * _at(last, played)),
+            end=_at(last, played),
+            bootstrap=jnp.full_like(values, moments.denormalize(beyond.value)),
+            mask=played,
+            lambda_=self.gae_lambda,
+        )
+        return trial, advantage, values
+
+    def _learnable(
+        self, trials: Trial, advantage: Array, value: Array, moments: Moments
+    ) -> tuple[Batch, Moments, dict[str, Array]]:
+        """Normalises advantages and targets, over all devices, and measures the trials."""
+        steps = jax.tree.map(jax.vmap(_flat), trials.trajectory)
+        mask = steps.mask
+        target = advantage + value
+
+        def sums(x: Array) -> tuple[Array, Array]:
+            return jnp.sum(x, where=mask), jnp.sum(x**2, where=mask)
+
+        count, advantages, targets = parallel.sum_over_devices(
+            (
+                jnp.sum(mask, dtype=jnp.float32),
+                sums(advantage),
+                # Shifted by the running mean: float32 squares of large returns lose digits.
+                sums(target - moments.mean),
+            )
+        )
+        mean, variance = _mean_and_variance(advantages, count)
+        shift, target_variance = _mean_and_variance(targets, count)
+        new_moments = moments.update(moments.mean + shift, target_variance, self.value_decay)
+        batch = Batch(
+            inputs=steps.inputs,
+            action=steps.action,
+            log_prob=jax.vmap(_flat)(trials.extras.log_prob),
+            advantage=(advantage - mean) / (jnp.sqrt(variance) + 1e-8),
+            target=new_moments.normalize(target),
+            mask=mask,
+        )
+        metrics = _measure(trials.trajectory) | {
+            "value_explained": 1.0 - variance / jnp.maximum(target_variance, 1e-8)
+        }
+        return batch, new_moments, metrics
+
+
+def _replay(
+    network: ActorCritic, params: Any, inputs: PolicyInput, mask: Array
+) -> tuple[Distribution, Array]:
+    outputs = replay(
+        lambda carry, row: network.step(params, carry, row), network.begin(params), inputs, mask
+    )
+    return outputs.distribution, outputs.value
+
+
+def _measure(trajectory: Trajectory) -> dict[str, Array]:
+    """Returns per trial and episode, averaged over tasks; leaves ``[B, E, T]``."""
+    returns = jnp.sum(trajectory.reward, axis=2)
+    length = jnp.sum(trajectory.mask, axis=2, dtype=jnp.float32)
+    return parallel.mean_over_tasks(
+        {
+            "return": jnp.sum(returns, axis=1),
+            "return_first_episode": returns[:, 0],
+            "return_last_episode": returns[:, -1],
+            "episode_length": jnp.mean(length, axis=1),
+        }
+    )
+
+
+def _mean_and_variance(sums: tuple[Array, Array], count: Array) -> tuple[Array, Array]:
+    mean = sums[0] / count
+    return mean, jnp.maximum(sums[1] / count - mean**2, 0.0)
+
+
+def _flat(x: Array) -> Array:
+    """``[E, T, ...] -> [E T, ...]``."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
+def _at(index: Array, like: Array) -> Array:
+    return jnp.arange(len(like)) == index
+
+
+def _bytes(tree: Any) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))

@@ -1,0 +1,1 @@
+"""Pure, un-batched mathematics; callers add ``vmap`` and ``jit``."""

@@ -1,0 +1,51 @@
+"""Running mean and variance with exponential forgetting."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+
+class Moments(NamedTuple):
+    """Exponentially weighted mean and variance, bias-corrected.
+
+    Attributes:
+        mean: Weighted mean of what was seen.
+        variance: Weighted variance about that mean.
+        weight: Total weight seen so far, ``1 - rate**n`` after n updates.
+    """
+
+    mean: Array
+    variance: Array
+    weight: Array
+
+    @classmethod
+    def empty(cls) -> Moments:
+        return cls(jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0))
+
+    def update(self, mean: Array, variance: Array, rate: float) -> Moments:
+        """Forgets by ``rate`` and adds a batch with this mean and variance.
+
+        The first batch is taken as it is; later ones count ``1 - rate``.
+        """
+        old = rate * self.weight
+        weight = old + (1.0 - rate)
+        share = (1.0 - rate) / weight
+        # Variances are mixed about the new mean, which stays accurate far from zero.
+        new_mean = self.mean + share * (mean - self.mean)
+        spread = share * (1.0 - share) * (mean - self.mean) ** 2
+        new_variance = (1.0 - share) * self.variance + share * variance + spread
+        return Moments(new_mean, new_variance, weight)
+
+    @property
+    def std(self) -> Array:
+        """Standard deviation, at least 1e-3 so that constant targets stay finite."""
+        return jnp.sqrt(jnp.maximum(self.variance, 1e-6))
+
+    def normalize(self, x: Array) -> Array:
+        return (x - self.mean) / self.std
+
+    def denormalize(self, x: Array) -> Array:
+        return x * self.std + self.mean

@@ -1,0 +1,16 @@
+"""Small operations on pytrees."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+Tree = TypeVar("Tree")
+
+
+def select(condition: Array, yes: Tree, no: Tree) -> Tree:
+    """Chooses between two pytrees of equal structure by a boolean scalar."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -1,0 +1,197 @@
+"""What an evaluation found: adaptation curves, their summary, a table and files.
+
+Axes: S training seeds, B held-out tasks, K rows of the adaptation curve.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxmeta import statistics
+from jaxmeta_envs.errors import require
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Returns of a trained agent and of its references on the same held-out tasks.
+
+    Row k is what was played after k episodes of experience; for an agent that adapts to N
+    episodes at a time, after k steps of adaptation, which are k N episodes.
+
+    Attributes:
+        returns: Undiscounted returns of the agent, ``[S, B, K]``.
+        references: Name to returns ``[B, K]``, each after as many episodes as the agent.
+        optimal: Exact expected returns ``[K]`` of the policy that is Bayes-optimal over K
+            episodes; None where unknown (see `jaxmeta.evaluate.evaluate`).
+        split: Where the tasks are from.
+        agent: Name of the agent.
+        family: Name of the task family.
+        seed: Seed of the held-out tasks.
+        episodes_per_adapt: N.
+        trained_rows: The K of training; None if unknown.
+    """
+
+    returns: np.ndarray
+    references: dict[str, np.ndarray] = field(default_factory=dict)
+    optimal: np.ndarray | None = None
+    split: str = "test"
+    agent: str = "agent"
+    family: str = "tasks"
+    seed: int = 0
+    episodes_per_adapt: int = 1
+    trained_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.returns.shape
+        require(len(shape) == 3 and min(shape) >= 1, "returns", shape, "[seeds, tasks, rows]")
+        for name, returns in self.references.items():
+            require(returns.shape == shape[1:], f"references[{name!r}]", returns.shape, "[B, K]")
+            require(name != self.agent, "references", name, "named other than the agent")
+        known = self.optimal is None or self.optimal.shape == shape[2:]
+        require(known, "optimal", self.optimal, "[K]")
+
+    def summary(self) -> dict[str, Any]:
+        """Returns statistics of the agent and of every reference, as plain Python values.
+
+        ``"policies"`` maps a name to ``{"total": {...}, "rows": {...}}``: of the return of
+        the whole trial (the sum over rows), numbers; of the K rows, lists. Both have
+        ``mean``, its standard error ``stderr`` and bootstrap 95 % interval ``low``,
+        ``high``, and ``iqm``, ``cvar10``, ``worst`` over all pairs of seed and task (of
+        returns as played, the luck of the episode included). The total also has the
+        intervals of ``iqm`` and ``cvar10``. Where the optimum is known, ``regret`` is the
+        exact expected optimum minus the mean, with the interval of the mean; below 0 it is
+        luck, or in one row a debt paid in another. What is undefined (the standard error
+        of one value) is None. See `jaxmeta.statistics` for what is resampled.
+        """
+        return self._summary
+
+    @functools.cached_property
+    def _summary(self) -> dict[str, Any]:
+        policies = {self.agent: _describe(self.returns[None], self.optimal)[0]}
+        if self.references:
+            stacked = np.stack(list(self.references.values()))[:, None]
+            policies |= zip(self.references, _describe(stacked, self.optimal), strict=True)
+        seeds, tasks, rows = self.returns.shape
+        summary = {
+            "agent": self.agent,
+            "family": self.family,
+            "split": self.split,
+            "seed": self.seed,
+            "num_seeds": seeds,
+            "num_tasks": tasks,
+            "rows": rows,
+            "episodes_per_adapt": self.episodes_per_adapt,
+            "trained_rows": self.trained_rows,
+            "optimal": None if self.optimal is None else self.optimal,
+            "optimal_total": None if self.optimal is None else self.optimal.sum(),
+            "policies": policies,
+            "curve_of_each_seed": self.returns.mean(axis=1, dtype=np.float64),
+        }
+        return _plain(summary)
+
+    def table(self) -> Table:
+        """Returns a table for the terminal (`rich.print` it), best total first."""
+        from jaxmeta.table import evaluation_table
+
+        return evaluation_table(self)
+
+    def save(self, directory: str | Path) -> None:
+        """Writes the evaluation into ``directory``, each file whole or not at all.
+
+        ``evaluation.json`` has the summary and the mean curve of each seed,
+        ``evaluation.npz`` all returns (``returns``, ``optimal`` if known, and one
+        ``reference/<name>`` each), ``adaptation.png`` the figure. A split other than
+        "test" is written beside it, as ``evaluation-<split>.json`` and so on; evaluating
+        the same split again replaces its files.
+        """
+        from jaxmeta.plots import plot_adaptation
+
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        suffix = "" if self.split == "test" else f"-{self.split}"
+        text = json.dumps(self.summary(), indent=1, allow_nan=False) + "\n"
+        _replace(directory / f"evaluation{suffix}.json", text.encode())
+        arrays = {f"reference/{name}": returns for name, returns in self.references.items()}
+        arrays |= {} if self.optimal is None else {"optimal": self.optimal}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, returns=self.returns, **arrays)
+        _replace(directory / f"evaluation{suffix}.npz", buffer.getvalue())
+        plot_adaptation(self, directory / f"adaptation{suffix}.png")
+
+
+def _describe(returns: np.ndarray, optimal: np.ndarray | None) -> list[dict[str, Any]]:
+    """Describes P policies that met the same tasks, returns ``[P, S, B, K]``."""
+    total = returns.sum(axis=-1, keepdims=True, dtype=np.float64)
+    values = np.concatenate([returns, total], axis=-1, dtype=np.float64)  # [P, S, B, K + 1]
+    values = np.moveaxis(values, 0, 2)  # [S, B, P, K + 1]
+    pooled = values.reshape(-1, *values.shape[2:])
+    low, high = statistics.bootstrap_mean(values)
+    columns = {
+        "mean": statistics.mean(pooled, axis=0),
+        "stderr": statistics.standard_error(values),
+        "low": low,
+        "high": high,
+        "iqm": statistics.iqm(pooled, axis=0),
+        "cvar10": statistics.cvar(pooled, axis=0),
+        "worst": statistics.worst(pooled, axis=0),
+    }
+    if optimal is not None:
+        best = np.append(optimal, optimal.sum())
+        columns["regret"] = best - columns["mean"]
+        columns["regret_low"], columns["regret_high"] = best - high, best - low
+    described = []
+    for policy in range(values.shape[2]):
+        rows = {name: column[policy, :-1] for name, column in columns.items()}
+        numbers = {name: column[policy, -1] for name, column in columns.items()}
+        numbers |= _robust_intervals(values[:, :, policy, -1])
+        described.append({"total": numbers, "rows": rows})
+    return described
+
+
+def _robust_intervals(totals: np.ndarray) -> dict[str, float]:
+    """Returns the bootstrap intervals of IQM and CVaR of totals ``[S, B]``."""
+
+    def both(values: np.ndarray, axis: int) -> np.ndarray:
+        pair = (statistics.iqm(values, axis=axis), statistics.cvar(values, axis=axis))
+        return np.stack(pair, axis=-1)
+
+    low, high = statistics.bootstrap(totals, both)
+    return {
+        "iqm_low": low[0],
+        "iqm_high": high[0],
+        "cvar10_low": low[1],
+        "cvar10_high": high[1],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Turns arrays into lists and what JSON cannot say (NaN, infinities) into None."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes a file so that no reader ever sees half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
