@@ -1,1 +1,64 @@
-"""jaxmeta."""
+"""Meta-reinforcement learning in JAX: train, evaluate and compare agents that adapt.
+
+Names are imported when they are first used, so that ``import jaxmeta`` stays light and
+initialises no device.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxmeta.algorithms.base import Algorithm
+    from jaxmeta.algorithms.ppo import PPO
+    from jaxmeta.algorithms.rl2 import RL2
+    from jaxmeta.config import Plan, TrainConfig
+    from jaxmeta.engine import make_train
+    from jaxmeta.evaluate import Evaluation, evaluate, evaluate_policy
+    from jaxmeta.networks import GRU
+    from jaxmeta.presets import preset
+    from jaxmeta.registry import register_algorithm, register_family
+    from jaxmeta.schedules import Schedule
+    from jaxmeta.train import TrainingDiverged, TrainingInterrupted, TrainResult, load, resume, train
+    from jaxmeta_envs import AdaptivePolicy, ConfigError
+
+_HOME = {
+    "Algorithm": "jaxmeta.algorithms.base",
+    "PPO": "jaxmeta.algorithms.ppo",
+    "RL2": "jaxmeta.algorithms.rl2",
+    "Plan": "jaxmeta.config",
+    "TrainConfig": "jaxmeta.config",
+    "make_train": "jaxmeta.engine",
+    "Evaluation": "jaxmeta.evaluate",
+    "evaluate": "jaxmeta.evaluate",
+    "evaluate_policy": "jaxmeta.evaluate",
+    "GRU": "jaxmeta.networks",
+    "preset": "jaxmeta.presets",
+    "register_algorithm": "jaxmeta.registry",
+    "register_family": "jaxmeta.registry",
+    "Schedule": "jaxmeta.schedules",
+    "TrainingDiverged": "jaxmeta.train",
+    "TrainingInterrupted": "jaxmeta.train",
+    "TrainResult": "jaxmeta.train",
+    "load": "jaxmeta.train",
+    "resume": "jaxmeta.train",
+    "train": "jaxmeta.train",
+    "AdaptivePolicy": "jaxmeta_envs",
+    "ConfigError": "jaxmeta_envs",
+}
+
+__version__ = "0.1.0"
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jaxmeta' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -16,6 +16,7 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.config import TrainConfig
+from jaxmeta.schedules import span_run
 
 TrainFunction = Callable[[Array], tuple[Any, dict[str, Array]]]
 ChunkFunction = Callable[[Any, Array, Array], tuple[Any, dict[str, Array]]]
@@ -36,6 +37,18 @@ def make_init(config: TrainConfig) -> Callable[[Array], Any]:
     return init
 
 
+def make_update(config: TrainConfig) -> Callable[[Any, Array, Array], tuple[Any, dict[str, Array]]]:
+    """Returns one update of one seed: ``(state, seed_key, update int32) -> (state, metrics)``."""
+    algorithm = span_run(config.algorithm, config.plan().updates)
+
+    def update(state: Any, key: Array, update: Array) -> tuple[Any, dict[str, Array]]:
+        update_key = jax.random.fold_in(jax.random.split(key)[1], update)
+        state, metrics = algorithm.update(config.tasks, state, update_key)
+        return state, dict(metrics)
+
+    return update
+
+
 def make_chunk(config: TrainConfig, devices: list[jax.Device]) -> ChunkFunction:
     """Returns one dispatch of training: ``updates_per_chunk`` updates of every seed.
 
@@ -47,13 +60,14 @@ def make_chunk(config: TrainConfig, devices: list[jax.Device]) -> ChunkFunction:
         ``(state, keys[S], first_update int32) -> (state, metrics)`` with metrics
         ``[updates, S]``. The caller compiles it, donating the state.
     """
+    update_seed = make_update(config)
 
     def chunk(state: Any, keys: Array, first_update: Array) -> tuple[Any, dict[str, Array]]:
         def body(state: Any, update: Array) -> tuple[Any, Any]:
             if config.num_seeds == 1:  # a batch of one matrix product is slower than one
-                one, metrics = _update(config, _squeeze(state), keys[0], update)
+                one, metrics = update_seed(_squeeze(state), keys[0], update)
                 return jax.tree.map(lambda x: x[None], (one, metrics))
-            return jax.vmap(lambda s, k: _update(config, s, k, update))(state, keys)
+            return jax.vmap(update_seed, in_axes=(0, 0, None))(state, keys)
 
         return jax.lax.scan(body, state, first_update + jnp.arange(config.updates_per_chunk))
 
@@ -71,12 +85,12 @@ def make_train(config: TrainConfig) -> TrainFunction:
     Returns:
         ``key -> (state, metrics)`` with metrics ``[updates]``.
     """
-    updates = config.plan().updates
+    update_seed, updates = make_update(config), config.plan().updates
 
     def train(key: Array) -> tuple[Any, dict[str, Array]]:
         state = config.algorithm.init(config.tasks, _init_key(key))
         return jax.lax.scan(
-            lambda state, update: _update(config, state, key, update), state, jnp.arange(updates)
+            lambda state, update: update_seed(state, key, update), state, jnp.arange(updates)
         )
 
     return train
@@ -84,12 +98,6 @@ def make_train(config: TrainConfig) -> TrainFunction:
 
 def _init_key(key: Array) -> Array:
     return jax.random.split(key)[0]
-
-
-def _update(config: TrainConfig, state: Any, key: Array, update: Array) -> tuple[Any, Any]:
-    update_key = jax.random.fold_in(jax.random.split(key)[1], update)
-    state, metrics = config.algorithm.update(config.tasks, state, update_key)
-    return state, dict(metrics)
 
 
 def _squeeze(tree: Any) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta_envs.errors import require
+
+Part = TypeVar("Part", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -23,27 +26,50 @@ class Schedule:
     Attributes:
         initial: Value before the first update.
         final: Value from update ``num_updates`` on.
-        num_updates: Updates that the way takes.
-        shape: ``"linear"`` or ``"cosine"``.
+        num_updates: Updates that the way takes; None takes the whole run.
+        shape: ``linear`` or ``cosine``.
     """
 
     initial: float
     final: float
-    num_updates: int
+    num_updates: int | None = None
     shape: Literal["linear", "cosine"] = "linear"
 
     def __post_init__(self) -> None:
-        require(self.num_updates >= 1, "num_updates", self.num_updates, "at least 1")
+        updates = self.num_updates
+        require(updates is None or updates >= 1, "num_updates", updates, "at least 1 or None")
         require(self.shape in ("linear", "cosine"), "shape", self.shape, "linear or cosine")
 
 
 def value_at(value: float | Schedule, updates: Array) -> Array:
-    """Returns the value of a constant or schedule after ``updates`` updates, float32."""
+    """Returns the value of a constant or schedule after ``updates`` updates, float32.
+
+    Raises:
+        ConfigError: If the schedule spans a run whose length it was not told, see
+            `span_run`.
+    """
     if not isinstance(value, Schedule):
         return jnp.float32(value)
+    require(value.num_updates is not None, "num_updates", None, "a number of updates outside a run")
     x = jnp.minimum(updates.astype(jnp.float32) / value.num_updates, 1.0)
     left = 1.0 - x if value.shape == "linear" else 0.5 * (1.0 + jnp.cos(math.pi * x))
     return value.final + (value.initial - value.final) * left
+
+
+def span_run(part: Part, updates: int) -> Part:
+    """Returns a dataclass whose schedules without a length take ``updates`` updates.
+
+    Looks into nested dataclasses; everything else stays as it is.
+    """
+    changes = {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, Schedule):
+            if value.num_updates is None:
+                changes[field.name] = dataclasses.replace(value, num_updates=updates)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            changes[field.name] = span_run(value, updates)
+    return dataclasses.replace(part, **changes)
 
 
 def check_positive(value: float | Schedule, field: str) -> None:

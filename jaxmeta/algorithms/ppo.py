@@ -119,7 +119,7 @@ class PPO:
             )
             updates, opt_state = self._transform().update(grads, opt_state)
             params = jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
-            return (params, opt_state), terms | {"grad_norm": optax.global_norm(grads)}
+            return (params, opt_state), terms | {"grad_norm": optax.tree.norm(grads)}
 
         orders = jax.vmap(lambda k: jax.random.permutation(k, self.minibatches))(
             jax.random.split(key, self.epochs)

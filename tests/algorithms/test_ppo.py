@@ -1,0 +1,131 @@
+"""The policy optimiser against hand-made steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxmeta
+from jaxmeta.algorithms.ppo import PPO, Batch, clipped_surrogate
+from jaxmeta.ops.distributions import Categorical
+from jaxmeta_envs import PolicyInput
+
+TASKS, LENGTH = 8, 3
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "expected", "slope"),
+    [
+        (1.0, 2.0, 2.0, 2.0),
+        (1.5, 2.0, 2.4, 0.0),  # already raised enough: no more to gain
+        (0.5, 2.0, 1.0, 1.0),  # fell although it was good: full gradient
+        (1.5, -2.0, -3.0, -3.0),
+        (0.5, -2.0, -1.6, 0.0),
+    ],
+)
+def test_the_clipped_surrogate_and_its_slope(ratio, advantage, expected, slope):
+    value, grad = jax.value_and_grad(clipped_surrogate)(jnp.log(ratio), advantage, 0.2)
+    assert value == pytest.approx(expected, rel=1e-5)
+    assert grad == pytest.approx(slope, rel=1e-5)  # d/d log ρ = ρ A
+
+
+def replay(params, inputs, mask):
+    """A memoryless policy and value, linear in a one-number observation."""
+    logits = inputs.obs[:, None] * params["w"][None, :] + params["b"][None, :]
+    return Categorical(logits), inputs.obs * params["v"]
+
+
+def make_batch(seed=0):
+    rng = np.random.default_rng(seed)
+    params = {"w": jnp.array([0.3, -0.2]), "b": jnp.array([0.1, 0.0]), "v": jnp.float32(0.5)}
+    obs = jnp.float32(rng.normal(size=(TASKS, LENGTH)))
+    flags = jnp.zeros((TASKS, LENGTH), bool)
+    action = jnp.int32(rng.integers(2, size=(TASKS, LENGTH)))
+    inputs = PolicyInput(obs, action, obs, flags, flags)
+    mask = jnp.asarray(rng.random((TASKS, LENGTH)) < 0.8)
+    distributions, _ = jax.vmap(lambda i, m: replay(params, i, m))(inputs, mask)
+    log_prob = jax.vmap(jax.vmap(lambda d, a: d.log_prob(a)))(distributions, action)
+    advantage, target = jnp.float32(rng.normal(size=(2, TASKS, LENGTH)))
+    return params, Batch(inputs, action, log_prob, advantage, target, mask)
+
+
+def improve(ppo, params, batch, learning_rate, entropy_coef):
+    step = jax.jit(lambda *args: ppo.improve(replay, *args))
+    key, rate = jax.random.key(0), jnp.float32(learning_rate)
+    return step(params, ppo.init(params), batch, key, rate, jnp.float32(entropy_coef))
+
+
+def objective(params, batch, value_coef, entropy_coef):
+    """Policy gradient, value regression and entropy over the played steps, by loops."""
+    terms = []
+    for i in range(TASKS):
+        for t in range(LENGTH):
+            if not batch.mask[i, t]:
+                continue
+            obs, a = batch.inputs.obs[i, t], batch.action[i, t]
+            log_p = jax.nn.log_softmax(obs * params["w"] + params["b"])
+            ratio = jnp.exp(log_p[a] - batch.log_prob[i, t])
+            entropy = -jnp.sum(jnp.exp(log_p) * log_p)
+            error = 0.5 * (obs * params["v"] - batch.target[i, t]) ** 2
+            gain = ratio * batch.advantage[i, t]
+            terms.append(-gain + value_coef * error - entropy_coef * entropy)
+    return sum(terms) / len(terms)
+
+
+def test_one_step_is_adam_on_the_surrogate():
+    params, batch = make_batch()
+    ppo = PPO(epochs=1, minibatches=1, max_grad_norm=1e9, value_coef=0.7)
+    new, _, metrics = improve(ppo, params, batch, 0.01, 0.3)
+    grads = jax.jit(jax.grad(lambda p: objective(p, batch, 0.7, 0.3)))(params)
+    adam = optax.adam(0.01, eps=1e-5)
+    updates, _ = adam.update(grads, adam.init(params))
+    expected = optax.apply_updates(params, updates)
+    for name in params:
+        np.testing.assert_allclose(new[name], expected[name], rtol=1e-4, atol=1e-6)
+    assert metrics["grad_norm"] == pytest.approx(float(optax.tree.norm(grads)), rel=1e-4)
+    assert metrics["approx_kl"] == pytest.approx(0.0, abs=1e-6)
+    assert metrics["clip_fraction"] == 0.0
+
+
+def test_the_gradient_norm_is_bounded():
+    params, batch = make_batch()
+    batch = batch._replace(target=1e4 * batch.target)
+    ppo = PPO(epochs=1, minibatches=1, max_grad_norm=1e-3)
+    _, opt_state, metrics = improve(ppo, params, batch, 0.01, 0.0)
+    assert metrics["grad_norm"] > 100.0
+    # Adam's first moment after one step is a tenth of the clipped gradient.
+    moment = optax.tree.norm(opt_state[1].mu)
+    assert moment == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_every_trial_is_in_exactly_one_minibatch():
+    seen = []
+    ppo = PPO(epochs=1, minibatches=4)
+    parts = np.asarray(ppo._partition(jnp.arange(TASKS)))
+    for m, part in enumerate(parts):
+        assert all(i % 4 == m for i in part)
+        seen += part.tolist()
+    assert sorted(seen) == list(range(TASKS))
+
+
+def test_the_ratio_stays_near_the_clip():
+    params, batch = make_batch()
+    ppo = PPO(clip=0.1, epochs=200, minibatches=2, value_coef=0.0)
+    new, _, _ = improve(ppo, params, batch, 0.003, 0.0)
+    distributions, _ = jax.vmap(lambda i, m: replay(new, i, m))(batch.inputs, batch.mask)
+    log_prob = jax.vmap(jax.vmap(lambda d, a: d.log_prob(a)))(distributions, batch.action)
+    gain = np.asarray(jnp.exp(log_prob - batch.log_prob) * batch.advantage)[np.asarray(batch.mask)]
+    before = np.asarray(batch.advantage)[np.asarray(batch.mask)]
+    assert gain.mean() > before.mean() + 0.02, "it must improve"
+    ratio = np.asarray(jnp.exp(log_prob - batch.log_prob))[np.asarray(batch.mask)]
+    assert np.median(np.abs(ratio - 1.0)) < 0.2, "and not run away on the same data"
+
+
+@pytest.mark.parametrize(
+    "bad", [{"clip": 0.0}, {"epochs": 0}, {"minibatches": 0}, {"max_grad_norm": 0.0}]
+)
+def test_impossible_settings_are_refused(bad):
+    name = next(iter(bad))
+    with pytest.raises(jaxmeta.ConfigError, match=f"{name} is 0"):
+        PPO(**bad)

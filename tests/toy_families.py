@@ -1,0 +1,97 @@
+"""Small families whose every step can be predicted by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmeta_envs import Box, Discrete, TaskFamily, Timestep
+
+
+class CounterTask(NamedTuple):
+    length: Array  # the episode ends after so many steps
+    bonus: Array
+
+
+class CounterState(NamedTuple):
+    time: Array
+
+
+@dataclass(frozen=True)
+class Counter(TaskFamily[CounterTask, CounterState]):
+    """Observation: steps so far. Reward: bonus + time + action / 100. May end early."""
+
+    horizon: int = 4
+    ends: str = "truncated"
+    max_length: int = 10
+
+    @property
+    def observation_space(self):
+        return Box(-1e6, 1e6, (1,))
+
+    @property
+    def action_space(self):
+        return Discrete(3)
+
+    @property
+    def default_episodes(self):
+        return 3
+
+    def sample_task(self, key, split="train"):
+        self.check_split(split)
+        length_key, bonus_key = jax.random.split(key)
+        length = jax.random.randint(length_key, (), 1, self.max_length + 1)
+        return CounterTask(length, jax.random.uniform(bonus_key))
+
+    def reset(self, key, task):
+        return CounterState(jnp.int32(0)), jnp.zeros(1)
+
+    def step(self, key, state, action, task):
+        time = state.time + 1
+        reward = task.bonus + time + action / 100
+        early = time >= task.length
+        clock = (time >= self.horizon) & ~early
+        terminated = early | (clock if self.ends == "terminated" else False)
+        truncated = clock & (self.ends == "truncated")
+        obs = time[None].astype(jnp.float32)
+        return CounterState(time), Timestep(obs, jnp.float32(reward), terminated, truncated)
+
+
+class TargetTask(NamedTuple):
+    target: Array
+
+
+@dataclass(frozen=True)
+class Target(TaskFamily[TargetTask, tuple]):
+    """Continuous action: reward is minus the squared distance to a hidden number."""
+
+    horizon: int = 1
+    finite_horizon = True
+
+    @property
+    def observation_space(self):
+        return Discrete(1)
+
+    @property
+    def action_space(self):
+        return Box(-2.0, 2.0, (1,))
+
+    @property
+    def default_episodes(self):
+        return 4
+
+    def sample_task(self, key, split="train"):
+        self.check_split(split)
+        return TargetTask(jax.random.uniform(key, minval=-1.0, maxval=1.0))
+
+    def reset(self, key, task):
+        return (), jnp.int32(0)
+
+    def step(self, key, state, action, task):
+        clipped = jnp.clip(action[0], -2.0, 2.0)
+        reward = -((clipped - task.target) ** 2)
+        return state, Timestep(jnp.int32(0), reward, jnp.asarray(True), jnp.asarray(False))
