@@ -1,5 +1,6 @@
 """Task families: distributions over environments, the task an argument of every step."""
 
+from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.base import (
     AdaptivePolicy,
     PolicyInput,
@@ -9,16 +10,22 @@ from jaxmeta_envs.base import (
     Trajectory,
 )
 from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.spaces import Box, Discrete, Space
+from jaxmeta_envs.tabular import TabularMDP
 
 __all__ = [
     "AdaptivePolicy",
+    "BernoulliBandit",
     "Box",
     "ConfigError",
     "Discrete",
+    "GaussianBandit",
+    "GridNavigation",
     "PolicyInput",
     "Reference",
     "Space",
+    "TabularMDP",
     "TaskFamily",
     "Timestep",
     "Trajectory",

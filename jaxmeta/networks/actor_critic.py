@@ -61,6 +61,15 @@ def input_size(family: TaskFamily) -> int:
     return family.observation_space.flat_size + family.action_space.flat_size + 3
 
 
+def at_trial_start(family: TaskFamily, inputs: PolicyInput) -> PolicyInput:
+    """Returns the input as it would be if nothing had happened before it."""
+    return inputs._replace(
+        prev_action=family.action_space.zero(),
+        prev_reward=jnp.zeros_like(inputs.prev_reward),
+        prev_done=jnp.zeros_like(inputs.prev_done),
+    )
+
+
 class _PolicyHead(nn.Module):
     action_space: Space
 
@@ -98,7 +107,8 @@ def recurrent_actor_critic(
             gives it a memory of its own.
         observe_reward: Whether the previous reward is part of the input.
         memory_reset: ``"trial"`` keeps the memory across the episodes of a trial,
-            ``"episode"`` empties it at every episode start.
+            ``"episode"`` empties it at every episode start, and hides what the step before
+            brought: every episode looks like the first of a trial.
     """
     policy_head, value_head = _PolicyHead(family.action_space), _ValueHead()
     memories = {"policy": memory} | ({"value": memory} if value_network == "separate" else {})
@@ -121,13 +131,14 @@ def recurrent_actor_critic(
         return {name: part.initial_carry() for name, part in memories.items()}
 
     def step(params: dict, carry: dict, inputs: PolicyInput) -> tuple[dict, ActorCriticOutput]:
+        if memory_reset == "episode":
+            start = inputs.episode_start
+            inputs = select(start, at_trial_start(family, inputs), inputs)
+            carry = select(start, begin(params), carry)
         x = encode_input(family, inputs, observe_reward)
         new_carry, features = {}, {}
         for name, part in memories.items():
-            h = carry[name]
-            if memory_reset == "episode":
-                h = select(inputs.episode_start, part.initial_carry(), h)
-            new_carry[name], features[name] = part.step(params["memory"][name], h, x)
+            new_carry[name], features[name] = part.step(params["memory"][name], carry[name], x)
         distribution = policy_head.apply(params["policy_head"], features["policy"])
         value = value_head.apply(params["value_head"], features.get("value", features["policy"]))
         return new_carry, ActorCriticOutput(distribution, value)

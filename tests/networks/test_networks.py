@@ -111,6 +111,10 @@ def test_memory_reset_at_episode_start_forgets():
         fresh, _ = network.step(params, network.begin(params), inputs)
         filled, _ = network.step(params, {"policy": jnp.ones(4)}, inputs)
         assert bool(jnp.all(fresh["policy"] == filled["policy"])) == start
+        other, _ = network.step(
+            params, network.begin(params), inputs._replace(prev_reward=jnp.float32(0.0))
+        )
+        assert bool(jnp.all(fresh["policy"] == other["policy"])) == start
 
 
 def test_an_empty_memory_is_refused():
