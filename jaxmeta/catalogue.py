@@ -1,0 +1,69 @@
+"""What the library offers, as text for the command line."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+
+from jaxmeta.config import TrainConfig
+from jaxmeta.presets import PRESETS
+from jaxmeta.registry import ALGORITHMS, FAMILIES
+
+
+def summary(cls: type) -> str:
+    """Returns the first sentence of a class's docstring, on one line."""
+    paragraph = (inspect.getdoc(cls) or "").split("\n\n")[0]
+    return " ".join(paragraph.split())
+
+
+def describe_catalogue() -> str:
+    """Returns the names that ``jaxmeta train`` knows, and what comes with them."""
+    width = max(map(len, ALGORITHMS | FAMILIES))
+    lines = ["Algorithms"]
+    lines += [f"  {name:<{width}}  {summary(cls)}" for name, cls in ALGORITHMS.items()]
+    lines += ["", "Task families"]
+    for name, cls in FAMILIES.items():
+        lines.append(f"  {name:<{width}}  {summary(cls)}")
+        for label, words in _details(name).items():
+            lines += textwrap.wrap(
+                f"{label}: {', '.join(words) or 'none'}",
+                width=100,
+                initial_indent=" " * (width + 4),
+                subsequent_indent=" " * (width + 6),
+            )
+    return "\n".join(lines)
+
+
+def describe_training(config: TrainConfig) -> str:
+    """Returns what ``jaxmeta train`` does with this algorithm and this family."""
+    algorithm, family = type(config.algorithm), type(config.tasks)
+    return (
+        f"Trains {algorithm.__name__} on {family.__name__}, by default with the preset shown.\n\n"
+        f"{algorithm.__name__}: {summary(algorithm)}\n\n{family.__name__}: {summary(family)}"
+    )
+
+
+def train_usage() -> str:
+    """Returns the help of ``jaxmeta train`` before algorithm and family are known."""
+    return f"""\
+usage: jaxmeta train ALGORITHM FAMILY [OPTIONS]
+
+ALGORITHM: {", ".join(ALGORITHMS)}
+FAMILY:    {", ".join(FAMILIES)}
+
+The options are the fields of the algorithm, the family and the run:
+
+  jaxmeta train rl2 bernoulli-bandit --help
+
+jaxmeta list says what the names stand for. A setting that may be a schedule takes a number
+or INITIAL:FINAL[:UPDATES][:cosine]; 0.001:0 falls to 0 over the whole run."""
+
+
+def _details(family: str) -> dict[str, list[str]]:
+    tasks = FAMILIES[family]()
+    return {
+        "splits": list(tasks.splits),
+        # Of the shortest trial: the names are the same, and nothing big is solved for them.
+        "references": list(tasks.references(num_episodes=1)),
+        "tuned presets": [algorithm for algorithm, of in PRESETS if of == family],
+    }

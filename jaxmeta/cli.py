@@ -1,0 +1,265 @@
+"""The ``jaxmeta`` command.
+
+Imports happen inside the commands, so that help is immediate. Every mistake of the user
+ends in one sentence on stderr and exit code 2, before anything is compiled or written; an
+error that is none of the user's keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import difflib
+import itertools
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from jaxmeta import __version__
+
+if TYPE_CHECKING:
+    from jaxmeta.report import Evaluation
+    from jaxmeta.train import TrainResult
+
+OK, FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+
+_HELP = ("-h", "--help")
+
+
+class Command(NamedTuple):
+    """A command: what runs it, given its arguments, and what the help says of it."""
+
+    run: Callable[[list[str]], int]
+    usage: str
+    summary: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv: Arguments after the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0; 1 if training diverged; 2 for bad input; 128 plus the signal's
+        number if interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()  # while a closed pipe can still be told from a defect
+        return code
+    except SystemExit as stop:  # help, or an option that cannot be read
+        return stop.code if isinstance(stop.code, int) else BAD_INPUT
+    except KeyboardInterrupt:
+        return _complain("interrupted; what was saved until now is kept", INTERRUPTED)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:
+        explained = _explain(error)
+        if explained is None:
+            raise
+        return _complain(*explained)
+
+
+def _explain(error: Exception) -> tuple[str, int] | None:
+    """Returns what to say of an error that is no defect, and the exit code; else None."""
+    from jaxmeta.checkpoint import CheckpointError
+    from jaxmeta.train import TrainingDiverged, TrainingInterrupted
+    from jaxmeta_envs.errors import ConfigError
+
+    if isinstance(error, TrainingInterrupted):
+        if error.run_dir is None:
+            later = "nothing is saved, as there was no run directory"
+        else:
+            later = f"go on with: jaxmeta resume {shlex.quote(str(error.run_dir))}"
+        steps = f"{error.result.env_steps:,} environment steps"
+        name = signal.Signals(error.signum).name
+        return f"{name} stopped training after {steps}; {later}", 128 + error.signum
+    if isinstance(error, TrainingDiverged):
+        return str(error), FAILED
+    return (str(error), BAD_INPUT) if isinstance(error, ConfigError | CheckpointError) else None
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in _HELP:
+        print(_usage(), file=sys.stdout if arguments else sys.stderr)
+        return OK if arguments else BAD_INPUT
+    if arguments[0] == "--version":
+        print(f"jaxmeta {__version__}")
+        return OK
+    name, *rest = arguments
+    if name not in _COMMANDS:
+        known = ", ".join(_COMMANDS)
+        near = difflib.get_close_matches(name, _COMMANDS, n=1)
+        guess = f" (did you mean {near[0]}?)" if near else ""
+        return _complain(f"command is {name!r}; it must be one of {known}{guess}", BAD_INPUT)
+    return _COMMANDS[name].run(rest)
+
+
+def _usage() -> str:
+    width = max(len(command.usage) for command in _COMMANDS.values())
+    lines = [f"  jaxmeta {c.usage:<{width}}  {c.summary}" for c in _COMMANDS.values()]
+    return "\n".join(
+        [
+            "Meta-reinforcement learning in JAX.",
+            "",
+            *lines,
+            "",
+            "jaxmeta COMMAND --help explains the options of a command, jaxmeta --version",
+            "prints the version. To begin with:",
+            "",
+            "  jaxmeta train rl2 bernoulli-bandit --dry-run",
+        ]
+    )
+
+
+def _train(arguments: list[str]) -> int:
+    from jaxmeta.catalogue import describe_training, train_usage
+
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))[:2]
+    if len(names) < 2:
+        if set(arguments) & set(_HELP):
+            print(train_usage())
+            return OK
+        message = "train needs two names first: jaxmeta train ALGORITHM FAMILY [OPTIONS]"
+        return _complain(message, BAD_INPUT)
+
+    from jaxmeta.dry_run import describe_run
+    from jaxmeta.options import TrainOptions, parse_options
+    from jaxmeta.parallel import request_cpu_devices
+    from jaxmeta.presets import preset
+    from jaxmeta.train import train
+
+    request_cpu_devices()
+    config = preset(*names)
+    options = parse_options(
+        TrainOptions,
+        arguments[2:],
+        command=f"jaxmeta train {' '.join(names)}",
+        description=describe_training(config),
+        default=TrainOptions(dataclasses.replace(config, run_dir=_new_run_dir(*names))),
+    )
+    if options.dry_run:
+        print(describe_run(options.config))
+        return OK
+    return _report(train(options.config), options.evaluate)
+
+
+def _resume(arguments: list[str]) -> int:
+    from jaxmeta.options import ResumeOptions, parse_options
+    from jaxmeta.parallel import request_cpu_devices
+    from jaxmeta.train import resume
+
+    request_cpu_devices()
+    options = parse_options(ResumeOptions, arguments, command="jaxmeta resume")
+    result = resume(options.run_dir, total_env_steps=options.total_env_steps)
+    return _report(result, options.evaluate)
+
+
+def _evaluate(arguments: list[str]) -> int:
+    from jaxmeta.evaluate import evaluate
+    from jaxmeta.options import EvaluateOptions, parse_options
+    from jaxmeta.parallel import request_cpu_devices
+
+    request_cpu_devices()
+    options = dataclasses.asdict(
+        parse_options(EvaluateOptions, arguments, command="jaxmeta evaluate")
+    )
+    run_dir = options.pop("run_dir")
+    if options["save"] and os.path.isdir(run_dir) and not os.access(run_dir, os.W_OK):
+        message = f"{run_dir} cannot be written; choose --no-save to look only"
+        return _complain(message, BAD_INPUT)
+    evaluation = evaluate(run_dir, **options)
+    _print_table(evaluation)
+    if options["save"]:
+        _say_saved(evaluation, run_dir)
+    return OK
+
+
+def _list(arguments: list[str]) -> int:
+    from jaxmeta.catalogue import describe_catalogue
+
+    if set(arguments) & set(_HELP):
+        print(f"usage: jaxmeta list\n\n{_COMMANDS['list'].summary}")
+        return OK
+    if arguments:
+        return _complain(f"list takes no arguments, not {' '.join(arguments)}", BAD_INPUT)
+    print(describe_catalogue())
+    return OK
+
+
+def _report(result: TrainResult, evaluate_too: bool) -> int:
+    """Evaluates a finished run, if wanted, and says what there is and what to do next."""
+    from jaxmeta.evaluate import evaluate
+
+    evaluation = evaluate(result) if evaluate_too else None
+    if evaluation is not None:
+        _print_table(evaluation)
+    if result.run_dir is None:
+        return OK
+    run_dir = _shortest(result.run_dir)
+    if evaluation is not None:
+        _say_saved(evaluation, run_dir)
+    print(f"The run is in {run_dir}. To go on:\n")
+    place = shlex.quote(run_dir)
+    shift = next((s for s in result.config.tasks.splits if s not in ("train", "test")), "test")
+    trained = evaluation.trained_rows if evaluation is not None else None
+    longer = f" --episodes {2 * trained}" if trained is not None else ""
+    print(f"  jaxmeta evaluate {place} --split {shift}{longer}")
+    print(f"  jaxmeta resume {place} --total-env-steps {2 * result.env_steps}")
+    print(f"  tensorboard --logdir {place}")
+    return OK
+
+
+def _print_table(evaluation: Evaluation) -> None:
+    from rich.console import Console
+
+    # A file or pipe has no width; 80 columns would cut the table.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(evaluation.table())
+
+
+def _say_saved(evaluation: Evaluation, run_dir: str) -> None:
+    suffix = "" if evaluation.split == "test" else f"-{evaluation.split}"
+    print(f"\nThe numbers: {Path(run_dir, f'evaluation{suffix}.json')}")
+    print(f"The curves:  {Path(run_dir, f'adaptation{suffix}.png')}")
+
+
+def _shortest(path: Path) -> str:
+    """Returns the path as seen from here, if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _new_run_dir(algorithm: str, family: str) -> str:
+    """Returns a directory of the present second that does not exist yet."""
+    name = f"{algorithm}-{family}-{_now()}"
+    candidates = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+    return next(str(p) for p in (Path("runs", c) for c in candidates) if not p.exists())
+
+
+def _now() -> str:
+    return f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"jaxmeta: {message}", file=sys.stderr)
+    return code
+
+
+_COMMANDS = {
+    "train": Command(
+        _train, "train ALGORITHM FAMILY [OPTIONS]", "Train, then evaluate on held-out tasks."
+    ),
+    "resume": Command(_resume, "resume RUN_DIR [OPTIONS]", "Continue a run that was stopped."),
+    "evaluate": Command(
+        _evaluate, "evaluate RUN_DIR [OPTIONS]", "Measure adaptation to held-out tasks."
+    ),
+    "list": Command(_list, "list", "List algorithms, task families, splits and references."),
+}

@@ -1,0 +1,213 @@
+"""Command-line options, generated from the fields and docstrings of dataclasses.
+
+A hyperparameter that is a constant or a `Schedule` takes one argument, see
+`parse_schedule`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeVar, Union, get_args, get_origin
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from jaxmeta.config import TrainConfig
+from jaxmeta.schedules import Schedule
+from jaxmeta_envs.errors import ConfigError
+
+Options = TypeVar("Options")
+RunDir = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+
+_SCHEDULE = re.compile(
+    r"(?P<initial>[^:]+):(?P<final>[^:]+)(:(?P<updates>\d+))?(:(?P<shape>[a-z]+))?"
+)
+_SCHEDULE_METAVAR = "INITIAL:FINAL[:UPDATES][:cosine]"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What ``jaxmeta train ALGORITHM FAMILY`` accepts.
+
+    Attributes:
+        config: The training run.
+        dry_run: Print the configuration, exact counts and a memory estimate, and stop:
+            nothing is compiled or written.
+        evaluate: Evaluate on held-out tasks, beside the references, when training is done.
+    """
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    dry_run: bool = False
+    evaluate: bool = True
+
+
+@dataclass(frozen=True)
+class ResumeOptions:
+    """Continues a run from its newest checkpoint, then evaluates it.
+
+    Attributes:
+        run_dir: Directory of the run.
+        total_env_steps: Environment steps of each seed, counted from the start of the run;
+            None takes what the run was started with.
+        evaluate: Evaluate on held-out tasks, beside the references, when training is done.
+    """
+
+    run_dir: RunDir
+    total_env_steps: int | None = None
+    evaluate: bool = True
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measures how a trained agent adapts to held-out tasks, beside its references.
+
+    Attributes:
+        run_dir: Directory of the run.
+        episodes: Episodes of adaptation (for an agent that adapts to several at a time,
+            steps of adaptation); None takes as many as in training. More are allowed.
+        split: Where the tasks are from: test, or a shift of the family as listed by
+            "jaxmeta list".
+        num_tasks: Held-out tasks.
+        seed: Seed of the tasks and of all that is played on them.
+        references: Let the family's reference policies play too.
+        save: Write the evaluation into the run's directory.
+    """
+
+    run_dir: RunDir
+    episodes: int | None = None
+    split: str = "test"
+    num_tasks: int = 1000
+    seed: int = 0
+    references: bool = True
+    save: bool = True
+
+
+def parse_options(
+    kind: type[Options],
+    arguments: Sequence[str],
+    *,
+    command: str,
+    description: str | None = None,
+    default: Options | None = None,
+) -> Options:
+    """Builds a dataclass from command-line arguments.
+
+    Args:
+        kind: The dataclass.
+        arguments: What follows the command.
+        command: What the user typed to get here, for the messages.
+        description: Text above the options; None takes the docstring of ``kind``.
+        default: Values of the options that are not given; its parts also decide which
+            concrete classes the options are those of.
+
+    Raises:
+        ConfigError: If a value is out of range.
+        SystemExit: If help was asked for (code 0), or an argument is unknown or cannot be
+            read (code 2, with an explanation on stderr).
+    """
+    messages = io.StringIO()
+    try:
+        with _registry(), contextlib.redirect_stderr(messages):
+            return tyro.cli(
+                kind,
+                args=list(arguments),
+                prog=command,
+                description=description,
+                default=tyro.MISSING_NONPROP if default is None else default,
+                config=(
+                    # Options may follow the choice of an alternative in any order.
+                    tyro.conf.CascadeSubcommandArgs,
+                    # Comments in the source are for its readers.
+                    tyro.conf.HelptextFromCommentsOff,
+                ),
+            )
+    except SystemExit as stop:
+        # tyro frames what validation says; here every bad value gets the same sentence.
+        if (error := _config_error_behind(stop)) is not None:
+            raise error from None
+        sys.stderr.write(messages.getvalue())
+        raise
+
+
+def _config_error_behind(error: BaseException | None) -> ConfigError | None:
+    while error is not None and not isinstance(error, ConfigError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _registry() -> ConstructorRegistry:
+    registry = ConstructorRegistry()
+    registry.primitive_rule(_constant_or_schedule)
+    registry.primitive_rule(_whole_number)
+    return registry
+
+
+def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Reads an integer, also as ``5e6`` or ``5_000_000``: counts of steps are long."""
+    if info.type is not int:
+        return None
+
+    def parse(words: list[str]) -> int:
+        with contextlib.suppress(ValueError):
+            return int(words[0])
+        with contextlib.suppress(ValueError):
+            if (value := float(words[0])).is_integer():
+                return int(value)
+        raise ValueError(f"{words[0]!r} is not a whole number")
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _constant_or_schedule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Reads ``float | Schedule`` from one argument, whichever of them is the default."""
+    is_union = get_origin(info.type) in (Union, types.UnionType)
+    if not is_union or set(get_args(info.type)) != {float, Schedule}:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"FLOAT|{_SCHEDULE_METAVAR}",
+        instance_from_str=lambda words: parse_schedule(words[0]),
+        is_instance=lambda value: isinstance(value, int | float | Schedule),
+        str_from_instance=lambda value: [format_schedule(value)],
+    )
+
+
+def parse_schedule(text: str) -> float | Schedule:
+    """Reads a number or ``INITIAL:FINAL[:UPDATES][:SHAPE]``.
+
+    ``0.001:0`` falls linearly over the whole run, ``0.001:0:500`` over 500 updates,
+    ``0.001:0:cosine`` and ``0.001:0:500:cosine`` along a cosine.
+
+    Raises:
+        ValueError: If ``text`` is neither.
+    """
+    match = _SCHEDULE.fullmatch(text)
+    try:
+        if match is None:
+            return float(text)
+        initial, final = float(match["initial"]), float(match["final"])
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a number nor {_SCHEDULE_METAVAR}") from None
+    updates = None if match["updates"] is None else int(match["updates"])
+    return Schedule(initial, final, updates, match["shape"] or "linear")
+
+
+def format_schedule(value: float | Schedule) -> str:
+    """Writes what `parse_schedule` reads."""
+    if not isinstance(value, Schedule):
+        return str(value)
+    text = f"{value.initial}:{value.final}"
+    text = text if value.num_updates is None else f"{text}:{value.num_updates}"
+    return text if value.shape == "linear" else f"{text}:{value.shape}"
