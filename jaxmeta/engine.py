@@ -67,7 +67,7 @@ def make_chunk(config: TrainConfig, devices: list[jax.Device]) -> ChunkFunction:
             if config.num_seeds == 1:  # a batch of one matrix product is slower than one
                 one, metrics = update_seed(_squeeze(state), keys[0], update)
                 return jax.tree.map(lambda x: x[None], (one, metrics))
-            return jax.vmap(update_seed, in_axes=(0, 0, None))(state, keys)
+            return jax.vmap(update_seed, in_axes=(0, 0, None))(state, keys, update)
 
         return jax.lax.scan(body, state, first_update + jnp.arange(config.updates_per_chunk))
 

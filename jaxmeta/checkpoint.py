@@ -1,0 +1,256 @@
+"""Checkpoints: the whole state on disk, complete or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from jaxmeta_envs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from orbax.checkpoint import CheckpointManager
+
+SCHEMA = 1
+_CHECKSUMS = "checksums.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read."""
+
+
+class Restored(NamedTuple):
+    """A checkpoint that was read.
+
+    Attributes:
+        update: Updates done when it was written.
+        seconds: Seconds of training until then.
+        state: The state, placed as the target asked.
+    """
+
+    update: int
+    seconds: float
+    state: Any
+
+
+class Checkpoints(contextlib.AbstractContextManager):
+    """The checkpoints of a run, by the number of updates done.
+
+    Saving is synchronous: when `save` returns, the checkpoint is on the disk, and only
+    then are older ones deleted. What a killed process left half-written is not seen, and
+    removed by the next writer. Close it, or use it in a ``with`` statement.
+
+    Args:
+        path: The directory.
+        keep: How many of the newest checkpoints stay on the disk.
+        read_only: Look only, as beside a process that trains.
+    """
+
+    def __init__(self, path: Path, keep: int, read_only: bool = False) -> None:
+        self.path = path.resolve()  # orbax refuses relative paths, and late
+        self._keep = keep
+        self._read_only = read_only
+        self._opened: CheckpointManager | None = None
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the directory; it may be used again."""
+        if self._opened is not None:
+            with _quiet():
+                self._opened.close()
+            self._opened = None
+
+    def updates(self) -> list[int]:
+        """Returns the updates that checkpoints exist of, ascending."""
+        if not self.path.is_dir():
+            return []
+        with _quiet():
+            return sorted(self._manager().all_steps())
+
+    def save(self, update: int, state: Any, seconds: float) -> Path:
+        """Writes a checkpoint.
+
+        Args:
+            update: Updates done.
+            state: The state.
+            seconds: Seconds of training so far.
+
+        Returns:
+            Its directory.
+
+        Raises:
+            CheckpointError: If one of this update, or a later one, is already there.
+        """
+        from orbax.checkpoint import args
+
+        meta = {
+            "schema": SCHEMA,
+            "update": update,
+            "seconds": seconds,
+            "leaves": _describe(state),
+        }
+        with _quiet():
+            written = self._manager().save(
+                update,
+                args=args.Composite(state=args.StandardSave(state), meta=args.JsonSave(meta)),
+            )
+        if not written:
+            raise CheckpointError(f"{self.path} already holds update {update} or a later one")
+        path = self.path / str(update)
+        write_atomically(path / _CHECKSUMS, json.dumps(_checksums(path)))
+        return path
+
+    def restore(self, target: Any) -> Restored | None:
+        """Reads the newest checkpoint that can be read, and warns if that is not the newest.
+
+        Unreadable ones stay where they are; see `set_aside_after`.
+
+        Args:
+            target: The state as `jax.ShapeDtypeStruct` with shardings.
+
+        Returns:
+            None if there are no checkpoints.
+
+        Raises:
+            CheckpointError: If there are some and none can be read.
+            ConfigError: If one holds a state of another structure.
+        """
+        problems = []
+        for update in reversed(self.updates()):
+            try:
+                restored = self._read(update, target)
+            except CheckpointError as error:
+                problems.append(str(error))
+                continue
+            if problems:
+                warnings.warn(
+                    f"{'; '.join(problems)}. Going on from update {update} instead.", stacklevel=2
+                )
+            return restored
+        if problems:
+            raise CheckpointError(f"no checkpoint can be read: {'; '.join(problems)}")
+        return None
+
+    def set_aside_after(self, update: int) -> None:
+        """Moves checkpoints beyond ``update`` out of the way, as they could not be read."""
+        beyond = [step for step in self.updates() if step > update]
+        self.close()
+        for step in beyond:
+            place = self.path.with_name(f"{self.path.name}-unreadable")
+            place.mkdir(exist_ok=True)
+            count = len(list(place.glob(f"{step}-*")))
+            os.replace(self.path / str(step), place / f"{step}-{count}")
+
+    def _manager(self) -> CheckpointManager:
+        if self._opened is None:
+            import orbax.checkpoint as ocp
+
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=None if self._read_only else self._keep,
+                enable_async_checkpointing=False,
+                cleanup_tmp_directories=not self._read_only,
+                read_only=self._read_only,
+            )
+            self._opened = ocp.CheckpointManager(self.path, options=options)
+        return self._opened
+
+    def _read(self, update: int, target: Any) -> Restored:
+        from orbax.checkpoint import args
+
+        path = self.path / str(update)
+        _verify(path)
+        try:
+            with _quiet():
+                item = args.Composite(meta=args.JsonRestore())
+                meta = self._manager().restore(update, args=item)["meta"]
+        except Exception as error:
+            raise CheckpointError(f"{path} cannot be read ({type(error).__name__})") from error
+        _check_meta(path, meta, target)
+        try:
+            with _quiet():
+                item = args.Composite(state=args.StandardRestore(target))
+                state = self._manager().restore(update, args=item)["state"]
+        except Exception as error:
+            raise CheckpointError(f"{path} cannot be read ({type(error).__name__})") from error
+        return Restored(update, meta["seconds"], state)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that a reader, or a crash, meets the old one or the new one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _describe(state: Any) -> dict[str, str]:
+    """Returns dtype and shape of every leaf: orbax would cast a changed dtype silently."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
+
+
+def _check_meta(path: Path, meta: dict[str, Any], target: Any) -> None:
+    schema = meta.get("schema")
+    if schema != SCHEMA:
+        raise ConfigError(f"{path} has schema {schema!r}; this jaxmeta reads {SCHEMA}")
+    found, wanted = meta["leaves"], _describe(target)
+    if found == wanted:
+        return
+    name = next(name for name in (wanted | found) if found.get(name) != wanted.get(name))
+    raise ConfigError(
+        f"{path} holds the state of another version of the algorithm: {name} is "
+        f"{found.get(name, 'missing')} there and {wanted.get(name, 'missing')} here"
+    )
+
+
+def _checksums(path: Path) -> dict[str, int]:
+    files = (file for file in sorted(path.rglob("*")) if file.is_file() and file.name != _CHECKSUMS)
+    return {file.relative_to(path).as_posix(): zlib.crc32(file.read_bytes()) for file in files}
+
+
+def _verify(path: Path) -> None:
+    """Raises `CheckpointError` if a file is not as it was written.
+
+    Looked at before orbax is, which reads some damaged files without complaint and leaves
+    tasks behind at others. A process killed just after a save has written no checksums;
+    then orbax's own word must do.
+    """
+    try:
+        expected = json.loads((path / _CHECKSUMS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise CheckpointError(f"{path / _CHECKSUMS} is damaged") from error
+    found = _checksums(path)
+    for name, checksum in expected.items():
+        if name not in found:
+            raise CheckpointError(f"{path / name} is missing")
+        if found[name] != checksum:
+            raise CheckpointError(f"{path / name} is damaged")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences absl, through which orbax logs kilobytes per call; problems still raise."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,273 @@
+"""The host's side of training: one dispatch per chunk, and what happens in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import (
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    Sharding,
+    SingleDeviceSharding,
+)
+
+from jaxmeta import engine, parallel
+from jaxmeta.config import TrainConfig
+from jaxmeta.interrupts import Interrupts
+from jaxmeta.logs import History, stack_evaluations
+from jaxmeta.progress import Progress
+from jaxmeta.run_dir import RunDirectory
+
+
+class ChunkInfo(NamedTuple):
+    """What a callback is told after every chunk.
+
+    Attributes:
+        update: Updates done.
+        env_steps: Environment steps done, per seed.
+        seconds: Seconds of training so far, without compilation, evaluation and saving.
+        metrics: Of this chunk, ``[updates_per_chunk, S]``.
+    """
+
+    update: int
+    env_steps: int
+    seconds: float
+    metrics: Mapping[str, np.ndarray]
+
+
+Callback = Callable[[ChunkInfo], None]
+
+
+class TrainingDiverged(RuntimeError):
+    """A metric or a parameter is not finite.
+
+    Attributes:
+        metric: Name of the first bad metric; of a parameter, its path in ``params``.
+        update: The update that brought it, counted from 1; of a parameter, the last update
+            of the chunk.
+        seed: The seed.
+        metrics: Everything measured, ``[updates, S]``.
+        checkpoint: The newest checkpoint, which is from before; None without any.
+    """
+
+    def __init__(
+        self,
+        metric: str,
+        update: int,
+        seed: int,
+        metrics: Mapping[str, np.ndarray],
+        checkpoint: Path | None,
+    ) -> None:
+        self.metric, self.update, self.seed = metric, update, seed
+        self.metrics, self.checkpoint = metrics, checkpoint
+        kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "nothing was saved"
+        super().__init__(f"{metric} is not finite at update {update} of seed {seed}; {kept}")
+
+
+class Program(NamedTuple):
+    """A compiled chunk.
+
+    Attributes:
+        run: ``(state, keys, first_update) -> (state, metrics[updates, S], finite[leaves, S])``
+            with a row of ``finite`` per float leaf of ``state.params``. The given state is gone.
+        keys: Keys of the seeds.
+        seconds: What compiling took.
+    """
+
+    run: Callable[..., tuple[Any, dict[str, Array], Array]]
+    keys: Array
+    seconds: float
+
+
+def replicated(devices: list[jax.Device]) -> Sharding:
+    """Returns the sharding of whatever every device holds in full."""
+    if len(devices) == 1:
+        return SingleDeviceSharding(devices[0])
+    mesh = Mesh(devices, (parallel.AXIS,), axis_types=(AxisType.Auto,))
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def state_target(config: TrainConfig, sharding: Sharding) -> Any:
+    """Returns the state's shapes, dtypes and placement, without making one."""
+    shapes = jax.eval_shape(engine.make_init(config), engine.seed_keys(config))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+
+
+def first_state(config: TrainConfig, sharding: Sharding) -> Any:
+    """Makes the first state where it will stay."""
+    return jax.jit(engine.make_init(config), out_shardings=sharding)(engine.seed_keys(config))
+
+
+def compile_chunk(config: TrainConfig, devices: list[jax.Device], target: Any) -> Program:
+    """Compiles the one program of a run, for the state that `state_target` describes."""
+    chunk, sharding = engine.make_chunk(config, devices), replicated(devices)
+
+    def run(state: Any, keys: Array, first_update: Array) -> tuple[Any, dict[str, Array], Array]:
+        state, metrics = chunk(state, keys, first_update)
+        return state, metrics, _finite(state.params, config.num_seeds)
+
+    keys = jax.device_put(engine.seed_keys(config), sharding)
+    began = time.perf_counter()
+    jitted = jax.jit(run, donate_argnums=0, in_shardings=sharding, out_shardings=sharding)
+    compiled = jitted.lower(target, keys, np.int32(0)).compile()
+    return Program(compiled, keys, time.perf_counter() - began)
+
+
+def _finite(params: Any, num_seeds: int) -> Array:
+    """Whether all numbers of each leaf of `_float_leaves` are finite, ``[leaves, S]``."""
+    leaves = [jnp.isfinite(x).reshape(num_seeds, -1) for x in _float_leaves(params).values()]
+    return jnp.stack([x.all(axis=1) for x in leaves]) if leaves else jnp.ones((0, num_seeds), bool)
+
+
+def _float_leaves(params: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {
+        jax.tree_util.keystr(path): x for path, x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)
+    }
+
+
+@dataclass
+class Loop:
+    """A run in progress.
+
+    Attributes:
+        config: The run.
+        program: Its compiled chunk; None if there is nothing left to train.
+        state: The state after `update` updates. While a chunk runs there is none.
+        update: Updates done.
+        seconds: Seconds of training so far.
+        history: What was measured before this process took over.
+        store: Where it is written, or None.
+        progress: What a person sees.
+        callback: Called after every chunk.
+        saved: Update of the newest checkpoint, or None.
+    """
+
+    config: TrainConfig
+    program: Program | None
+    state: Any
+    update: int
+    seconds: float
+    history: History
+    store: RunDirectory | None
+    progress: Progress
+    callback: Callback | None
+    saved: int | None
+
+    def __post_init__(self) -> None:
+        self.plan = self.config.plan()
+        self._chunks = [self.history.metrics] if self.history.metrics else []
+        before = self.history.evaluations
+        self._evaluations = [
+            (int(update), {name: v[i] for name, v in before.items() if name != "update"})
+            for i, update in enumerate(before.get("update", ()))
+        ]
+        self._good = True
+
+    def run(self, interrupts: Interrupts) -> None:
+        """Trains to the end, or to the first signal; the last state is saved either way."""
+        try:
+            self._evaluate_if_due()  # a process that was killed may have left it undone
+            while self.update < self.plan.updates and interrupts.signum is None:
+                info = self._train_chunk()
+                if self._is_due(self.config.checkpoint_every):
+                    self.save()
+                if self.callback is not None:
+                    self.callback(info)
+                if interrupts.signum is None:
+                    self._evaluate_if_due()
+        except BaseException as error:
+            if self._good and not interrupts.forced:
+                self._save_despite(error)
+            raise
+        self.save()
+
+    def save(self) -> None:
+        """Saves the state, unless it is saved already."""
+        if self.store is not None and self.saved != self.update:
+            self.store.save(self.update, self.state, self.seconds)
+            self.saved = self.update
+
+    def measured(self) -> History:
+        """Returns everything measured so far."""
+        names = self._chunks[-1] if self._chunks else {}
+        metrics = {name: np.concatenate([c[name] for c in self._chunks]) for name in names}
+        return History(metrics, stack_evaluations(self._evaluations))
+
+    def _train_chunk(self) -> ChunkInfo:
+        assert self.program is not None
+        first, run, keys = self.update, self.program.run, self.program.keys
+        began = time.perf_counter()
+        self._good = False  # the state is donated: there is none to save until a good one comes
+        self.state, metrics, finite = run(self.state, keys, np.int32(first))
+        metrics, finite = jax.device_get((metrics, finite))
+        spent = time.perf_counter() - began
+        self.seconds += spent
+        self.update = first + self.plan.updates_per_chunk
+        self._chunks.append(metrics)
+        problem = self._problem(first, metrics, finite)
+        self._good = problem is None
+        if self.store is not None:
+            self.store.write_updates(range(first + 1, self.update + 1), self.seconds, metrics)
+        if problem is not None:
+            raise problem
+        env_steps = self.update * self.plan.env_steps_per_update
+        reached = float(metrics["return"][-1].mean())
+        self.progress.advance(env_steps * self.config.num_seeds, spent, reached)
+        return ChunkInfo(self.update, env_steps, self.seconds, metrics)
+
+    def _problem(
+        self, first: int, metrics: Mapping[str, np.ndarray], finite: np.ndarray
+    ) -> TrainingDiverged | None:
+        """Returns what to raise if a metric or a parameter is not finite."""
+        # [updates, metrics, S], so that the first bad entry is of the earliest update.
+        bad = ~np.isfinite(np.stack(list(metrics.values()), axis=1))
+        if bad.any():
+            row, column, seed = (int(i) for i in np.argwhere(bad)[0])
+            return self._diverged(list(metrics)[column], first + 1 + row, seed)
+        if not finite.all():
+            leaf, seed = (int(i) for i in np.argwhere(~finite)[0])
+            name = list(_float_leaves(self.state.params))[leaf]
+            return self._diverged(f"params{name}", self.update, seed)
+        return None
+
+    def _diverged(self, name: str, update: int, seed: int) -> TrainingDiverged:
+        checkpoint = None
+        if self.store is not None and self.saved is not None:
+            checkpoint = self.store.checkpoints.path / str(self.saved)
+        metrics = self.measured().metrics
+        return TrainingDiverged(name, update, self.config.seed + seed, metrics, checkpoint)
+
+    def _is_due(self, every: int) -> bool:
+        if self.update == self.plan.updates:
+            return True
+        return every > 0 and self.update % (every * self.plan.updates_per_chunk) == 0
+
+    def _evaluate_if_due(self) -> None:
+        done = self._evaluations and self._evaluations[-1][0] == self.update
+        if self.update == 0 or done or not self._is_due(self.config.eval_every):
+            return
+        # Imported here because evaluation reads whole runs and so imports this package's shell.
+        from jaxmeta.evaluate import quick_evaluation
+
+        values = quick_evaluation(self.config, self.state.params, self.config.eval_tasks)
+        self._evaluations.append((self.update, values))
+        if self.store is not None:
+            self.store.write_evaluation(self.update, values)
+
+    def _save_despite(self, error: BaseException) -> None:
+        """Saves the last good state on the way out; never hides what went wrong."""
+        try:
+            self.save()
+        except Exception as problem:
+            error.add_note(f"and the last state could not be saved: {problem!r}")

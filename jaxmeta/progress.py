@@ -1,0 +1,135 @@
+"""What a person sees while training runs."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_QUIET_SECONDS = 10.0
+
+
+class Progress(contextlib.AbstractContextManager):
+    """Shows nothing; the base of those that show something.
+
+    Args:
+        total: Environment steps of the whole run, over all seeds.
+        done: Of these, how many an earlier process did.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self._total = total
+        self._first = done
+        self._done = done
+        self._seconds = 0.0
+        self._reached = math.nan
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the show."""
+
+    def say(self, text: str) -> None:
+        """Shows a line, such as how long compilation took."""
+
+    def advance(self, done: int, seconds: float, reached: float) -> None:
+        """Shows a finished chunk.
+
+        Args:
+            done: Environment steps done, over all seeds.
+            seconds: Seconds that the chunk took.
+            reached: Mean return of the chunk's last update.
+        """
+        self._done = done
+        self._seconds += seconds
+        self._reached = reached
+        self._show()
+
+    def _show(self) -> None:
+        pass
+
+    def _rate(self) -> float:
+        """Environment steps per second of training, compilation and saving left out."""
+        return (self._done - self._first) / max(self._seconds, 1e-9)
+
+    def _status(self) -> str:
+        return f"{compact(self._rate())} env-steps/s  return {self._reached:.4g}"
+
+
+class _Lines(Progress):
+    """A plain line now and then, for files and notebooks."""
+
+    def __init__(self, total: int, done: int, console: Console) -> None:
+        super().__init__(total, done)
+        self._console = console
+        self._last = -math.inf
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - self._last < _QUIET_SECONDS and self._done < self._total:
+            return
+        self._last = now
+        left = (self._total - self._done) / self._rate()
+        share = self._done / self._total
+        eta = time.strftime("%H:%M:%S", time.gmtime(left))
+        self.say(f"{share:4.0%}  {compact(self._done)} env-steps  {self._status()}  {eta} left")
+
+
+class _Bar(Progress):
+    """A live bar, for terminals."""
+
+    def __init__(self, total: int, done: int, console: Console) -> None:
+        super().__init__(total, done)
+        from rich import progress
+
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            progress.TextColumn("{task.fields[status]}"),
+            progress.TimeRemainingColumn(),
+            console=console,
+        )
+        self._task: Any = None
+        self._bar.start()
+
+    def close(self) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False)
+
+    def _show(self) -> None:
+        if self._task is None:  # not before, so that compilation is not in the estimate
+            self._task = self._bar.add_task(
+                "training", total=self._total, completed=self._first, status=""
+            )
+        self._bar.update(self._task, completed=self._done, status=self._status())
+
+
+def make_progress(shown: bool, total: int, done: int) -> Progress:
+    """Returns a bar in a terminal, lines elsewhere, and nothing if not ``shown``."""
+    if not shown:
+        return Progress(total, done)
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_jupyter:  # where stderr looks like an error
+        return _Lines(total, done, Console())
+    return (_Bar if console.is_terminal else _Lines)(total, done, console)
+
+
+def compact(number: float) -> str:
+    """Returns a number as a person reads it: ``1234567`` as ``1.23M``."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"

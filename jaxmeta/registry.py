@@ -1,0 +1,85 @@
+"""The short names of algorithms and task families, for the command line and config files."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.rl2 import RL2
+from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
+from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.errors import ConfigError, require
+from jaxmeta_envs.gridworld import GridNavigation
+from jaxmeta_envs.tabular import TabularMDP
+
+ALGORITHMS: dict[str, type[Algorithm]] = {"rl2": RL2}
+"""Name of every known algorithm."""
+
+FAMILIES: dict[str, type[TaskFamily]] = {
+    "bernoulli-bandit": BernoulliBandit,
+    "gaussian-bandit": GaussianBandit,
+    "tabular-mdp": TabularMDP,
+    "grid-navigation": GridNavigation,
+}
+"""Name of every known task family."""
+
+# A file may be read by a process that registered nothing of its own, so only these names
+# are written to files; see `builtin_name`.
+_BUILTIN = {cls: name for name, cls in (ALGORITHMS | FAMILIES).items()}
+
+Class = TypeVar("Class", bound=type)
+
+
+def register_algorithm(name: str, cls: type[Algorithm]) -> None:
+    """Makes an algorithm known under a short name.
+
+    Args:
+        name: Lower-case words joined by hyphens.
+        cls: A frozen dataclass.
+
+    Raises:
+        ConfigError: If the name is taken by another class.
+    """
+    _register(ALGORITHMS, name, cls, Algorithm)
+
+
+def register_family(name: str, cls: type[TaskFamily]) -> None:
+    """Makes a task family known under a short name; see `register_algorithm`."""
+    _register(FAMILIES, name, cls, TaskFamily)
+
+
+def find_algorithm(name: str) -> type[Algorithm]:
+    """Returns the algorithm of this name; `ConfigError` lists the names if there is none."""
+    return _find(ALGORITHMS, "algorithm", name)
+
+
+def find_family(name: str) -> type[TaskFamily]:
+    """Returns the task family of this name; `ConfigError` lists them if there is none."""
+    return _find(FAMILIES, "family", name)
+
+
+def builtin_name(cls: type) -> str | None:
+    """Returns the name under which files mention a class of this library, or None."""
+    return _BUILTIN.get(cls)
+
+
+def closest(word: str, words: Iterable[str]) -> str:
+    """Returns " (did you mean x?)" if one of ``words`` is near ``word``, else nothing."""
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _register(known: dict[str, Class], name: str, cls: Class, base: type) -> None:
+    require(isinstance(cls, type) and issubclass(cls, base), name, cls, f"a {base.__name__} class")
+    taken = known.get(name, cls) is not cls
+    require(not taken, "name", name, f"one not yet taken by {known.get(name)}")
+    known[name] = cls
+
+
+def _find(known: Mapping[str, Class], field: str, name: str) -> Class:
+    if name not in known:
+        names = ", ".join(sorted(known))
+        raise ConfigError(f"{field} is {name!r}; it must be one of {names}{closest(name, known)}")
+    return known[name]

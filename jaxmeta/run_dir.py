@@ -1,0 +1,274 @@
+"""A run on disk: its configuration, metrics, events and checkpoints, and who may write."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import warnings
+from dataclasses import fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import jaxmeta
+from jaxmeta import serialization
+from jaxmeta.checkpoint import Checkpoints, write_atomically
+from jaxmeta.config import TrainConfig
+from jaxmeta.logs import History, Metrics, MetricsLog, TensorBoard, cut_log, read_log
+from jaxmeta_envs.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no guard against two processes
+    fcntl = None
+
+_CONFIG, _METRICS, _EVENTS, _CHECKPOINTS, _LOCK = (
+    "config.json",
+    "metrics.jsonl",
+    "tensorboard",
+    "checkpoints",
+    ".lock",
+)
+
+
+class Record(NamedTuple):
+    """What ``config.json`` holds.
+
+    Attributes:
+        config: The run.
+        devices: How many devices share its tasks; a resumed run is the same to the bit
+            only on as many.
+        platform: Their platform, such as ``"cpu"``.
+        versions: Of the libraries that started the run.
+        extensions: Every time the run was made longer: ``{"update", "from", "to"}``.
+    """
+
+    config: TrainConfig
+    devices: int
+    platform: str
+    versions: dict[str, str]
+    extensions: tuple[dict[str, int], ...] = ()
+
+
+def absolute(path: str | Path) -> Path:
+    """Returns where a run is, whatever the working directory becomes."""
+    return Path(path).expanduser().absolute()
+
+
+def read_record(path: str | Path) -> Record:
+    """Reads what a run is.
+
+    Raises:
+        ConfigError: If the directory holds no run, or one that this version cannot read.
+    """
+    path = absolute(path)
+    try:
+        data = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{path} is not a run: it has no {_CONFIG}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path / _CONFIG} cannot be read: {error}") from error
+    try:
+        record = Record(**{**data, "extensions": tuple(data["extensions"])})
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{path / _CONFIG} is not the record of a run: {error!r}") from error
+    config = serialization.from_dict(record.config)
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(f"{path / _CONFIG} describes a {type(config).__name__}, not a run")
+    return record._replace(config=replace(config, run_dir=str(path)))  # it may have moved
+
+
+def read_history(path: str | Path, updates: int, num_seeds: int) -> History:
+    """Reads what the run in ``path`` measured in its first ``updates`` updates."""
+    return read_log(absolute(path) / _METRICS, updates, num_seeds)
+
+
+def read_checkpoints(path: str | Path) -> Checkpoints:
+    """Opens the checkpoints of the run in ``path`` without being able to change them."""
+    return Checkpoints(absolute(path) / _CHECKPOINTS, keep=1, read_only=True)
+
+
+def check_same(config: TrainConfig, stored: TrainConfig) -> None:
+    """Raises `ConfigError` unless both are the same run, whatever its length and place."""
+    free = {"run_dir", "total_env_steps"}
+    names = [field.name for field in fields(TrainConfig) if field.name not in free]
+    for name in names:
+        given, kept = getattr(config, name), getattr(stored, name)
+        if given != kept:
+            raise ConfigError(
+                f"{name} is {given!r}; the run in {stored.run_dir} was started with {kept!r}, and "
+                "a resumed run must go on as it began"
+            )
+
+
+class RunDirectory(contextlib.AbstractContextManager):
+    """A run that this process writes. Make one with `create` or `open_existing`.
+
+    Attributes:
+        path: The directory.
+        record: What ``config.json`` holds.
+        checkpoints: The checkpoints.
+    """
+
+    def __init__(self, path: Path, lock: IO[str]) -> None:
+        self.path = path
+        self.record: Record
+        self.checkpoints: Checkpoints
+        self._metrics: MetricsLog | None = None
+        self._events: TensorBoard | None = None
+        self._lock = lock
+
+    @classmethod
+    def create(cls, config: TrainConfig, devices: int, platform: str) -> RunDirectory:
+        """Starts a run in ``config.run_dir``.
+
+        Raises:
+            ConfigError: If the directory holds a run, or cannot be written.
+        """
+        path = absolute(str(config.run_dir))
+        _check_empty(path)
+        run = cls(path, _lock(path))
+        try:
+            _check_empty(path)  # another process may have been quicker
+            run.record = Record(config, devices, platform, _versions())
+            run._write_record()
+            run.checkpoints = Checkpoints(path / _CHECKPOINTS, config.keep_checkpoints)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    @classmethod
+    def open_existing(cls, path: str | Path) -> RunDirectory:
+        """Opens a run to go on with it.
+
+        Raises:
+            ConfigError: If the directory holds no run or another process is training it.
+        """
+        path = absolute(path)
+        read_record(path)
+        run = cls(path, _lock(path))
+        try:
+            run.record = read_record(path)
+            keep = run.record.config.keep_checkpoints
+            run.checkpoints = Checkpoints(path / _CHECKPOINTS, keep)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    def extend(self, total_env_steps: int, update: int) -> None:
+        """Writes down that the run was made longer after ``update`` updates."""
+        config = self.record.config
+        extension = {"update": update, "from": config.total_env_steps, "to": total_env_steps}
+        self.record = self.record._replace(
+            config=replace(config, total_env_steps=total_env_steps),
+            extensions=(*self.record.extensions, extension),
+        )
+        self._write_record()
+
+    def begin(self, update: int) -> History:
+        """Gets ready to write what follows ``update``; returns what came before.
+
+        What an earlier process wrote beyond is dropped, as it will be written again.
+        """
+        config, steps = self.record.config, self.record.config.plan().env_steps_per_update
+        self.checkpoints.set_aside_after(update)
+        cut_log(self.path / _METRICS, update)
+        history = read_history(self.path, update, config.num_seeds)
+        self._metrics = MetricsLog(self.path / _METRICS)
+        self._events = TensorBoard(self.path / _EVENTS, config.seed, update * steps)
+        return history
+
+    def write_updates(self, updates: range, seconds: float, metrics: Metrics) -> None:
+        """Writes the metrics ``[updates, S]`` of a chunk; see `MetricsLog`."""
+        log, events = self._logs()
+        steps = self.record.config.plan().env_steps_per_update
+        log.write_updates(updates, steps, seconds, metrics)
+        for i, update in enumerate(updates):
+            events.write(update * steps, {name: v[i] for name, v in metrics.items()})
+        events.flush()
+
+    def write_evaluation(self, update: int, evaluation: Metrics) -> None:
+        """Writes an evaluation, values ``[S]``."""
+        log, events = self._logs()
+        steps = self.record.config.plan().env_steps_per_update
+        log.write_evaluation(update, steps, evaluation)
+        events.write(update * steps, evaluation)
+        events.flush()
+
+    def save(self, update: int, state: Any, seconds: float) -> None:
+        """Writes a checkpoint, once the metrics up to it are on the disk."""
+        self._logs()[0].sync()
+        self.checkpoints.save(update, state, seconds)
+
+    def close(self) -> None:
+        """Closes everything and lets other processes in."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._lock.close)
+            for part in (getattr(self, "checkpoints", None), self._events, self._metrics):
+                if part is not None:
+                    stack.callback(part.close)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _logs(self) -> tuple[MetricsLog, TensorBoard]:
+        if self._metrics is None or self._events is None:
+            raise RuntimeError("call begin before writing")
+        return self._metrics, self._events
+
+    def _write_record(self) -> None:
+        data = self.record._asdict() | {"config": serialization.to_dict(self.record.config)}
+        write_atomically(self.path / _CONFIG, json.dumps(data, indent=2) + "\n")
+
+
+def _check_empty(path: Path) -> None:
+    """Refuses a directory with a run in it; one that ended before its first chunk is none."""
+    log, checkpoints = path / _METRICS, path / _CHECKPOINTS
+    begun = (log.is_file() and log.stat().st_size > 0) or (
+        checkpoints.is_dir() and any(checkpoints.iterdir())
+    )
+    if begun:
+        raise ConfigError(
+            f"run_dir is {str(path)!r}, which already holds a run; resume it "
+            "(jaxmeta.resume, or jaxmeta resume), or choose another directory"
+        )
+
+
+def _lock(path: Path) -> IO[str]:
+    """Makes the directory and takes its lock, which the kernel frees however we end."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115, closed by the run
+    except OSError as error:
+        raise ConfigError(
+            f"run_dir is {str(path)!r}; it must be a directory that can be written "
+            f"({error.strerror})"
+        ) from error
+    if fcntl is None:
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise ConfigError(
+            f"run_dir is {str(path)!r}, into which another process ({owner}) is training"
+        ) from None
+    except OSError as error:  # some network and cloud drives have no locks
+        warnings.warn(f"{path} cannot be locked ({error.strerror})", stacklevel=4)
+        return file
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def _versions() -> dict[str, str]:
+    ours = {"jaxmeta": jaxmeta.__version__, "python": platform.python_version()}
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return ours | {name: version(name) for name in packages}

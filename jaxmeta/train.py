@@ -1,0 +1,265 @@
+"""Training as one call: `train`, `resume` and `load`."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxmeta import parallel
+from jaxmeta.config import TrainConfig
+from jaxmeta.interrupts import Interrupts
+from jaxmeta.logs import History
+from jaxmeta.loop import (
+    Callback,
+    ChunkInfo,
+    Loop,
+    TrainingDiverged,
+    compile_chunk,
+    first_state,
+    replicated,
+    state_target,
+)
+from jaxmeta.progress import make_progress
+from jaxmeta.run_dir import (
+    Record,
+    RunDirectory,
+    absolute,
+    check_same,
+    read_checkpoints,
+    read_history,
+    read_record,
+)
+from jaxmeta_envs.base import AdaptivePolicy
+from jaxmeta_envs.errors import ConfigError, require
+
+__all__ = [
+    "Callback",
+    "ChunkInfo",
+    "TrainResult",
+    "TrainingDiverged",
+    "TrainingInterrupted",
+    "load",
+    "resume",
+    "train",
+]
+
+
+class TrainResult(NamedTuple):
+    """A trained agent and how it came about.
+
+    Attributes:
+        config: The run.
+        state: The algorithm's state; every leaf starts with the seeds axis S.
+        metrics: What each update measured, ``[updates, S]``.
+        evaluations: What evaluations on held-out tasks measured, ``[evaluations, S]``, and
+            ``"update"`` ``[evaluations]``, the updates done at each.
+        env_steps: Environment steps done, per seed.
+        run_dir: Where the run is written, or None.
+    """
+
+    config: TrainConfig
+    state: Any
+    metrics: dict[str, np.ndarray]
+    evaluations: dict[str, np.ndarray]
+    env_steps: int
+    run_dir: Path | None
+
+    @property
+    def params(self) -> Any:
+        """What the policy reads; every leaf starts with the seeds axis S."""
+        return self.state.params
+
+    @property
+    def policy(self) -> AdaptivePolicy:
+        """How the agent acts and adapts, given the parameters of one seed."""
+        return self.config.algorithm.policy(self.config.tasks)
+
+
+class TrainingInterrupted(RuntimeError):
+    """A signal stopped training after a whole chunk; the state is saved.
+
+    Attributes:
+        signum: The signal.
+        run_dir: The run, ready for `resume`; None if it was not written anywhere.
+        result: The agent as it is now.
+    """
+
+    def __init__(self, signum: int, result: TrainResult) -> None:
+        self.signum, self.run_dir, self.result = signum, result.run_dir, result
+        where = f"; resume it from {self.run_dir}" if self.run_dir else ""
+        name = signal.Signals(signum).name
+        super().__init__(f"{name} stopped training at {result.env_steps} env steps{where}")
+
+
+def train(
+    config: TrainConfig, *, callback: Callback | None = None, progress: bool = True
+) -> TrainResult:
+    """Trains an agent.
+
+    With a ``run_dir`` everything is written there, and `resume` goes on with what a signal,
+    a crash or an error ended. The first SIGINT or SIGTERM finishes the chunk and saves; a
+    second SIGINT stops at once.
+
+    Args:
+        config: The run.
+        callback: Called after every chunk. What it raises ends training, the state saved.
+        progress: Whether to show how training goes.
+
+    Raises:
+        ConfigError: If ``run_dir`` holds a run or cannot be written, or if the devices do
+            not fit.
+        TrainingDiverged: If a metric or a parameter is not finite.
+        TrainingInterrupted: If a signal stopped training.
+    """
+    parallel.request_cpu_devices()
+    devices = _choose_devices(config, config.devices)
+    if config.run_dir is None:
+        return _run(config, devices, None, callback, progress)
+    with RunDirectory.create(config, len(devices), devices[0].platform) as store:
+        return _run(config, devices, store, callback, progress)
+
+
+def resume(
+    run_dir: str | Path,
+    *,
+    config: TrainConfig | None = None,
+    total_env_steps: int | None = None,
+    callback: Callback | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Goes on with a run, from its newest checkpoint that can be read.
+
+    On as many devices as before, the run ends as it would have without the break, bit for
+    bit. A run that is complete is returned as it is.
+
+    Args:
+        run_dir: The directory of the run.
+        config: If given, the run must be this one, whatever its length.
+        total_env_steps: A new, greater length of the run.
+        callback: As in `train`.
+        progress: As in `train`.
+
+    Raises:
+        ConfigError: If the directory holds no run or another one, if another process is
+            training it, or if it was to become shorter.
+        CheckpointError: If there are checkpoints and none can be read.
+        TrainingDiverged: As in `train`.
+        TrainingInterrupted: As in `train`.
+    """
+    parallel.request_cpu_devices()
+    with RunDirectory.open_existing(run_dir) as store:
+        stored = store.record.config
+        if config is not None:
+            check_same(config, stored)
+        total = stored.total_env_steps if total_env_steps is None else total_env_steps
+        least = stored.total_env_steps
+        require(total >= least, "total_env_steps", total, f"at least {least}, the run's length")
+        longer = replace(stored, total_env_steps=total)
+        return _run(longer, _same_devices(store.record), store, callback, progress)
+
+
+def load(run_dir: str | Path) -> TrainResult:
+    """Reads a run as it was at its newest checkpoint, without changing anything.
+
+    Raises:
+        ConfigError: If the directory holds no run, or no checkpoint yet.
+        CheckpointError: If there are checkpoints and none can be read.
+    """
+    parallel.request_cpu_devices()
+    record, path = read_record(run_dir), absolute(run_dir)
+    with read_checkpoints(path) as checkpoints:
+        restored = checkpoints.restore(state_target(record.config, replicated(_first_device())))
+    if restored is None:
+        raise ConfigError(f"{path} has no checkpoint yet")
+    history = read_history(path, restored.update, record.config.num_seeds)
+    return _result(record.config, restored.state, restored.update, history, path)
+
+
+def _run(
+    config: TrainConfig,
+    devices: list[jax.Device],
+    store: RunDirectory | None,
+    callback: Callback | None,
+    progress: bool,
+) -> TrainResult:
+    """Trains from the newest checkpoint in ``store``, or from the start."""
+    plan, sharding = config.plan(), replicated(devices)
+    require(plan.updates < 2**31, "total_env_steps", config.total_env_steps, "below 2**31 updates")
+    with contextlib.ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts(announce=progress))
+        target = state_target(config, sharding)
+        restored = store.checkpoints.restore(target) if store else None
+        update = restored.update if restored else 0
+        history = store.begin(update) if store else History({}, {})
+        if store and config.total_env_steps != store.record.config.total_env_steps:
+            store.extend(config.total_env_steps, update)
+        steps = plan.env_steps_per_update * config.num_seeds
+        shown = make_progress(progress, plan.updates * steps, update * steps)
+        shown = stack.enter_context(shown)
+        program = None
+        if update < plan.updates:
+            program = compile_chunk(config, devices, target)
+            shown.say(f"compiled in {program.seconds:.1f} s for {_describe(devices)}")
+        loop = Loop(
+            config=config,
+            program=program,
+            state=restored.state if restored else first_state(config, sharding),
+            update=update,
+            seconds=restored.seconds if restored else 0.0,
+            history=history,
+            store=store,
+            progress=shown,
+            callback=callback,
+            saved=restored.update if restored else None,
+        )
+        loop.run(interrupts)
+    path = store.path if store else None
+    result = _result(config, loop.state, loop.update, loop.measured(), path)
+    if interrupts.signum is not None:
+        raise TrainingInterrupted(interrupts.signum, result)
+    return result
+
+
+def _result(
+    config: TrainConfig, state: Any, update: int, history: History, path: Path | None
+) -> TrainResult:
+    env_steps = update * config.plan().env_steps_per_update
+    # Every device holds all of it; one copy is what a user can mix with arrays of their own.
+    state = jax.tree.map(lambda x: x.addressable_data(0), state)
+    return TrainResult(config, state, history.metrics, history.evaluations, env_steps, path)
+
+
+def _choose_devices(config: TrainConfig, devices: int | None) -> list[jax.Device]:
+    algorithm = config.algorithm
+    return parallel.choose_devices(algorithm.num_tasks, algorithm.task_multiple, devices)
+
+
+def _first_device() -> list[jax.Device]:
+    return jax.local_devices()[:1]
+
+
+def _same_devices(record: Record) -> list[jax.Device]:
+    """Returns as many devices as the run began with, or warns that it cannot."""
+    here = jax.local_devices()
+    count, platform = record.devices, here[0].platform
+    if len(here) < count or platform != record.platform:
+        devices = _choose_devices(record.config, None)
+        warnings.warn(
+            f"the run began on {count} {record.platform} devices and goes on on {len(devices)} "
+            f"{platform} devices: it will not be the same to the bit",
+            stacklevel=3,
+        )
+        return devices
+    return _choose_devices(record.config, count)
+
+
+def _describe(devices: list[jax.Device]) -> str:
+    plural = "s" if len(devices) > 1 else ""
+    return f"{len(devices)} {devices[0].device_kind} device{plural}"

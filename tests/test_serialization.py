@@ -1,0 +1,140 @@
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from jaxmeta import registry
+from jaxmeta.config import TrainConfig
+from jaxmeta.serialization import from_dict, to_dict
+from jaxmeta_envs.errors import ConfigError
+from tests.toys import ToyFamily, ToyLearner
+
+
+@dataclass(frozen=True)
+class Inner:
+    values: tuple[float, ...] = ()
+    pair: tuple[int, str] = (1, "a")
+
+
+@dataclass(frozen=True)
+class Outer:
+    needed: int
+    rate: float | Inner = 0.1
+    mode: Literal["a", "b"] = "a"
+    flag: bool = False
+    parts: tuple[Inner, ...] = ()
+    name: str | None = None
+
+
+def through_text(config):
+    return from_dict(json.loads(json.dumps(to_dict(config), allow_nan=False)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(cls() for cls in (registry.ALGORITHMS | registry.FAMILIES).values()),
+        TrainConfig(),
+        TrainConfig(algorithm=ToyLearner(size=7), tasks=ToyFamily(), run_dir="x", devices=2),
+        Outer(3, math.inf, "b", True, (Inner((0.1, -math.inf), (2, "é")), Inner()), "n"),
+        Outer(0, Inner((1e-300, 1 / 3)), name=None),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_a_config_comes_back_equal_from_its_json(config):
+    back = through_text(config)
+    assert back == config
+    assert type(back) is type(config)
+    assert hash(back) == hash(config)
+
+
+def test_a_class_of_the_library_is_written_by_its_short_name_and_others_by_their_module():
+    assert to_dict(TrainConfig())["algorithm"]["kind"] == "rl2"
+    assert to_dict(TrainConfig())["tasks"]["kind"] == "bernoulli-bandit"
+    assert to_dict(ToyLearner())["kind"] == "tests.toys:ToyLearner"
+
+
+def test_numpy_numbers_are_written_as_plain_ones():
+    data = to_dict(Outer(np.int64(3), np.float32(0.5)))
+    assert data["needed"] == 3
+    assert type(data["needed"]) is int
+    assert type(data["rate"]) is float
+
+
+def test_a_field_that_is_missing_takes_its_default():
+    data = to_dict(Outer(3, name="n"))
+    del data["name"]
+    assert from_dict(data) == Outer(3)
+
+
+def changed(**changes):
+    data = to_dict(Outer(3)) | changes
+    return {name: value for name, value in data.items() if value is not dataclasses.MISSING}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mod": "a"}, r"config\.mod is not a field of Outer.*needed, rate.*did you mean mode"),
+        ({"needed": 1.5}, r"config\.needed is 1\.5; it must be of type int"),
+        ({"needed": True}, r"config\.needed is True; it must be of type int"),
+        ({"needed": dataclasses.MISSING}, r"config\.needed is None; it must be given"),
+        ({"flag": 1}, r"config\.flag is 1; it must be of type bool"),
+        ({"mode": "c"}, r"config\.mode is 'c'; it must be of type Literal\['a', 'b'\]"),
+        ({"rate": "fast"}, r"config\.rate is 'fast'; it must be of type float \| .*Inner"),
+        ({"parts": [1]}, r"config\.parts is \(1,\); it must be of type tuple"),
+        ({"parts": [{"kind": "nope"}]}, r"config\.parts\[0\]\.kind is 'nope'.*one of .*rl2"),
+        ({"kind": "rl3"}, r"config\.kind is 'rl3'.*did you mean rl2"),
+        ({"kind": "no.such:Thing"}, r"'no\.such:Thing', which is not found"),
+        ({"kind": "os:getcwd"}, r"it must be one of .* of a dataclass"),
+        ({"kind": ""}, r"config\.kind is ''; it must be the name of a class"),
+        ({"kind": None}, r"config\.kind is None; it must be the name of a class"),
+        ({"schema": 99}, r"schema is 99; it must be 1"),
+        ({"rate": {"kind": "float", "value": "big"}}, r"config\.rate is 'big'; it must be inf"),
+    ],
+)
+def test_bad_data_is_refused_with_the_field_the_value_and_what_is_allowed(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        from_dict(changed(**changes))
+
+
+def test_what_a_dataclass_itself_refuses_is_said():
+    data = to_dict(TrainConfig()) | {"num_seeds": 0}
+    with pytest.raises(ConfigError, match="num_seeds is 0; it must be at least 1"):
+        from_dict(data)
+
+
+def test_what_cannot_be_found_again_is_not_written():
+    @dataclass(frozen=True)
+    class Local:
+        pass
+
+    with pytest.raises(ConfigError, match=r"Outer\.rate is of class .*Local.* top of a module"):
+        to_dict(Outer(1, Local()))
+    with pytest.raises(ConfigError, match=r"Outer\.rate is <built-in function len>"):
+        to_dict(Outer(1, len))
+
+
+def test_a_registered_name_is_found_and_cannot_be_taken_twice(monkeypatch):
+    monkeypatch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
+    monkeypatch.setattr(registry, "FAMILIES", dict(registry.FAMILIES))
+    registry.register_algorithm("toy", ToyLearner)
+    registry.register_algorithm("toy", ToyLearner)
+    registry.register_family("toy", ToyFamily)
+    assert registry.find_algorithm("toy") is ToyLearner
+    assert registry.find_family("toy") is ToyFamily
+    with pytest.raises(ConfigError, match="not yet taken"):
+        registry.register_algorithm("rl2", ToyLearner)
+    with pytest.raises(ConfigError, match="a TaskFamily class"):
+        registry.register_family("learner", ToyLearner)
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"algorithm is 'rl-2'; it must be one of .*rl2"):
+        registry.find_algorithm("rl-2")
+    with pytest.raises(ConfigError, match="did you mean bernoulli-bandit"):
+        registry.find_family("bernouli-bandit")
