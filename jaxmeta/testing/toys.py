@@ -1,0 +1,144 @@
+"""A tiny task family that shows what an algorithm does with it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmeta_envs.base import TaskFamily, Timestep
+from jaxmeta_envs.spaces import Box, Discrete
+
+
+class ToyTask(NamedTuple):
+    """What the actions pay.
+
+    Attributes:
+        payoff: float32 ``[3]``; of three discrete actions, or the first for a continuous one.
+    """
+
+    payoff: Array
+
+
+class ToyState(NamedTuple):
+    """Steps played, int32, and the last action as a number in [-1, 1]."""
+
+    time: Array
+    last: Array
+
+
+class Call(NamedTuple):
+    """One recorded call of a toy's method.
+
+    Attributes:
+        method: ``"sample_task"``, ``"reset"`` or ``"step"``.
+        key: The key that it was given, as numbers.
+        time: Steps played before; 0 but for ``step``.
+        action: The action of ``step``, else 0.
+    """
+
+    method: str
+    key: tuple[int, ...]
+    time: int
+    action: float
+
+
+_METHODS = ("sample_task", "reset", "step")
+_calls: list[Call] = []
+
+
+@dataclass(frozen=True)
+class ToyFamily(TaskFamily[ToyTask, ToyState]):
+    """Actions that pay differently in every task, with noise, for a few steps.
+
+    Attributes:
+        continuous: Whether the action is a number in [-1, 1] rather than one of three.
+        terminates: Whether the last step is terminated rather than truncated. Nothing else
+            depends on it.
+        length: Steps per episode.
+        recorded: Whether calls can be seen by `recording`.
+    """
+
+    continuous: bool = False
+    terminates: bool = False
+    length: int = 3
+    recorded: bool = False
+
+    @property
+    def finite_horizon(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.terminates
+
+    @property
+    def observation_space(self) -> Box:
+        return Box(-1.0, 1.0, (2,))
+
+    @property
+    def action_space(self) -> Box | Discrete:
+        return Box(-1.0, 1.0, (1,)) if self.continuous else Discrete(3)
+
+    @property
+    def horizon(self) -> int:
+        return self.length
+
+    @property
+    def default_episodes(self) -> int:
+        return 2
+
+    def sample_task(self, key: Array, split: str = "train") -> ToyTask:
+        self.check_split(split)
+        self._record("sample_task", key)
+        return ToyTask(jax.random.normal(key, (3,)))
+
+    def reset(self, key: Array, task: ToyTask) -> tuple[ToyState, Array]:
+        del task
+        self._record("reset", key)
+        state = ToyState(jnp.int32(0), jnp.float32(0.0))
+        return state, self._observe(state)
+
+    def step(
+        self, key: Array, state: ToyState, action: Array, task: ToyTask
+    ) -> tuple[ToyState, Timestep]:
+        self._record("step", key, state.time, action.reshape(()))
+        if self.continuous:
+            last = jnp.clip(action[0], -1.0, 1.0)
+            pay = task.payoff[0] * last + task.payoff[1] * last**2 + task.payoff[2]
+        else:
+            arm = jnp.clip(action, 0, 2)
+            last, pay = arm - 1.0, task.payoff[arm]
+        state = ToyState(state.time + 1, last.astype(jnp.float32))
+        reward = pay + 0.1 * jax.random.normal(key)
+        end = state.time >= self.length
+        terminated = end if self.terminates else jnp.zeros_like(end)
+        return state, Timestep(self._observe(state), reward, terminated, end & ~terminated)
+
+    def _observe(self, state: ToyState) -> Array:
+        return jnp.stack([jnp.minimum(state.time / self.length, 1.0), state.last])
+
+    def _record(self, method: str, key: Array, time: Array | int = 0, action: Array | int = 0):
+        if self.recorded:
+            index = _METHODS.index(method)
+            jax.debug.callback(_append, index, jax.random.key_data(key), time, action)
+
+
+def _append(method: int, key: Array, time: Array, action: Array) -> None:
+    numbers = tuple(int(x) for x in key)
+    _calls.append(Call(_METHODS[int(method)], numbers, int(time), float(action)))
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[Call]]:
+    """Collects the calls of every ``recorded`` toy, in no particular order."""
+    calls: list[Call] = []
+    jax.effects_barrier()
+    _calls.clear()
+    try:
+        yield calls
+    finally:
+        jax.effects_barrier()
+        calls.extend(_calls)
+        _calls.clear()

@@ -1,0 +1,55 @@
+"""Every registered family and algorithm keeps its contract: new ones need no new test."""
+
+import dataclasses
+
+import pytest
+
+from jaxmeta.algorithms.ppo import PPO
+from jaxmeta.networks import GRU
+from jaxmeta.registry import ALGORITHMS, FAMILIES
+from jaxmeta.testing import check_algorithm, check_task_family
+from jaxmeta_envs.gridworld import GridNavigation
+
+VARIANTS = [
+    pytest.param(GridNavigation.shortest_path(3), id="shortest-path"),
+    pytest.param(GridNavigation(holdout=5), id="held-out-goals", marks=pytest.mark.slow),
+]
+
+TINY = {
+    "num_tasks": 8,
+    "episodes_per_trial": 2,
+    "memory": GRU(4),
+    "optimizer": PPO(epochs=1, minibatches=1),
+    "hidden_sizes": (4,),
+}
+"""Values for fields of these names and kinds; algorithms without such fields keep their own."""
+
+
+def tiny(algorithm):
+    """Returns the algorithm with small settings wherever a field of that kind has one."""
+    default = algorithm()
+    settings = {
+        field.name: TINY[field.name]
+        for field in dataclasses.fields(default)
+        if field.name in TINY and fits(getattr(default, field.name), TINY[field.name])
+    }
+    return dataclasses.replace(default, **settings)
+
+
+def fits(default, value):
+    return default is None or isinstance(default, type(value))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_registered_family_conforms(name):
+    check_task_family(FAMILIES[name]())
+
+
+@pytest.mark.parametrize("family", VARIANTS)
+def test_variant_of_a_family_conforms(family):
+    check_task_family(family)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_registered_algorithm_conforms(name):
+    check_algorithm(tiny(ALGORITHMS[name]))
