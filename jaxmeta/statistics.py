@@ -80,7 +80,7 @@ def standard_error(values: ArrayLike) -> np.ndarray:
     follows the model of two crossed random effects, ``x[s, b] = μ + seed[s] + task[b] +
     rest[s, b]``, whose mean has the variance ``σ²_seed / S + σ²_task / B + σ²_rest / (S B)``.
     The components are estimated from the mean squares of the two-way table, a negative
-    estimate counting as zero.
+    estimate counting as zero (which errs upwards where there is hardly any such effect).
 
     Args:
         values: ``[S, B, ...]``; every trailing entry is treated by itself.
@@ -126,19 +126,19 @@ def bootstrap_mean(
         seed: Seed of the resampling; equal seeds, equal intervals.
 
     Returns:
-        Lower and upper ends, float64 of the trailing shape.
+        Lower and upper ends, float64 of the trailing shape; NaN if there is but one value.
     """
     x = _seeds_by_tasks(values)
     seeds, tasks = x.shape[:2]
     table = np.moveaxis(x, 1, 0).reshape(tasks, -1)
     repetitions = _affordable(repetitions, _MEAN_WORK / table.size)
     means = np.empty((repetitions, *x.shape[2:]))
-    for rows, seed_draws, task_draws in _resamples(seeds, tasks, repetitions, seed):
+    for rows, seed_draws, task_draws in _resamples(seeds, tasks, repetitions, seed, tasks):
         by_seed = _counts(task_draws, tasks) @ table / tasks
         by_seed = by_seed.reshape(len(by_seed), seeds, -1)
         seed_weights = _counts(seed_draws, seeds)[:, None] / seeds
         means[rows] = (seed_weights @ by_seed).reshape(means[rows].shape)
-    return _interval(means, confidence)
+    return _interval(means, confidence, seeds * tasks)
 
 
 def bootstrap(
@@ -163,7 +163,8 @@ def bootstrap(
         seed: Seed of the resampling.
 
     Returns:
-        Lower and upper ends, float64, scalars or of the statistic's trailing shape.
+        Lower and upper ends, float64 of the statistic's trailing shape; NaN if there is
+        but one value.
     """
     x = _seeds_by_tasks(values)
     if x.ndim != 2:
@@ -171,10 +172,10 @@ def bootstrap(
     seeds, tasks = x.shape
     repetitions = _affordable(repetitions, _SORTED_WORK / x.size)
     results = []
-    for _, seed_draws, task_draws in _resamples(seeds, tasks, repetitions, seed):
+    for _, seed_draws, task_draws in _resamples(seeds, tasks, repetitions, seed, x.size):
         drawn = x[seed_draws[:, :, None], task_draws[:, None, :]]
         results.append(statistic(drawn.reshape(len(drawn), -1), axis=-1))
-    return _interval(np.concatenate(results), confidence)
+    return _interval(np.concatenate(results), confidence, x.size)
 
 
 def _rows(values: ArrayLike, axis: int | None) -> tuple[np.ndarray, int]:
@@ -198,11 +199,16 @@ def _affordable(repetitions: int, limit: float) -> int:
 
 
 def _resamples(
-    seeds: int, tasks: int, repetitions: int, seed: int
+    seeds: int, tasks: int, repetitions: int, seed: int, entries: int
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yields slices of the repetitions with seed indices [r, S] and task indices [r, B]."""
+    """Yields slices of the repetitions with seed indices [r, S] and task indices [r, B].
+
+    They come in chunks whose temporaries, ``entries`` per repetition, fit the memory; the
+    chunks do not change the draws. Not smaller than need be: on a busy machine every
+    threaded matrix product waits for its slowest thread.
+    """
     seed_rng, task_rng = np.random.default_rng(seed).spawn(2)
-    chunk = max(1, _CHUNK_ENTRIES // (seeds * tasks))
+    chunk = max(1, _CHUNK_ENTRIES // entries)
     for start in range(0, repetitions, chunk):
         size = min(chunk, repetitions - start)
         seed_draws = seed_rng.integers(0, seeds, (size, seeds), dtype=np.int32)
@@ -217,7 +223,11 @@ def _counts(draws: np.ndarray, n: int) -> np.ndarray:
     return np.bincount((draws + offsets).ravel(), minlength=size * n).reshape(size, n).astype(float)
 
 
-def _interval(samples: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+def _interval(
+    samples: np.ndarray, confidence: float, num_values: int
+) -> tuple[np.ndarray, np.ndarray]:
+    if num_values == 1:  # resampling one value would claim certainty
+        return np.full(samples.shape[1:], np.nan), np.full(samples.shape[1:], np.nan)
     tail = (1 - confidence) / 2
     low, high = np.quantile(samples, (tail, 1 - tail), axis=0)
     return low, high

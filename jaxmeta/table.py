@@ -5,34 +5,109 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from rich.table import Table
 
     from jaxmeta.report import Evaluation
 
+_WIDTH = 80  # of the usual terminal
+
 
 def evaluation_table(evaluation: Evaluation) -> Table:
-    """Returns the rich table of an evaluation: one row per policy, best total first.
+    """Returns the rich table of an evaluation: one line per policy, best total first.
 
-    Of a long curve only the first two rows and the last have a column.
+    Of a curve of more than three rows the first, the second and the last have a column;
+    the second gives way where 80 characters are too few. What follows ± is half the width
+    of the bootstrap 95 % interval.
     """
-    from rich.table import Table
+    from rich.console import Console
 
     summary = evaluation.summary()
-    rows = _shown_rows(summary["rows"])
-    regret = summary["optimal"] is not None
-    digits = _digits(summary)
-    table = Table(title=_title(summary), caption=_caption(summary))
-    table.add_column("policy")
-    unit = "episode" if summary["episodes_per_adapt"] == 1 else "step"
-    total = "total [95 %]" if rows else f"{unit} 1 [95 %]"
-    for heading in [f"{unit} {k + 1}" for k in rows] + [total, "IQM", "CVaR 10 %", "worst"]:
-        table.add_column(heading, justify="right")
-    if regret:
-        table.add_column("regret", justify="right")
-    for name, cells in sorted(_lines(summary, rows, digits), key=lambda line: -line[1]):
-        table.add_row(name, *cells[: None if regret else -1], style=_style(evaluation, name)) \
-            if False else None
+    shown = _shown_rows(summary["rows"])
+    table = _build(summary, shown)
+    if len(shown) == 3 and Console(width=1000).measure(table).maximum > _WIDTH:
+        return _build(summary, [shown[0], shown[-1]])
     return table
+
+
+def _build(summary: dict[str, Any], shown: list[int]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    digits = _digits(summary)
+    unit = "ep." if summary["episodes_per_adapt"] == 1 else "step"
+    table = Table(title=_title(summary), caption=_caption(summary), box=SIMPLE_HEAD)
+    table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
+    table.add_column("policy", no_wrap=True)
+    headings = [f"{unit}\n{k + 1}" for k in shown]
+    headings += ["total\n±95 %" if shown else f"{unit} 1\n±95 %", "IQM", "CVaR\n10 %", "worst"]
+    headings += [] if summary["optimal"] is None else ["regret"]
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for _, name, cells in sorted(_lines(summary, shown, digits), key=lambda line: -line[0]):
+        table.add_row(name, *cells, style="bold" if name == summary["agent"] else None)
+    return table
+
+
+def _lines(
+    summary: dict[str, Any], shown: list[int], digits: int
+) -> list[tuple[float, str, list[str]]]:
+    """Returns total, name and cells of every line."""
+    lines = []
+    for name, policy in summary["policies"].items():
+        total = policy["total"]
+        mean = _number(total["mean"], digits)
+        if total["low"] is not None:
+            mean += f" ±{_number((total['high'] - total['low']) / 2, digits)}"
+        cells = [_number(policy["rows"]["mean"][k], digits) for k in shown]
+        cells.append(mean)
+        keys = ("iqm", "cvar10", "worst", "regret")
+        cells += [_number(total[key], digits) for key in keys if key in total]
+        lines.append((total["mean"], name, cells))
+    if summary["optimal"] is not None:
+        best = summary["optimal_total"]
+        cells = [_number(summary["optimal"][k], digits) for k in shown]
+        cells += [_number(best, digits), "", "", "", ""]
+        lines.append((best, "optimum (exact)", cells))
+    return lines
+
+
+def _shown_rows(rows: int) -> list[int]:
+    """Returns the rows of the curve that have a column; none if the total says it all."""
+    if rows <= 3:
+        return list(range(rows)) if rows > 1 else []
+    return [0, 1, rows - 1]
+
+
+def _digits(summary: dict[str, Any]) -> int:
+    """Returns decimals such that the typical ± has two significant digits."""
+    totals = [policy["total"] for policy in summary["policies"].values()]
+    known = [total["high"] - total["low"] for total in totals if total["low"] is not None]
+    widths = sorted(width / 2 for width in known if width > 0)
+    if not widths:
+        return 2
+    return min(max(1 - math.floor(math.log10(widths[len(widths) // 2])), 1), 6)
+
+
+def _number(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def _title(summary: dict[str, Any]) -> str:
+    return f"{summary['agent']} on {summary['family']}, split {summary['split']!r}"
+
+
+def _caption(summary: dict[str, Any]) -> str:
+    seeds, tasks, rows = (summary[key] for key in ("num_seeds", "num_tasks", "rows"))
+    together = summary["episodes_per_adapt"]
+    unit = "episode" if together == 1 else f"step of {together} episodes"
+    sizes = f"{_count(seeds, 'seed')} × {_count(tasks, 'task')} × {_count(rows, unit)}"
+    return sizes if rows == 1 else f"{sizes}; from IQM on, of the total"
+
+
+def _count(number: int, noun: str) -> str:
+    if number == 1:
+        return f"1 {noun}"
+    first, space, rest = noun.partition(" ")
+    return f"{number:,} {first}s{space}{rest}"

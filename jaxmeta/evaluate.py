@@ -1,0 +1,249 @@
+"""Evaluation on held-out tasks: how well, and how fast, a policy adapts.
+
+Axes: S training seeds, B held-out tasks, K rows of the adaptation curve. Task i of an
+evaluation and every random number played on it depend on the evaluation's key and on i
+alone: all seeds and all references meet the same tasks with the same luck, and neither
+the batch size nor the number of devices changes what they meet.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from jaxmeta.player import BATCH, play_tasks
+from jaxmeta.report import Evaluation
+from jaxmeta_envs.base import AdaptivePolicy, Reference, TaskFamily
+from jaxmeta_envs.errors import require
+
+if TYPE_CHECKING:
+    from jaxmeta.config import TrainConfig
+    from jaxmeta.train import TrainResult
+
+__all__ = ["Evaluation", "evaluate", "evaluate_policy", "evaluation_key", "quick_evaluation"]
+
+# Streams apart from training's and from one another: tuning a run by the curve drawn while
+# it trains must not touch the tasks that it is judged on. Far from 0 and 1, because
+# `fold_in(key, i)` and `split(key)[i]` may be the same key.
+_FINAL_STREAM = 0x6576616C
+_MONITOR_STREAM = 0x6D6F6E69
+
+
+def evaluation_key(seed: int) -> Array:
+    """Returns the key that `evaluate` uses for ``seed``, apart from all keys of training."""
+    return jax.random.fold_in(jax.random.key(seed), _FINAL_STREAM)
+
+
+def evaluate(
+    source: TrainResult | str | Path,
+    *,
+    episodes: int | None = None,
+    split: str = "test",
+    num_tasks: int = 1000,
+    seed: int = 0,
+    references: bool = True,
+    save: bool = True,
+    batch: int = BATCH,
+) -> Evaluation:
+    """Measures how a trained agent adapts to held-out tasks, beside its references.
+
+    The references of a family play as many episodes as the agent. If the agent adapts to
+    N > 1 episodes at a time, their row k is the episode after k N episodes of experience,
+    and there is no optimum to compare with: the exact one is of agents that adapt after
+    every episode. Nor is there one for a shifted split, whose distribution differs from
+    the one the optimum is computed for.
+
+    Args:
+        source: What `jaxmeta.train.train` returned, or the directory of a run.
+        episodes: K, rows of the curve; more than in training is allowed. One row is an
+            episode, or for an agent that adapts to N at a time, one step of adaptation.
+            None: as in training.
+        split: Where the tasks are from, one of the family's ``splits``.
+        num_tasks: Held-out tasks, B.
+        seed: Seed of the tasks and of all that is played on them.
+        references: Whether the family's references play too.
+        save: Whether to write files into the run's directory, if it has one; see
+            `Evaluation.save`.
+        batch: Tasks played at a time; bounds the memory.
+
+    Raises:
+        ConfigError: If an argument is out of range, before anything is compiled.
+    """
+    result = _load(source) if isinstance(source, str | Path) else source
+    algorithm, family = result.config.algorithm, result.config.tasks
+    _check_integer("seed", seed, least=0)
+    require(seed < 2**32, "seed", seed, "below 2**32")
+    policy = _policy(algorithm, family)
+    together = policy.episodes_per_adapt
+    trained = _trained_rows(algorithm, family)
+    rows = trained if episodes is None else episodes
+    _check(family, split, num_tasks, rows, batch)
+
+    key = evaluation_key(seed)
+    play = functools.partial(play_tasks, key=key, num_tasks=num_tasks, split=split, batch=batch)
+    returns = _play_seeds(play, policy, result.params, family, rows)
+    optimal = None
+    if together == 1 and split in ("train", "test"):
+        optimal = family.optimal_returns(rows)
+    evaluation = Evaluation(
+        returns=returns,
+        references=_play_references(play, family, rows, together) if references else {},
+        optimal=None if optimal is None else np.asarray(optimal, np.float64),
+        split=split,
+        agent=type(algorithm).__name__,
+        family=type(family).__name__,
+        seed=seed,
+        episodes_per_adapt=together,
+        trained_rows=trained,
+    )
+    if save and result.run_dir is not None:
+        evaluation.save(result.run_dir)
+    return evaluation
+
+
+def evaluate_policy(
+    policy: AdaptivePolicy,
+    params: Any,
+    family: TaskFamily,
+    *,
+    key: Array,
+    num_tasks: int = 1000,
+    episodes: int = 1,
+    split: str = "test",
+    told_task: bool = False,
+    batch: int = BATCH,
+) -> np.ndarray:
+    """Plays any adaptive policy on tasks of a family.
+
+    Compiled once per policy, family and shapes. Policies are compared by the identity of
+    their functions, so keep the policy rather than make it anew for every call.
+
+    Args:
+        policy: The policy.
+        params: What it reads.
+        family: The task family.
+        key: Typed PRNG key; `evaluation_key` makes the one that `evaluate` uses.
+        num_tasks: B.
+        episodes: K, rows of the curve: episodes, or for a policy that adapts to several at
+            a time, steps of adaptation.
+        split: Where the tasks are from.
+        told_task: Whether the policy receives ``(params, task)`` in place of ``params``.
+        batch: Tasks played at a time; bounds the memory and does not change the results
+            (but for the rounding of matrix products).
+
+    Returns:
+        Undiscounted returns, float32 ``[B, K]``; of several episodes that are played
+        before the policy adapts, the mean.
+
+    Raises:
+        ConfigError: If an argument is out of range, before anything is compiled.
+    """
+    _check(family, split, num_tasks, episodes, batch)
+    return play_tasks(
+        policy,
+        params,
+        family,
+        episodes,
+        told_task=told_task,
+        key=key,
+        num_tasks=num_tasks,
+        split=split,
+        batch=batch,
+    )
+
+
+def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[str, np.ndarray]:
+    """Evaluates the agent alone, for the curve that is drawn while it trains.
+
+    Its tasks are held out from training and from `evaluate`, and the same at every call.
+
+    Args:
+        config: The run.
+        params: Parameters with a leading seeds axis.
+        num_tasks: B.
+
+    Returns:
+        ``"eval/return"`` (of a trial as long as in training), ``"eval/return_first"`` and
+        ``"eval/return_last"`` (of its first and last row), float64 ``[S]``.
+    """
+    algorithm, family = config.algorithm, config.tasks
+    _check(family, "test", num_tasks, 1, BATCH)
+    key = jax.random.fold_in(jax.random.key(0), _MONITOR_STREAM)
+    play = functools.partial(play_tasks, key=key, num_tasks=num_tasks, split="test", batch=BATCH)
+    rows = _trained_rows(algorithm, family)
+    curves = _play_seeds(play, _policy(algorithm, family), params, family, rows)
+    curves = curves.mean(axis=1, dtype=np.float64)
+    return {
+        "eval/return": curves.sum(axis=1),
+        "eval/return_first": curves[:, 0],
+        "eval/return_last": curves[:, -1],
+    }
+
+
+def _load(run_dir: str | Path) -> TrainResult:
+    from jaxmeta.train import load
+
+    return load(run_dir)
+
+
+# Policies are closures without a useful equality; one object per algorithm and family is
+# what lets a second evaluation find the first one's compiled program.
+@functools.lru_cache(maxsize=32)
+def _policy(algorithm: Any, family: TaskFamily) -> AdaptivePolicy:
+    return algorithm.policy(family)
+
+
+@functools.lru_cache(maxsize=32)
+def _references(family: TaskFamily, num_episodes: int) -> dict[str, Reference]:
+    return dict(family.references(num_episodes))
+
+
+def _trained_rows(algorithm: Any, family: TaskFamily) -> int:
+    together = _policy(algorithm, family).episodes_per_adapt
+    return max(1, math.ceil(algorithm.trial_episodes(family) / together))
+
+
+def _play_seeds(
+    play: Callable[..., np.ndarray], policy: AdaptivePolicy, params: Any, family: TaskFamily, k: int
+) -> np.ndarray:
+    """Plays every member of parameters with a leading seeds axis; ``[S, B, K]``."""
+    seeds = jax.tree.leaves(params)[0].shape[0]
+    return np.stack([play(policy, params, family, k, member=s) for s in range(seeds)])
+
+
+def _play_references(
+    play: Callable[..., np.ndarray], family: TaskFamily, rows: int, together: int
+) -> dict[str, np.ndarray]:
+    """Plays the references for as many episodes as an agent that adapts to ``together``."""
+    experience = together * np.arange(rows)
+    returns = {}
+    for name, reference in _references(family, int(experience[-1]) + 1).items():
+        steps = experience // reference.policy.episodes_per_adapt
+        curve = play(
+            reference.policy,
+            reference.params,
+            family,
+            int(steps[-1]) + 1,
+            told_task=reference.told_task,
+        )
+        returns[name] = curve[:, steps]
+    return returns
+
+
+def _check(family: TaskFamily, split: str, num_tasks: int, episodes: int, batch: int) -> None:
+    family.check_split(split)
+    _check_integer("num_tasks", num_tasks, least=1)
+    _check_integer("episodes", episodes, least=1)
+    _check_integer("batch", batch, least=1)
+
+
+def _check_integer(name: str, value: int, least: int) -> None:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    require(whole and value >= least, name, value, f"an integer of at least {least}")

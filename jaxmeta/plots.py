@@ -1,0 +1,180 @@
+"""Figures: adaptation curves. Matplotlib without pyplot, so without global state."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from jaxmeta.report import Evaluation
+
+# Okabe and Ito's palette, which the colour-blind can tell apart; black is for the optimum
+# and yellow, which fades on white, gives way to grey.
+_AGENT = "#0072B2"
+_REFERENCES = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
+_DASHES = (
+    (0, (5, 1.5)),
+    (0, (1, 1.2)),
+    (0, (6, 1.5, 1, 1.5)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (9, 2)),
+    (0, (2, 2)),
+)
+_MARKERS = "sD^vPXph<>*d"
+_FEW_ROWS = 20  # up to here every row has a marker
+
+
+def plot_adaptation(evaluation: Evaluation, path: str | Path, title: str | None = None) -> None:
+    """Draws return against experience, the agent beside its references.
+
+    The band is the bootstrap 95 % interval of the agent's mean, thin lines are its seeds,
+    the black dashed line is the exact optimum. A dotted vertical line shows where the
+    trials of training ended, if the curve goes further. A curve of a single row is drawn
+    as points with their intervals.
+
+    Args:
+        evaluation: What to draw.
+        path: The PNG to write, whole or not at all.
+        title: Title; None names agent, family and split.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    summary = evaluation.summary()
+    single = summary["rows"] == 1
+    lines = len(summary["policies"]) + (summary["optimal"] is not None)
+    size = (7.0, 1.6 + 0.32 * lines) if single else (8.0, max(4.2, 1.2 + 0.3 * lines))
+    figure = Figure(figsize=size, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    (_draw_points if single else _draw_curves)(axes, summary)
+    heading = f"{evaluation.agent} on {evaluation.family}"
+    heading += "" if evaluation.split == "test" else f', split "{evaluation.split}"'
+    axes.set_title(heading if title is None else title, pad=18)  # room for `_above`
+
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            canvas.print_png(file)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    k = np.arange(summary["rows"])
+    for style, (name, policy) in zip(_styles(summary), _references(summary), strict=True):
+        axes.plot(k, policy["rows"]["mean"], label=name, linewidth=1.6, markersize=4, **style)
+    if summary["optimal"] is not None:
+        line = {"color": "black", "linestyle": "--", "linewidth": 1.6, "zorder": 6}
+        axes.plot(k, summary["optimal"], label="optimum (exact)", **line)
+    _draw_agent(axes, summary, k)
+    trained = summary["trained_rows"]
+    if trained is not None and trained < summary["rows"]:
+        axes.axvline(trained - 0.5, color="#777777", linestyle=":", linewidth=1)
+        _above(axes, trained - 0.5, "trained until here")
+    together = summary["episodes_per_adapt"]
+    steps = f"steps of adaptation, {together} episodes each"
+    axes.set_xlabel("episodes of experience" if together == 1 else steps)
+    axes.set_ylabel("return of the next episode")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.02)
+    _legend(axes)
+
+
+def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
+    rows = summary["policies"][summary["agent"]]["rows"]
+    if summary["num_seeds"] > 1:
+        for curve in summary["curve_of_each_seed"]:
+            axes.plot(k, curve, color=_AGENT, linewidth=0.6, alpha=0.5, zorder=4)
+    low, high = (np.asarray(rows[end], float) for end in ("low", "high"))  # None becomes NaN
+    axes.fill_between(k, low, high, color=_AGENT, alpha=0.22, linewidth=0)
+    marker = "o" if len(k) <= _FEW_ROWS else None
+    axes.plot(
+        k,
+        rows["mean"],
+        color=_AGENT,
+        linewidth=2.4,
+        marker=marker,
+        markersize=5,
+        label=summary["agent"],
+        zorder=5,
+    )
+
+
+def _legend(axes: Axes) -> None:
+    """Puts the legend beside the curves, in the order in which they end."""
+    lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+    order = np.argsort([-np.asarray(line.get_ydata())[-1] for line in lines], kind="stable")
+    axes.legend(
+        handles=[lines[i] for i in order],
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        frameon=False,
+        handlelength=3.6,
+    )
+
+
+def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
+    """Draws one row per policy, best on top: the mean and its interval."""
+    colours = {summary["agent"]: _AGENT}
+    for style, (name, _) in zip(_styles(summary), _references(summary), strict=True):
+        colours[name] = style["color"]
+    ordered = sorted(summary["policies"].items(), key=lambda item: item[1]["total"]["mean"])
+    for height, (name, policy) in enumerate(ordered):
+        total = policy["total"]
+        marker = "o" if name == summary["agent"] else "s"
+        ends = np.asarray([total["low"], total["high"]], float)  # None becomes NaN
+        axes.plot(ends, [height] * 2, color=colours[name], linewidth=2.4)
+        axes.plot(total["mean"], height, color=colours[name], marker=marker, markersize=7)
+        if name == summary["agent"] and summary["num_seeds"] > 1:
+            seeds = np.ravel(summary["curve_of_each_seed"])
+            axes.plot(seeds, [height] * len(seeds), "|", color=_AGENT, markersize=12)
+    axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
+    axes.set_ylim(-0.6, len(ordered) - 0.4)
+    if summary["optimal"] is not None:
+        axes.axvline(summary["optimal"][0], color="black", linestyle="--")
+        _above(axes, summary["optimal"][0], "optimum (exact)")
+    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
+    axes.set_xlabel("return of the first episode")
+
+
+def _above(axes: Axes, x: float, text: str) -> None:
+    """Labels a vertical line above the axes, where no curve can be."""
+    axes.annotate(
+        text,
+        (x, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize="small",
+    )
+
+
+def _references(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [item for item in summary["policies"].items() if item[0] != summary["agent"]]
+
+
+def _styles(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns a line style for each reference, no two with the same colour and dashes."""
+    colours = len(_REFERENCES)
+    marked = summary["rows"] <= _FEW_ROWS
+    return [
+        {
+            "color": _REFERENCES[i % colours],
+            "linestyle": _DASHES[(i + i // colours) % len(_DASHES)],
+            "marker": _MARKERS[i % len(_MARKERS)] if marked else None,
+        }
+        for i in range(len(summary["policies"]) - 1)
+    ]

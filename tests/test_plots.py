@@ -1,0 +1,116 @@
+import sys
+
+import numpy as np
+import pytest
+
+from jaxmeta.plots import _styles, plot_adaptation
+from jaxmeta.report import Evaluation
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def fake(rows, references=2, seeds=2, tasks=5, optimal=True, **fields):
+    rng = np.random.default_rng(0)
+    names = [f"reference {i}" for i in range(references)]
+    return Evaluation(
+        rng.normal(size=(seeds, tasks, rows)),
+        {name: rng.normal(size=(tasks, rows)) for name in names},
+        np.linspace(0, 1, rows) if optimal else None,
+        **fields,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "references", "seeds", "tasks", "optimal"),
+    [
+        (1, 1, 1, 1, False),
+        (1, 12, 3, 5, True),
+        (2, 1, 1, 1, True),
+        (4, 0, 1, 5, False),
+        (10, 12, 3, 5, True),
+        (100, 3, 2, 5, True),
+    ],
+)
+def test_a_curve_of_any_length_is_drawn(tmp_path, rows, references, seeds, tasks, optimal):
+    path = tmp_path / "figure.png"
+    plot_adaptation(fake(rows, references, seeds, tasks, optimal), path)
+    assert path.read_bytes().startswith(PNG)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_two_of_twelve_references_look_the_same():
+    styles = _styles(fake(4, references=12).summary())
+    assert len({(style["color"], style["linestyle"]) for style in styles}) == 12
+
+
+@pytest.fixture
+def axes(monkeypatch):
+    """Collects the axes of the figures drawn."""
+    from matplotlib.figure import Figure
+
+    drawn = []
+    add_subplot = Figure.add_subplot
+
+    def spy(self, *args, **kwargs):
+        drawn.append(add_subplot(self, *args, **kwargs))
+        return drawn[-1]
+
+    monkeypatch.setattr(Figure, "add_subplot", spy)
+    return drawn
+
+
+def test_the_axes_and_the_legend_say_what_is_drawn(tmp_path, axes):
+    evaluation = fake(4, agent="RL2", family="Bandit", trained_rows=2)
+    plot_adaptation(evaluation, tmp_path / "figure.png")
+    (ax,) = axes
+    assert ax.get_xlabel() == "episodes of experience"
+    assert ax.get_ylabel() == "return of the next episode"
+    assert ax.get_title() == "RL2 on Bandit"
+    assert [text.get_text() for text in ax.texts] == ["trained until here"]
+    assert all(tick == int(tick) for tick in ax.get_xticks())
+    labels = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert labels == {"RL2", "reference 0", "reference 1", "optimum (exact)"}
+    ends = [line.get_ydata()[-1] for line in ax.get_legend_handles_labels()[0]]
+    assert len(ends) == 4
+
+
+def test_the_legend_follows_the_order_of_the_ends(tmp_path, axes):
+    evaluation = fake(3, references=4)
+    plot_adaptation(evaluation, tmp_path / "figure.png")
+    policies = evaluation.summary()["policies"]
+    ends = {name: policy["rows"]["mean"][-1] for name, policy in policies.items()}
+    ends["optimum (exact)"] = evaluation.optimal[-1]
+    shown = [text.get_text() for text in axes[0].get_legend().get_texts()]
+    assert shown == sorted(ends, key=ends.get, reverse=True)
+
+
+def test_steps_of_several_episodes_are_called_steps(tmp_path, axes):
+    evaluation = fake(3, episodes_per_adapt=20, split="far")
+    plot_adaptation(evaluation, tmp_path / "a.png")
+    plot_adaptation(evaluation, tmp_path / "b.png", title="My title")
+    assert axes[0].get_xlabel() == "steps of adaptation, 20 episodes each"
+    assert axes[0].get_title() == 'agent on tasks, split "far"'
+    assert axes[1].get_title() == "My title"
+
+
+def test_a_figure_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"old")
+
+    def fail(self, file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", fail)
+    with pytest.raises(OSError, match="disk full"):
+        plot_adaptation(fake(3), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_plotting_leaves_no_global_state(tmp_path):
+    before = "matplotlib.pyplot" in sys.modules
+    plot_adaptation(fake(2), tmp_path / "figure.png")
+    assert ("matplotlib.pyplot" in sys.modules) == before
