@@ -15,12 +15,19 @@ if TYPE_CHECKING:
     from jaxmeta.algorithms.rl2 import RL2
     from jaxmeta.config import Plan, TrainConfig
     from jaxmeta.engine import make_train
-    from jaxmeta.evaluate import Evaluation, evaluate, evaluate_policy
+    from jaxmeta.evaluation import Evaluation, evaluate, evaluate_policy
     from jaxmeta.networks import GRU
     from jaxmeta.presets import preset
     from jaxmeta.registry import register_algorithm, register_family
     from jaxmeta.schedules import Schedule
-    from jaxmeta.train import TrainingDiverged, TrainingInterrupted, TrainResult, load, resume, train
+    from jaxmeta.training import (
+        TrainingDiverged,
+        TrainingInterrupted,
+        TrainResult,
+        load,
+        resume,
+        train,
+    )
     from jaxmeta_envs import AdaptivePolicy, ConfigError
 
 _HOME = {
@@ -30,26 +37,50 @@ _HOME = {
     "Plan": "jaxmeta.config",
     "TrainConfig": "jaxmeta.config",
     "make_train": "jaxmeta.engine",
-    "Evaluation": "jaxmeta.evaluate",
-    "evaluate": "jaxmeta.evaluate",
-    "evaluate_policy": "jaxmeta.evaluate",
+    "Evaluation": "jaxmeta.evaluation",
+    "evaluate": "jaxmeta.evaluation",
+    "evaluate_policy": "jaxmeta.evaluation",
     "GRU": "jaxmeta.networks",
     "preset": "jaxmeta.presets",
     "register_algorithm": "jaxmeta.registry",
     "register_family": "jaxmeta.registry",
     "Schedule": "jaxmeta.schedules",
-    "TrainingDiverged": "jaxmeta.train",
-    "TrainingInterrupted": "jaxmeta.train",
-    "TrainResult": "jaxmeta.train",
-    "load": "jaxmeta.train",
-    "resume": "jaxmeta.train",
-    "train": "jaxmeta.train",
+    "TrainingDiverged": "jaxmeta.training",
+    "TrainingInterrupted": "jaxmeta.training",
+    "TrainResult": "jaxmeta.training",
+    "load": "jaxmeta.training",
+    "resume": "jaxmeta.training",
+    "train": "jaxmeta.training",
     "AdaptivePolicy": "jaxmeta_envs",
     "ConfigError": "jaxmeta_envs",
 }
 
 __version__ = "0.1.0"
-__all__ = sorted([*_HOME, "__version__"])
+__all__ = [
+    "GRU",
+    "PPO",
+    "RL2",
+    "AdaptivePolicy",
+    "Algorithm",
+    "ConfigError",
+    "Evaluation",
+    "Plan",
+    "Schedule",
+    "TrainConfig",
+    "TrainResult",
+    "TrainingDiverged",
+    "TrainingInterrupted",
+    "__version__",
+    "evaluate",
+    "evaluate_policy",
+    "load",
+    "make_train",
+    "preset",
+    "register_algorithm",
+    "register_family",
+    "resume",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

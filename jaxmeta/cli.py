@@ -23,7 +23,7 @@ from jaxmeta import __version__
 
 if TYPE_CHECKING:
     from jaxmeta.report import Evaluation
-    from jaxmeta.train import TrainResult
+    from jaxmeta.training import TrainResult
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _explain(error: Exception) -> tuple[str, int] | None:
     """Returns what to say of an error that is no defect, and the exit code; else None."""
     from jaxmeta.checkpoint import CheckpointError
-    from jaxmeta.train import TrainingDiverged, TrainingInterrupted
+    from jaxmeta.training import TrainingDiverged, TrainingInterrupted
     from jaxmeta_envs.errors import ConfigError
 
     if isinstance(error, TrainingInterrupted):
@@ -134,7 +134,7 @@ def _train(arguments: list[str]) -> int:
     from jaxmeta.options import TrainOptions, parse_options
     from jaxmeta.parallel import request_cpu_devices
     from jaxmeta.presets import preset
-    from jaxmeta.train import train
+    from jaxmeta.training import train
 
     request_cpu_devices()
     config = preset(*names)
@@ -154,7 +154,7 @@ def _train(arguments: list[str]) -> int:
 def _resume(arguments: list[str]) -> int:
     from jaxmeta.options import ResumeOptions, parse_options
     from jaxmeta.parallel import request_cpu_devices
-    from jaxmeta.train import resume
+    from jaxmeta.training import resume
 
     request_cpu_devices()
     options = parse_options(ResumeOptions, arguments, command="jaxmeta resume")
@@ -163,7 +163,7 @@ def _resume(arguments: list[str]) -> int:
 
 
 def _evaluate(arguments: list[str]) -> int:
-    from jaxmeta.evaluate import evaluate
+    from jaxmeta.evaluation import evaluate
     from jaxmeta.options import EvaluateOptions, parse_options
     from jaxmeta.parallel import request_cpu_devices
 
@@ -196,7 +196,7 @@ def _list(arguments: list[str]) -> int:
 
 def _report(result: TrainResult, evaluate_too: bool) -> int:
     """Evaluates a finished run, if wanted, and says what there is and what to do next."""
-    from jaxmeta.evaluate import evaluate
+    from jaxmeta.evaluation import evaluate
 
     evaluation = evaluate(result) if evaluate_too else None
     if evaluation is not None:

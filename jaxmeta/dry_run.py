@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 from jaxmeta import parallel
 from jaxmeta.config import TrainConfig
@@ -34,9 +35,8 @@ def memory_per_device(config: TrainConfig, num_devices: int) -> int:
     """Estimates the bytes that training needs on each device; 0 if unknown."""
     # A device plays its share of the tasks of every seed: an algorithm of that share says
     # what it needs, state included, which every device holds whole.
-    share = dataclasses.replace(
-        config.algorithm, num_tasks=config.algorithm.num_tasks // num_devices
-    )
+    algorithm: Any = config.algorithm
+    share = dataclasses.replace(algorithm, num_tasks=algorithm.num_tasks // num_devices)
     return config.num_seeds * share.memory_bytes(config.tasks)
 
 

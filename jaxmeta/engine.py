@@ -16,6 +16,7 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.config import TrainConfig
+from jaxmeta.parallel import Device
 from jaxmeta.schedules import span_run
 
 TrainFunction = Callable[[Array], tuple[Any, dict[str, Array]]]
@@ -32,7 +33,7 @@ def make_init(config: TrainConfig) -> Callable[[Array], Any]:
     """Returns ``keys[S] -> state`` whose leaves start with the seeds axis."""
 
     def init(keys: Array) -> Any:
-        return jax.vmap(lambda key: config.algorithm.init(config.tasks, _init_key(key)))(keys)
+        return jax.vmap(lambda k: config.algorithm.init(config.tasks, _init_key(k)))(keys)
 
     return init
 
@@ -49,7 +50,7 @@ def make_update(config: TrainConfig) -> Callable[[Any, Array, Array], tuple[Any,
     return update
 
 
-def make_chunk(config: TrainConfig, devices: list[jax.Device]) -> ChunkFunction:
+def make_chunk(config: TrainConfig, devices: list[Device]) -> ChunkFunction:
     """Returns one dispatch of training: ``updates_per_chunk`` updates of every seed.
 
     Args:

@@ -25,6 +25,7 @@ from jaxmeta import engine, parallel
 from jaxmeta.config import TrainConfig
 from jaxmeta.interrupts import Interrupts
 from jaxmeta.logs import History, stack_evaluations
+from jaxmeta.parallel import Device
 from jaxmeta.progress import Progress
 from jaxmeta.run_dir import RunDirectory
 
@@ -89,7 +90,7 @@ class Program(NamedTuple):
     seconds: float
 
 
-def replicated(devices: list[jax.Device]) -> Sharding:
+def replicated(devices: list[Device]) -> Sharding:
     """Returns the sharding of whatever every device holds in full."""
     if len(devices) == 1:
         return SingleDeviceSharding(devices[0])
@@ -108,7 +109,7 @@ def first_state(config: TrainConfig, sharding: Sharding) -> Any:
     return jax.jit(engine.make_init(config), out_shardings=sharding)(engine.seed_keys(config))
 
 
-def compile_chunk(config: TrainConfig, devices: list[jax.Device], target: Any) -> Program:
+def compile_chunk(config: TrainConfig, devices: list[Device], target: Any) -> Program:
     """Compiles the one program of a run, for the state that `state_target` describes."""
     chunk, sharding = engine.make_chunk(config, devices), replicated(devices)
 
@@ -258,7 +259,7 @@ class Loop:
         if self.update == 0 or done or not self._is_due(self.config.eval_every):
             return
         # Imported here because evaluation reads whole runs and so imports this package's shell.
-        from jaxmeta.evaluate import quick_evaluation
+        from jaxmeta.evaluation import quick_evaluation
 
         values = quick_evaluation(self.config, self.state.params, self.config.eval_tasks)
         self._evaluations.append((self.update, values))

@@ -13,7 +13,7 @@ import sys
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -201,7 +201,8 @@ def parse_schedule(text: str) -> float | Schedule:
     except ValueError:
         raise ValueError(f"{text!r} is neither a number nor {_SCHEDULE_METAVAR}") from None
     updates = None if match["updates"] is None else int(match["updates"])
-    return Schedule(initial, final, updates, match["shape"] or "linear")
+    shape: Any = match["shape"] or "linear"  # the schedule itself refuses other words
+    return Schedule(initial, final, updates, shape)
 
 
 def format_schedule(value: float | Schedule) -> str:

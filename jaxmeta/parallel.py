@@ -13,7 +13,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 from jaxmeta_envs.errors import require
 
 AXIS = "tasks"
+Device: TypeAlias = Any  # jax.Device, which type checkers take for a variable
 Tree = TypeVar("Tree")
 
 # How many shares the tasks are cut into while an update is traced.
@@ -38,7 +39,8 @@ def request_cpu_devices() -> None:
     gains. Call before anything touches a device; later it does nothing.
     """
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if chosen or jax.config.jax_num_cpu_devices >= 1:
+    configured = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
+    if chosen or configured >= 1:
         return
     try:
         cores = len(os.sched_getaffinity(0))
@@ -49,7 +51,7 @@ def request_cpu_devices() -> None:
         jax.config.update("jax_num_cpu_devices", cores)
 
 
-def choose_devices(num_tasks: int, task_multiple: int, devices: int | None) -> list[jax.Device]:
+def choose_devices(num_tasks: int, task_multiple: int, devices: int | None) -> list[Device]:
     """Picks the devices that share ``num_tasks`` evenly.
 
     Args:
@@ -74,7 +76,7 @@ def choose_devices(num_tasks: int, task_multiple: int, devices: int | None) -> l
     return local[:devices]
 
 
-def shard_update(update: Callable[..., Any], devices: list[jax.Device]) -> Callable[..., Any]:
+def shard_update(update: Callable[..., Any], devices: list[Device]) -> Callable[..., Any]:
     """Wraps a pure function so that its tasks are spread over ``devices``.
 
     Every argument and result is replicated; only what lies between `task_keys` and the

@@ -34,7 +34,7 @@ class Evaluation:
         returns: Undiscounted returns of the agent, ``[S, B, K]``.
         references: Name to returns ``[B, K]``, each after as many episodes as the agent.
         optimal: Exact expected returns ``[K]`` of the policy that is Bayes-optimal over K
-            episodes; None where unknown (see `jaxmeta.evaluate.evaluate`).
+            episodes; None where unknown (see `jaxmeta.evaluation.evaluate`).
         split: Where the tasks are from.
         agent: Name of the agent.
         family: Name of the task family.

@@ -131,7 +131,7 @@ def play_trial(
         adapt: Called after every episode with its trajectory, leaves ``[1, T, ...]``.
     """
 
-    def episode(loop: tuple, key: Array) -> tuple[tuple, tuple[Trajectory, Any, PolicyInput]]:
+    def episode(loop: tuple, key: Array) -> tuple[tuple, tuple[Trajectory, Any, Array]]:
         carry, previous = loop
         play_key, adapt_key = jax.random.split(key)
         carry, last, trajectory, extras = _play_episode(

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs.errors import require
+from jaxmeta_envs.errors import ConfigError, require
 
 Part = TypeVar("Part", bound=Any)
 
@@ -50,7 +50,8 @@ def value_at(value: float | Schedule, updates: Array) -> Array:
     """
     if not isinstance(value, Schedule):
         return jnp.float32(value)
-    require(value.num_updates is not None, "num_updates", None, "a number of updates outside a run")
+    if value.num_updates is None:
+        raise ConfigError("num_updates is None; outside a run it must be a number of updates")
     x = jnp.minimum(updates.astype(jnp.float32) / value.num_updates, 1.0)
     left = 1.0 - x if value.shape == "linear" else 0.5 * (1.0 + jnp.cos(math.pi * x))
     return value.final + (value.initial - value.final) * left

@@ -7,7 +7,6 @@ each would take most of the time. Prints one JSON object.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import random
@@ -22,8 +21,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxmeta import evaluation
 from jaxmeta.config import TrainConfig
-from jaxmeta.train import TrainingInterrupted, resume, train
+from jaxmeta.training import TrainingInterrupted, resume, train
 from tests.toys import ToyFamily, ToyLearner
 
 CHUNKS = 25
@@ -105,8 +105,7 @@ def content(run_dir: Path) -> dict:
 
 
 def main(root: Path, kills: int, seed: int) -> dict:
-    # `jaxmeta.evaluate` is the function of that name, not the module.
-    importlib.import_module("jaxmeta.evaluate").quick_evaluation = quick_evaluation
+    evaluation.quick_evaluation = quick_evaluation
     jax.config.update("jax_compilation_cache_dir", str(root / "cache"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     early = [name for name in ("orbax", "tensorboardX", "matplotlib") if name in sys.modules]

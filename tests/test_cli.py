@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import io
 import json
 import os
@@ -19,7 +18,9 @@ from typing import ClassVar
 import pytest
 
 import jaxmeta
-from jaxmeta import cli, engine, registry
+from jaxmeta import cli, engine, evaluation, registry, training
+
+# The package's attributes of these names may be its functions.
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.cli import main
 from jaxmeta.dry_run import format_bytes, memory_per_device
@@ -28,9 +29,6 @@ from jaxmeta.presets import PRESETS, preset
 from jaxmeta.run_dir import read_record
 from jaxmeta.schedules import Schedule
 from tests.toys import ToyFamily, ToyLearner
-
-# The package's attributes of these names may be its functions.
-TRAIN, EVALUATE = (importlib.import_module(f"jaxmeta.{name}") for name in ("train", "evaluate"))
 
 TINY = ["train", "toy", "toys", "--total-env-steps", "16", "--updates-per-chunk", "2"]
 TINY += ["--eval-tasks", "8"]
@@ -71,8 +69,8 @@ def nothing_compiles(monkeypatch):
         pytest.fail("a program was about to be compiled")
 
     monkeypatch.setattr(engine, "make_chunk", fail)
-    monkeypatch.setattr(TRAIN, "compile_chunk", fail)
-    monkeypatch.setattr(EVALUATE, "_player", fail)
+    monkeypatch.setattr(training, "compile_chunk", fail)
+    monkeypatch.setattr(evaluation, "_player", fail)
 
 
 def parse(*arguments, algorithm="rl2", family="bernoulli-bandit", config=None):
@@ -271,7 +269,7 @@ def test_the_commands_that_are_suggested_are_valid(finished, run_dir, capsys):
 
 def test_by_default_a_run_goes_to_a_new_directory_below_runs(tmp_path, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr(TRAIN, "train", lambda config: seen.append(config.run_dir) or 1 / 0)
+    monkeypatch.setattr(training, "train", lambda config: seen.append(config.run_dir) or 1 / 0)
     monkeypatch.setattr(cli, "_now", lambda: "20300102-030405")
     (tmp_path / "runs" / "toy-toys-20300102-030405").mkdir(parents=True)
     with pytest.raises(ZeroDivisionError):  # what is nobody's mistake keeps its traceback
@@ -481,7 +479,7 @@ def test_an_interrupt_outside_training_is_no_traceback(monkeypatch, capsys):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(EVALUATE, "evaluate", interrupt)
+    monkeypatch.setattr(evaluation, "evaluate", interrupt)
     assert main(["evaluate", "run"]) == 130
     assert "interrupted" in error_of(capsys)
 

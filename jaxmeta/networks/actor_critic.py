@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmeta.networks.initializers import orthogonal
 from jaxmeta.networks.memory import GRU
 from jaxmeta.ops.distributions import Categorical, Distribution, Normal
 from jaxmeta.ops.trees import select
@@ -77,7 +78,7 @@ class _PolicyHead(nn.Module):
     def __call__(self, x: Array) -> Distribution:
         # Small weights: the first policy is nearly uniform whatever the memory holds.
         size = self.action_space.flat_size
-        out = nn.Dense(size, kernel_init=nn.initializers.orthogonal(0.01))(x)
+        out = nn.Dense(size, kernel_init=orthogonal(0.01))(x)
         if isinstance(self.action_space, Discrete):
             return Categorical(out)
         log_std = self.param("log_std", nn.initializers.zeros, (size,))
@@ -88,7 +89,7 @@ class _PolicyHead(nn.Module):
 class _ValueHead(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)[0]
+        return nn.Dense(1, kernel_init=orthogonal(1.0))(x)[0]
 
 
 def recurrent_actor_critic(
@@ -139,8 +140,10 @@ def recurrent_actor_critic(
         new_carry, features = {}, {}
         for name, part in memories.items():
             new_carry[name], features[name] = part.step(params["memory"][name], carry[name], x)
-        distribution = policy_head.apply(params["policy_head"], features["policy"])
-        value = value_head.apply(params["value_head"], features.get("value", features["policy"]))
+        distribution: Any = policy_head.apply(params["policy_head"], features["policy"])
+        value: Any = value_head.apply(
+            params["value_head"], features.get("value", features["policy"])
+        )
         return new_carry, ActorCriticOutput(distribution, value)
 
     return ActorCritic(init, begin, step)

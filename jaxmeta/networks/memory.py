@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmeta.networks.initializers import Initializer, orthogonal
 from jaxmeta_envs.errors import require
+
+Params = Mapping[str, Any]
 
 
 class GRUCell(nn.Module):
@@ -36,7 +41,7 @@ class GRUCell(nn.Module):
         w = self.param(
             "input_kernel", _per_gate(nn.initializers.lecun_normal()), (len(x), 3 * size)
         )
-        u = self.param("hidden_kernel", _per_gate(nn.initializers.orthogonal()), (size, 3 * size))
+        u = self.param("hidden_kernel", _per_gate(orthogonal()), (size, 3 * size))
         b = self.param("bias", self._init_bias, (3 * size,))
         c = self.param("hidden_bias", nn.initializers.zeros, (size,))
         # jnp.split: slicing gates inside differentiated code transposes to pad and add.
@@ -53,7 +58,7 @@ class GRUCell(nn.Module):
         return jnp.concatenate([reset, update + self.update_bias, new])
 
 
-def _per_gate(init: nn.initializers.Initializer) -> nn.initializers.Initializer:
+def _per_gate(init: Initializer) -> Initializer:
     """Initialises the three gates' matrices one by one, each as a matrix of its own."""
 
     def initialize(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
@@ -81,7 +86,7 @@ class GRU:
     def __post_init__(self) -> None:
         require(self.hidden_size >= 1, "hidden_size", self.hidden_size, "at least 1")
 
-    def init(self, key: Array, input_size: int) -> dict:
+    def init(self, key: Array, input_size: int) -> Params:
         """Returns parameters for inputs ``[input_size]``."""
         return self._cell().init(key, self.initial_carry(), jnp.zeros(input_size))
 
@@ -89,10 +94,10 @@ class GRU:
         """Returns the memory of an agent that has seen nothing, ``[hidden_size]``."""
         return jnp.zeros(self.hidden_size)
 
-    def step(self, params: dict, carry: Array, x: Array) -> tuple[Array, Array]:
+    def step(self, params: Params, carry: Array, x: Array) -> tuple[Array, Array]:
         """Takes in one input; returns the new carry and the features, ``[hidden_size]``."""
-        carry = self._cell().apply(params, carry, x)
-        return carry, carry
+        new_carry = jnp.asarray(self._cell().apply(params, carry, x))
+        return new_carry, new_carry
 
     @property
     def output_size(self) -> int:

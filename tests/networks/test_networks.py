@@ -8,6 +8,7 @@ import pytest
 import jaxmeta
 from jaxmeta.networks import GRU, recurrent_actor_critic
 from jaxmeta.networks.actor_critic import encode_input, input_size
+from jaxmeta.networks.initializers import orthogonal
 from jaxmeta_envs import PolicyInput
 from jaxmeta_envs.bandits import BernoulliBandit
 from tests.toy_families import Counter, Target
@@ -42,6 +43,20 @@ def test_every_gate_starts_with_an_orthogonal_recurrent_matrix():
     u = GRU(6).init(jax.random.key(0), 2)["params"]["hidden_kernel"]
     for gate in np.split(np.asarray(u), 3, axis=1):
         np.testing.assert_allclose(gate @ gate.T, np.eye(6), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (3, 50), (50, 1)])
+def test_orthogonal_matrices_are_orthogonal(shape):
+    w = np.float64(orthogonal(2.0)(jax.random.key(0), shape)) / 2.0
+    short = w @ w.T if shape[0] <= shape[1] else w.T @ w
+    np.testing.assert_allclose(short, np.eye(min(shape)), atol=1e-6)
+
+
+def test_initialisation_calls_no_factorisation():
+    """Batched LAPACK calls can deadlock on several host devices, see `orthogonal`."""
+    network = recurrent_actor_critic(FAMILY, GRU(4), "separate")
+    program = jax.jit(jax.vmap(network.init)).lower(jax.random.split(jax.random.key(0), 2))
+    assert "lapack" not in program.as_text()
 
 
 def test_the_update_bias_lets_gradients_reach_back():

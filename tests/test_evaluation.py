@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxmeta import statistics
-from jaxmeta.evaluate import (
+from jaxmeta.evaluation import (
     Evaluation,
     evaluate,
     evaluate_policy,
@@ -203,7 +203,7 @@ def test_a_run_directory_is_loaded_and_written_to(tmp_path, monkeypatch):
     result = trained(run_dir=tmp_path)
     loaded = []
     module = SimpleNamespace(load=lambda path: loaded.append(path) or result)
-    monkeypatch.setitem(sys.modules, "jaxmeta.train", module)
+    monkeypatch.setitem(sys.modules, "jaxmeta.training", module)
     evaluate(str(tmp_path), num_tasks=TASKS, references=False)
     assert loaded == [str(tmp_path)]
     files = {path.name for path in tmp_path.iterdir()}
@@ -348,7 +348,7 @@ def test_an_evaluation_of_the_wrong_shape_is_refused():
 _ON_DEVICES = """
 import jax, numpy as np, jax.numpy as jnp
 from tests.eval_toys import Echo, noisy
-from jaxmeta.evaluate import evaluate_policy, evaluation_key
+from jaxmeta.evaluation import evaluate_policy, evaluation_key
 assert jax.device_count() == 3
 returns = evaluate_policy(noisy(), (), Echo(scale=1.0, noise=0.5), key=evaluation_key(0),
                           num_tasks=7, episodes=3, batch=5)
@@ -387,7 +387,7 @@ def test_parameters_may_lie_on_other_devices_than_those_that_play():
 
 def test_importing_the_evaluator_starts_no_backend_and_imports_nothing_heavy():
     code = (
-        "import sys, jaxmeta.evaluate, jaxmeta.plots, jaxmeta.table, jax._src.xla_bridge as x;"
+        "import sys, jaxmeta.evaluation, jaxmeta.plots, jaxmeta.table, jax._src.xla_bridge as x;"
         "assert not x.backends_are_initialized();"
         "assert not {'matplotlib', 'rich', 'scipy.stats'} & set(sys.modules)"
     )

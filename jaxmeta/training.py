@@ -26,6 +26,7 @@ from jaxmeta.loop import (
     replicated,
     state_target,
 )
+from jaxmeta.parallel import Device
 from jaxmeta.progress import make_progress
 from jaxmeta.run_dir import (
     Record,
@@ -184,7 +185,7 @@ def load(run_dir: str | Path) -> TrainResult:
 
 def _run(
     config: TrainConfig,
-    devices: list[jax.Device],
+    devices: list[Device],
     store: RunDirectory | None,
     callback: Callback | None,
     progress: bool,
@@ -236,16 +237,16 @@ def _result(
     return TrainResult(config, state, history.metrics, history.evaluations, env_steps, path)
 
 
-def _choose_devices(config: TrainConfig, devices: int | None) -> list[jax.Device]:
+def _choose_devices(config: TrainConfig, devices: int | None) -> list[Device]:
     algorithm = config.algorithm
     return parallel.choose_devices(algorithm.num_tasks, algorithm.task_multiple, devices)
 
 
-def _first_device() -> list[jax.Device]:
+def _first_device() -> list[Device]:
     return jax.local_devices()[:1]
 
 
-def _same_devices(record: Record) -> list[jax.Device]:
+def _same_devices(record: Record) -> list[Device]:
     """Returns as many devices as the run began with, or warns that it cannot."""
     here = jax.local_devices()
     count, platform = record.devices, here[0].platform
@@ -260,6 +261,6 @@ def _same_devices(record: Record) -> list[jax.Device]:
     return _choose_devices(record.config, count)
 
 
-def _describe(devices: list[jax.Device]) -> str:
+def _describe(devices: list[Device]) -> str:
     plural = "s" if len(devices) > 1 else ""
     return f"{len(devices)} {devices[0].device_kind} device{plural}"

@@ -1,4 +1,3 @@
-import importlib
 import json
 import os
 import signal
@@ -10,18 +9,14 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from jaxmeta import evaluation, training
 from jaxmeta.config import TrainConfig
 from jaxmeta.engine import make_train
-from jaxmeta.train import TrainingDiverged, TrainingInterrupted, load, resume, train
+from jaxmeta.training import TrainingDiverged, TrainingInterrupted, load, resume, train
 from jaxmeta_envs.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
 CHUNKS, SIZE = 6, 2
-
-
-# `jaxmeta.train` and `jaxmeta.evaluate` are the functions of these names, not the modules.
-shell = importlib.import_module("jaxmeta.train")
-evaluation = importlib.import_module("jaxmeta.evaluate")
 
 
 class Boom(Exception):
@@ -233,7 +228,7 @@ def test_a_run_that_never_saved_resumes_from_its_start(config, whole, monkeypatc
 
 def test_a_complete_run_is_returned_without_compiling(config, monkeypatch):
     result = train(config, progress=False)
-    monkeypatch.setattr(shell, "compile_chunk", boom)
+    monkeypatch.setattr(training, "compile_chunk", boom)
     assert_same(resume(config.run_dir, progress=False), result)
 
 
@@ -349,17 +344,17 @@ def test_a_signal_in_the_last_chunk_is_not_swallowed(config, whole):
 
 
 def test_a_signal_while_compiling_stops_before_the_first_chunk(config, whole, monkeypatch):
-    compile_chunk = shell.compile_chunk
+    compile_chunk = training.compile_chunk
 
     def interrupted(*args):
         send(signal.SIGTERM)()
         return compile_chunk(*args)
 
-    monkeypatch.setattr(shell, "compile_chunk", interrupted)
+    monkeypatch.setattr(training, "compile_chunk", interrupted)
     with pytest.raises(TrainingInterrupted) as caught:
         train(config, progress=False)
     assert caught.value.result.env_steps == 0
-    monkeypatch.setattr(shell, "compile_chunk", compile_chunk)
+    monkeypatch.setattr(training, "compile_chunk", compile_chunk)
     assert_same(resume(config.run_dir, progress=False), whole(config))
 
 

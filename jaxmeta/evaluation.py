@@ -25,7 +25,7 @@ from jaxmeta_envs.errors import require
 
 if TYPE_CHECKING:
     from jaxmeta.config import TrainConfig
-    from jaxmeta.train import TrainResult
+    from jaxmeta.training import TrainResult
 
 __all__ = ["Evaluation", "evaluate", "evaluate_policy", "evaluation_key", "quick_evaluation"]
 
@@ -61,7 +61,7 @@ def evaluate(
     the one the optimum is computed for.
 
     Args:
-        source: What `jaxmeta.train.train` returned, or the directory of a run.
+        source: What `jaxmeta.training.train` returned, or the directory of a run.
         episodes: K, rows of the curve; more than in training is allowed. One row is an
             episode, or for an agent that adapts to N at a time, one step of adaptation.
             None: as in training.
@@ -188,7 +188,7 @@ def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[s
 
 
 def _load(run_dir: str | Path) -> TrainResult:
-    from jaxmeta.train import load
+    from jaxmeta.training import load
 
     return load(run_dir)
 

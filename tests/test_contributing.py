@@ -1,0 +1,49 @@
+"""The examples of CONTRIBUTING.md and README.md, run as they stand."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxmeta import registry
+
+ROOT = Path(__file__).parent.parent
+
+
+def python_blocks(name):
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """The registered names, restored afterwards."""
+    monkeypatch.setattr(registry, "FAMILIES", dict(registry.FAMILIES))
+    monkeypatch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
+
+
+def test_the_examples_of_contributing_run_as_they_stand(names):
+    space = {"__name__": "contributing"}
+    for block in python_blocks("CONTRIBUTING.md"):
+        exec(compile(block, "CONTRIBUTING.md", "exec"), space)
+    assert registry.find_family("guess-the-number") is space["GuessTheNumber"]
+    assert registry.find_algorithm("policy-gradient") is space["PolicyGradient"]
+    assert space["evaluation"].returns.shape == (1, 200, 2)
+    # Chance is 1/8 per try; a fixed order of guesses finds the number in half of the episodes.
+    learned = space["result"].metrics["return"]
+    assert np.all(np.isfinite(learned))
+    assert learned[-10:].mean() > learned[:10].mean()
+
+
+def test_the_python_of_the_readme_runs(monkeypatch):
+    """Shortened only in how long it trains."""
+    blocks = python_blocks("README.md")
+    assert len(blocks) == 2
+    code = "\n".join(blocks).replace("num_seeds=3,", "num_seeds=3, total_env_steps=50_000,")
+    assert "50_000" in code
+    space = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec"), space)
+    assert space["evaluation"].returns.shape[0] == 3
+    assert space["evaluation"].returns.shape[2] == 10
+    assert jax.tree.leaves(space["metrics"])[0].shape[0] == 4

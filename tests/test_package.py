@@ -1,0 +1,85 @@
+"""The package as a whole: what imports what, and how light the import is."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxmeta
+
+ROOT = Path(__file__).parent.parent
+# Every module may import from its own layer and from those after it.
+LAYERS = [
+    {"cli", "__main__"},
+    {"catalogue", "dry_run", "options", "presets"},
+    {"training", "evaluation", "testing"},
+    {"loop", "player", "run_dir", "logs", "checkpoint", "progress", "interrupts"},
+    {"report", "table", "plots", "statistics"},
+    {"serialization", "registry"},
+    {"engine"},
+    {"config"},
+    {"algorithms"},
+    {"rollout", "parallel", "schedules"},
+    {"networks"},
+    {"ops"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def module_imports(path):
+    """Modules imported when the file is, without those inside functions."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{a.name}" for a in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_imports_go_one_way():
+    for path in sorted((ROOT / "jaxmeta").rglob("*.py")):
+        parts = path.relative_to(ROOT / "jaxmeta").with_suffix("").parts
+        if parts == ("__init__",):
+            continue
+        for name in module_imports(path):
+            package, _, rest = name.partition(".")
+            part = rest.split(".")[0]
+            if package == "jaxmeta" and part in RANK:
+                assert RANK[part] >= RANK[parts[0]], f"{path.name} imports {name}"
+
+
+def test_environments_know_nothing_of_learning():
+    for path in sorted((ROOT / "envs").rglob("*.py")):
+        tree = ast.walk(ast.parse(path.read_text()))
+        names = [n.module or "" for n in tree if isinstance(n, ast.ImportFrom)]
+        assert not [n for n in names if n.split(".")[0] in ("jaxmeta", "flax", "optax")], path
+
+
+def test_only_networks_import_flax():
+    for path in sorted((ROOT / "jaxmeta").rglob("*.py")):
+        if "import flax" in path.read_text() or "from flax" in path.read_text():
+            assert path.parent.name == "networks", path
+
+
+def test_every_public_name_is_there():
+    assert set(jaxmeta.__all__) == {*jaxmeta._HOME, "__version__"}
+    for name in jaxmeta.__all__:
+        assert getattr(jaxmeta, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = jaxmeta.nothing
+
+
+def test_the_import_is_light_and_starts_no_backend():
+    """It adds no heavy module to those of jax, flax and optax."""
+    code = """
+import sys, jax, flax, optax
+before = set(sys.modules)
+import jaxmeta, jaxmeta_envs
+jaxmeta.TrainConfig()
+new = {m.split(".")[0] for m in set(sys.modules) - before}
+assert not jax._src.xla_bridge.backends_are_initialized(), "a backend was started"
+heavy = new & {"orbax", "matplotlib", "tensorboardX", "scipy", "tyro", "gymnax", "mujoco", "pandas"}
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
