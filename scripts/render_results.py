@@ -1,0 +1,66 @@
+"""Write the numbers of ``results/`` into RESULTS.md, between its markers.
+
+python scripts/render_results.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+START, END = "<!-- results: begin -->", "<!-- results: end -->"
+ORDER = ("bandit-5-10", "bandit-10-10", "gaussian-bandit-5-10", "grid", "mdp-10")
+
+
+def interval(total: dict) -> str:
+    """Returns a mean with its bootstrap interval."""
+    return f"{total['mean']:.3f} [{total['low']:.3f}, {total['high']:.3f}]"
+
+
+def describe(cell: dict) -> str:
+    """Returns the section of one cell."""
+    evaluation = cell["evaluation"]
+    agent, policies = evaluation["agent"], evaluation["policies"]
+    seeds = ", ".join(f"{x:.3f}" for x in cell["per_seed_total"])
+    minutes = cell["training_minutes_all_seeds"]
+    time = "" if minutes is None else f" in {minutes:.1f} minutes for all seeds together"
+    lines = [
+        f"### {cell['cell']}",
+        "",
+        f"{len(cell['per_seed_total'])} seeds of {cell['env_steps_per_seed']:,} environment steps"
+        f"{time} ({cell['device']}, jax {cell['jax']}); {evaluation['num_tasks']:,} held-out "
+        f"tasks. Per seed: {seeds}.",
+        "",
+        "| policy | total [95 % interval] | first episode | second | last | IQM | CVaR 10 % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    best_first = sorted(policies.items(), key=lambda item: -item[1]["total"]["mean"])
+    for name, policy in best_first:
+        total, rows = policy["total"], policy["rows"]["mean"]
+        shown = f"**{name}**" if name == agent else name
+        curve = " | ".join(f"{rows[k]:.3f}" for k in (0, 1, -1))
+        tail = f"{total['iqm']:.2f} | {total['cvar10']:.2f}"
+        lines.append(f"| {shown} | {interval(total)} | {curve} | {tail} |")
+    if evaluation["optimal"] is not None:
+        per_episode = ", ".join(f"{x:.3f}" for x in evaluation["optimal"])
+        lines += ["", f"Exact optimum: {evaluation['optimal_total']:.4f} ({per_episode})."]
+    return "\n".join(lines)
+
+
+def render() -> str:
+    """Returns the rendered part of RESULTS.md."""
+    folder = ROOT / "results" / "rl2_adaptation"
+    cells = [folder / f"{name}.json" for name in ORDER]
+    return "\n\n".join(describe(json.loads(p.read_text())) for p in cells if p.exists())
+
+
+def main() -> None:
+    """Renders the page."""
+    path = ROOT / "RESULTS.md"
+    head, rest = path.read_text().split(START)
+    path.write_text(f"{head}{START}\n\n{render()}\n\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The levels of RESULTS.md: ``pytest -m slow tests/test_learning.py``."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import jaxmeta
+from jaxmeta_envs import BernoulliBandit
+
+pytestmark = pytest.mark.slow
+
+
+def adaptation(family_name, tasks=None, num_tasks=20_000):
+    """Trains a preset on a seed of its own; returns the evaluation."""
+    config = jaxmeta.preset("rl2", family_name)
+    config = dataclasses.replace(config, tasks=tasks or config.tasks, seed=77)
+    result = jaxmeta.train(config, progress=False)
+    return jaxmeta.evaluate(result, num_tasks=num_tasks)
+
+
+@pytest.mark.parametrize(("arms", "least"), [(5, 6.60), (10, 6.63)])
+def test_bandits_come_within_one_percent_of_the_optimum(arms, least):
+    evaluation = adaptation("bernoulli-bandit", BernoulliBandit(arms, 10))
+    totals = evaluation.returns.sum(2)
+    error = totals.std() / totals.size**0.5
+    assert totals.mean() > least - 2 * error
+    assert totals.mean() < evaluation.optimal.sum() + 3 * error
+    assert totals.mean() > evaluation.references["thompson"].sum(1).mean() + 0.5
+
+
+def test_grid_navigation_explores_once_and_then_goes_straight():
+    curve = adaptation("grid-navigation").returns.mean((0, 1))
+    assert np.all(curve > [3.75, 10.7, 10.9, 10.9])
+
+
+def test_tabular_mdps_rise_within_the_trial():
+    evaluation = adaptation("tabular-mdp", num_tasks=4000)
+    curve = evaluation.returns.mean((0, 1))
+    random = evaluation.references["random"].sum(1)
+    assert curve.sum() > random.mean() + 8 * random.std() / len(random) ** 0.5
+    assert curve[-5:].mean() > curve[0] + 0.5
