@@ -6,6 +6,8 @@ What each was measured to reach is written in ``RESULTS.md``.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.config import TrainConfig
 from jaxmeta.networks import GRU
@@ -17,50 +19,30 @@ from jaxmeta_envs.tabular import TabularMDP
 
 # Learning rate and entropy bonus fall to nothing over the run: its beginning explores among
 # policies, its end settles on one. Tuned on seeds 0 and 100; results are of other seeds.
+_AGENT = RL2(
+    num_tasks=1024,
+    memory=GRU(64),
+    learning_rate=Schedule(1e-3, 0.0),
+    entropy_coef=Schedule(0.05, 0.0),
+    gae_lambda=0.7,
+)
 _ALL = (
+    TrainConfig(_AGENT, BernoulliBandit(), total_env_steps=12_000_000),
+    TrainConfig(_AGENT, GaussianBandit(), total_env_steps=12_000_000),
     TrainConfig(
-        algorithm=RL2(
-            num_tasks=1024,
-            memory=GRU(64),
-            learning_rate=Schedule(1e-3, 0.0),
-            entropy_coef=Schedule(0.05, 0.0),
-            gae_lambda=0.7,
-        ),
-        tasks=BernoulliBandit(),
-        total_env_steps=12_000_000,
-    ),
-    TrainConfig(
-        algorithm=RL2(
-            num_tasks=1024,
-            memory=GRU(64),
-            learning_rate=Schedule(1e-3, 0.0),
-            entropy_coef=Schedule(0.05, 0.0),
-            gae_lambda=0.7,
-        ),
-        tasks=GaussianBandit(),
-        total_env_steps=12_000_000,
-    ),
-    TrainConfig(
-        algorithm=RL2(
+        replace(
+            _AGENT,
             num_tasks=512,
-            memory=GRU(64),
             learning_rate=Schedule(2e-3, 0.0),
-            entropy_coef=Schedule(0.05, 0.0),
             discount=0.95,
             gae_lambda=0.9,
         ),
-        tasks=GridNavigation(),
+        GridNavigation(),
         total_env_steps=12_000_000,
     ),
     TrainConfig(
-        algorithm=RL2(
-            num_tasks=512,
-            memory=GRU(128),
-            learning_rate=Schedule(1e-3, 0.0),
-            entropy_coef=Schedule(0.05, 0.0),
-            gae_lambda=0.7,
-        ),
-        tasks=TabularMDP(),
+        replace(_AGENT, num_tasks=512, memory=GRU(128)),
+        TabularMDP(),
         total_env_steps=8_000_000,
     ),
 )

@@ -143,7 +143,8 @@ def resume(
     Args:
         run_dir: The directory of the run.
         config: If given, the run must be this one, whatever its length.
-        total_env_steps: A new, greater length of the run.
+        total_env_steps: A new, greater length of the run. Schedules that span the whole
+            run stretch with it: the longer run then goes on at the values of its new length.
         callback: As in `train`.
         progress: As in `train`.
 
