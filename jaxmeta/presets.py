@@ -38,7 +38,7 @@ _ALL = (
             gae_lambda=0.9,
         ),
         GridNavigation(),
-        total_env_steps=12_000_000,
+        total_env_steps=20_000_000,
     ),
     TrainConfig(
         replace(_AGENT, num_tasks=512, memory=GRU(128)),

@@ -18,7 +18,7 @@ from typing import ClassVar
 import pytest
 
 import jaxmeta
-from jaxmeta import cli, engine, evaluation, registry, training
+from jaxmeta import cli, engine, evaluation, player, registry, training
 
 # The package's attributes of these names may be its functions.
 from jaxmeta.algorithms.rl2 import RL2
@@ -70,7 +70,7 @@ def nothing_compiles(monkeypatch):
 
     monkeypatch.setattr(engine, "make_chunk", fail)
     monkeypatch.setattr(training, "compile_chunk", fail)
-    monkeypatch.setattr(evaluation, "_player", fail)
+    monkeypatch.setattr(player, "_player", fail)
 
 
 def parse(*arguments, algorithm="rl2", family="bernoulli-bandit", config=None):
