@@ -20,6 +20,7 @@ import jax
 import tyro
 
 import jaxmeta
+from jaxmeta import serialization
 from jaxmeta_envs import BernoulliBandit, GaussianBandit, TabularMDP
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +67,7 @@ def run(name: str, seeds: int, runs: Path) -> dict:
     print(f"{name}: {evaluation.returns.sum(2).mean(1)}")
     return {
         "cell": name,
-        "config": json.loads((run_dir / "config.json").read_text())["config"],
+        "config": serialization.to_dict(dataclasses.replace(result.config, run_dir=None)),
         "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
         "machine": platform.machine(),
         "jax": jax.__version__,
