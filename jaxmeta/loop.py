@@ -12,14 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import (
-    AxisType,
-    Mesh,
-    NamedSharding,
-    PartitionSpec,
-    Sharding,
-    SingleDeviceSharding,
-)
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from jaxmeta import engine, parallel
 from jaxmeta.config import TrainConfig
@@ -94,8 +87,7 @@ def replicated(devices: list[Device]) -> Sharding:
     """Returns the sharding of whatever every device holds in full."""
     if len(devices) == 1:
         return SingleDeviceSharding(devices[0])
-    mesh = Mesh(devices, (parallel.AXIS,), axis_types=(AxisType.Auto,))
-    return NamedSharding(mesh, PartitionSpec())
+    return NamedSharding(parallel.task_mesh(devices), PartitionSpec())
 
 
 def state_target(config: TrainConfig, sharding: Sharding) -> Any:

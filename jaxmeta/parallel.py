@@ -76,6 +76,11 @@ def choose_devices(num_tasks: int, task_multiple: int, devices: int | None) -> l
     return local[:devices]
 
 
+def task_mesh(devices: list[Device]) -> Mesh:
+    """Returns the mesh whose one axis is the tasks."""
+    return Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,))
+
+
 def shard_update(update: Callable[..., Any], devices: list[Device]) -> Callable[..., Any]:
     """Wraps a pure function so that its tasks are spread over ``devices``.
 
@@ -85,7 +90,7 @@ def shard_update(update: Callable[..., Any], devices: list[Device]) -> Callable[
     """
     if len(devices) == 1:
         return update
-    mesh = Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,))
+    mesh = task_mesh(devices)
 
     def shared(*args: Any) -> Any:
         with _sharing(len(devices)):
