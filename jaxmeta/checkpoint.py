@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
+from jaxmeta.files import write_atomically
 from jaxmeta_envs.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -183,19 +184,6 @@ class Checkpoints(contextlib.AbstractContextManager):
         except Exception as error:
             raise CheckpointError(f"{path} cannot be read ({type(error).__name__})") from error
         return Restored(update, meta["seconds"], state)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a crash, meets the old one or the new one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _describe(state: Any) -> dict[str, str]:

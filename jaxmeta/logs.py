@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmeta.checkpoint import write_atomically
+from jaxmeta.files import write_atomically
 
 Metrics = Mapping[str, np.ndarray]
 

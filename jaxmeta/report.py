@@ -9,7 +9,6 @@ import functools
 import io
 import json
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta import statistics
+from jaxmeta.files import write_atomically
 from jaxmeta_envs.errors import require
 
 if TYPE_CHECKING:
@@ -122,12 +122,12 @@ class Evaluation:
         directory.mkdir(parents=True, exist_ok=True)
         suffix = "" if self.split == "test" else f"-{self.split}"
         text = json.dumps(self.summary(), indent=1, allow_nan=False) + "\n"
-        _replace(directory / f"evaluation{suffix}.json", text.encode())
+        write_atomically(directory / f"evaluation{suffix}.json", text)
         arrays = {f"reference/{name}": returns for name, returns in self.references.items()}
         arrays |= {} if self.optimal is None else {"optimal": self.optimal}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, returns=self.returns, **arrays)
-        _replace(directory / f"evaluation{suffix}.npz", buffer.getvalue())
+        write_atomically(directory / f"evaluation{suffix}.npz", buffer.getvalue())
         plot_adaptation(self, directory / f"adaptation{suffix}.png")
 
 
@@ -185,13 +185,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file so that no reader ever sees half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -14,8 +14,9 @@ from typing import IO, Any, NamedTuple
 
 import jaxmeta
 from jaxmeta import serialization
-from jaxmeta.checkpoint import Checkpoints, write_atomically
+from jaxmeta.checkpoint import Checkpoints
 from jaxmeta.config import TrainConfig
+from jaxmeta.files import write_atomically
 from jaxmeta.logs import History, Metrics, MetricsLog, TensorBoard, cut_log, read_log
 from jaxmeta_envs.errors import ConfigError
 

@@ -21,7 +21,7 @@ LAYERS = [
     {"engine"},
     {"config"},
     {"algorithms"},
-    {"rollout", "parallel", "schedules"},
+    {"rollout", "parallel", "schedules", "files"},
     {"networks"},
     {"ops"},
 ]
