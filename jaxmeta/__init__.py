@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from jaxmeta.algorithms.base import Algorithm
     from jaxmeta.algorithms.ppo import PPO
     from jaxmeta.algorithms.rl2 import RL2
+    from jaxmeta.algorithms.trpo import TRPO
     from jaxmeta.config import Plan, TrainConfig
     from jaxmeta.engine import make_train
     from jaxmeta.evaluation import Evaluation, evaluate, evaluate_policy
-    from jaxmeta.networks import GRU
+    from jaxmeta.networks import GRU, LSTM, MLP
     from jaxmeta.presets import preset
     from jaxmeta.registry import register_algorithm, register_family
     from jaxmeta.schedules import Schedule
@@ -34,6 +35,7 @@ _HOME = {
     "Algorithm": "jaxmeta.algorithms.base",
     "PPO": "jaxmeta.algorithms.ppo",
     "RL2": "jaxmeta.algorithms.rl2",
+    "TRPO": "jaxmeta.algorithms.trpo",
     "Plan": "jaxmeta.config",
     "TrainConfig": "jaxmeta.config",
     "make_train": "jaxmeta.engine",
@@ -41,6 +43,8 @@ _HOME = {
     "evaluate": "jaxmeta.evaluation",
     "evaluate_policy": "jaxmeta.evaluation",
     "GRU": "jaxmeta.networks",
+    "LSTM": "jaxmeta.networks",
+    "MLP": "jaxmeta.networks",
     "preset": "jaxmeta.presets",
     "register_algorithm": "jaxmeta.registry",
     "register_family": "jaxmeta.registry",
@@ -58,8 +62,11 @@ _HOME = {
 __version__ = "0.1.0"
 __all__ = [
     "GRU",
+    "LSTM",
+    "MLP",
     "PPO",
     "RL2",
+    "TRPO",
     "AdaptivePolicy",
     "Algorithm",
     "ConfigError",

@@ -1,4 +1,4 @@
-"""Rollouts of one task: an episode, a trial of episodes, and a replay of stored steps.
+"""Rollouts of one task: an episode, and a trial of episodes.
 
 Everything here is un-batched; callers ``vmap`` over tasks and seeds. Axes: E episodes,
 T steps of an episode, K steps of adaptation, N episodes per step of adaptation.
@@ -190,29 +190,3 @@ def play_adaptation(
         return policy.adapt(params, carry, episodes, adapt_key), episodes
 
     return jax.lax.scan(one_step, carry, jax.random.split(key, num_steps))[1]
-
-
-def replay(
-    step: Callable[[Any, PolicyInput], tuple[Any, Any]],
-    carry: Any,
-    inputs: PolicyInput,
-    mask: Array,
-) -> Any:
-    """Runs a recurrent step over stored inputs, as acting did.
-
-    Args:
-        step: ``(carry, input) -> (carry, output)``.
-        carry: The carry at trial start.
-        inputs: Leaves ``[L, ...]``, the trial's steps in order.
-        mask: ``[L]``; rows that were not played leave the carry as it is.
-
-    Returns:
-        The outputs, leaves ``[L, ...]``.
-    """
-
-    def body(carry: Any, row: tuple[PolicyInput, Array]) -> tuple[Any, Any]:
-        inputs, played = row
-        new_carry, output = step(carry, inputs)
-        return select(played, new_carry, carry), output
-
-    return jax.lax.scan(body, carry, (inputs, mask))[1]

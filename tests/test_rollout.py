@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_adaptation, play_trial, replay
+from jaxmeta.rollout import play_adaptation, play_trial
 from jaxmeta_envs import AdaptivePolicy
 from tests.toy_families import Counter, CounterTask
 
@@ -86,17 +86,6 @@ def test_every_stored_step_is_the_one_played_by_hand(play, length):
     assert trial.final.prev_action == action
     assert trial.final.prev_reward == pytest.approx(reward)
     assert not trial.final.episode_start
-
-
-def test_memory_is_replayed_as_it_was_lived(play):
-    """A replay over the stored rows passes through the carries that acting had."""
-    trial = play(jnp.int32(2))
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trial.trajectory)
-    seen = replay(lambda c, row: (c + 1, c), jnp.int32(0), flat.inputs, flat.mask)
-    np.testing.assert_array_equal(
-        np.asarray(seen)[np.asarray(flat.mask)],
-        np.asarray(trial.extras)[np.asarray(trial.trajectory.mask)],
-    )
 
 
 def adaptive(episodes_per_adapt):

@@ -11,12 +11,13 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm
-from jaxmeta.algorithms.ppo import PPO, Batch
-from jaxmeta.networks import GRU, ActorCritic, recurrent_actor_critic
-from jaxmeta.ops.distributions import Distribution
+from jaxmeta.algorithms.policy_optimizer import Batch
+from jaxmeta.algorithms.ppo import PPO
+from jaxmeta.algorithms.trpo import TRPO
+from jaxmeta.networks import GRU, LSTM, MLP, ActorCritic, recurrent_actor_critic
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
-from jaxmeta.rollout import Trial, play_trial, replay
+from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_positive, value_at
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
@@ -63,8 +64,10 @@ class RL2(Algorithm):
         episodes_per_trial: Episodes of one trial; None takes the family's own.
         num_tasks: Trials per update, each of a task of its own, over all devices.
         memory: The recurrent memory.
+        encoder: Layers in front of the memory, for larger observations; None hands the
+            observation to the memory as it is.
         value_network: ``shared`` reads the value from the policy's memory, ``separate``
-            trains a second memory for it (as in the paper).
+            trains a second encoder and memory for it (as in the paper; TRPO needs it).
         optimizer: How the policy is improved on a batch of trials.
         learning_rate: Step size of Adam, constant or a schedule over updates.
         entropy_coef: Weight of the entropy bonus, constant or a schedule over updates.
@@ -74,6 +77,11 @@ class RL2(Algorithm):
             targets.
         observe_reward: Whether the policy sees its previous reward. False is an ablation:
             such an agent cannot learn which arm pays.
+        bptt_steps: Truncated back-propagation: a trial is cut into segments of this many
+            steps, across which memory passes but no gradient; None differentiates whole
+            trials.
+        checkpoint: Whether back-propagation computes the inside of the memory again
+            instead of storing it: a fraction of the memory for long trials, in more time.
         memory_reset: ``trial`` keeps the memory across episodes. ``episode`` is an
             ablation: such an agent cannot adapt from one episode to the next.
 
@@ -84,15 +92,18 @@ class RL2(Algorithm):
 
     episodes_per_trial: int | None = None
     num_tasks: int = 512
-    memory: GRU = field(default_factory=lambda: GRU(64))
+    memory: GRU | LSTM = field(default_factory=lambda: GRU(64))
+    encoder: MLP | None = None
     value_network: Literal["shared", "separate"] = "shared"
-    optimizer: PPO = field(default_factory=PPO)
+    optimizer: PPO | TRPO = field(default_factory=PPO)
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.01
     discount: float = 0.99
     gae_lambda: float = 0.3
     value_decay: float = 0.9
     observe_reward: bool = True
+    bptt_steps: int | None = None
+    checkpoint: bool = False
     memory_reset: Literal["trial", "episode"] = "trial"
 
     def __post_init__(self) -> None:
@@ -100,15 +111,28 @@ class RL2(Algorithm):
         require(
             episodes is None or episodes >= 1, "episodes_per_trial", episodes, "at least 1 or None"
         )
+        multiple = self.optimizer.task_multiple
         require(
-            self.num_tasks >= 1 and self.num_tasks % self.optimizer.minibatches == 0,
+            self.num_tasks >= 1 and self.num_tasks % multiple == 0,
             "num_tasks",
             self.num_tasks,
-            f"a positive multiple of optimizer.minibatches={self.optimizer.minibatches}",
+            f"a positive multiple of {multiple}, the minibatches of optimizer",
         )
-        kinds = ("shared", "separate")
+        steps = self.bptt_steps
+        require(steps is None or steps >= 1, "bptt_steps", steps, "at least 1 or None")
+        kinds = ("separate",) if self.optimizer.needs_separate_value else ("shared", "separate")
+        optimizer = type(self.optimizer).__name__
         require(
-            self.value_network in kinds, "value_network", self.value_network, "shared, separate"
+            self.value_network in kinds,
+            "value_network",
+            self.value_network,
+            f"{' or '.join(kinds)} with {optimizer}",
+        )
+        require(
+            self.memory_reset == "trial" or steps is None,
+            "bptt_steps",
+            steps,
+            "None where memory_reset is episode",
         )
         resets = ("trial", "episode")
         require(self.memory_reset in resets, "memory_reset", self.memory_reset, "trial or episode")
@@ -119,7 +143,7 @@ class RL2(Algorithm):
 
     @property
     def task_multiple(self) -> int:
-        return self.optimizer.minibatches
+        return self.optimizer.task_multiple
 
     def check(self, family: TaskFamily) -> None:
         require(family.horizon >= 1, "horizon", family.horizon, "at least 1")
@@ -157,7 +181,7 @@ class RL2(Algorithm):
         batch, moments, metrics = self._learnable(trials, advantage, value, state.value_moments)
         learning_rate = value_at(self.learning_rate, state.updates)
         params, opt_state, losses = self.optimizer.improve(
-            lambda params, inputs, mask: _replay(network, params, inputs, mask),
+            network.replay,
             state.params,
             state.opt_state,
             batch,
@@ -178,10 +202,14 @@ class RL2(Algorithm):
             jax.random.key(0),
             state,
         )
-        # Back-propagation keeps about ten vectors of the memory's size per step and memory.
+        # Back-propagation keeps about ten vectors of the memory's size per step and memory,
+        # three where it computes the rest again.
         memories = 1 if self.value_network == "shared" else 2
-        activations = 10 * 4 * self.memory.output_size * memories * self._trial_steps(family)
-        per_task = 2 * _bytes(trial) + activations / self.optimizer.minibatches
+        vectors = 3 if self.checkpoint else 10
+        activations = vectors * 4 * self.memory.output_size * memories * self._trial_steps(family)
+        # TRPO differentiates all trials at once, and twice.
+        parts = self.optimizer.minibatches if isinstance(self.optimizer, PPO) else 0.5
+        per_task = 2 * _bytes(trial) + activations / parts
         return int(3 * _bytes(state) + self.num_tasks * per_task)
 
     def _trial_steps(self, family: TaskFamily) -> int:
@@ -189,7 +217,14 @@ class RL2(Algorithm):
 
     def _network(self, family: TaskFamily) -> ActorCritic:
         return recurrent_actor_critic(
-            family, self.memory, self.value_network, self.observe_reward, self.memory_reset
+            family,
+            self.memory,
+            self.encoder,
+            self.value_network,
+            self.observe_reward,
+            self.memory_reset,
+            self.bptt_steps,
+            self.checkpoint,
         )
 
     def _play(
@@ -259,15 +294,6 @@ class RL2(Algorithm):
             "value_explained": 1.0 - variance / jnp.maximum(target_variance, 1e-8)
         }
         return batch, new_moments, metrics
-
-
-def _replay(
-    network: ActorCritic, params: Any, inputs: PolicyInput, mask: Array
-) -> tuple[Distribution, Array]:
-    outputs = replay(
-        lambda carry, row: network.step(params, carry, row), network.begin(params), inputs, mask
-    )
-    return outputs.distribution, outputs.value
 
 
 def _measure(trajectory: Trajectory) -> dict[str, Array]:

@@ -1,6 +1,15 @@
 """Networks: the only place that knows flax; outside, parameters are plain pytrees."""
 
 from jaxmeta.networks.actor_critic import ActorCritic, ActorCriticOutput, recurrent_actor_critic
-from jaxmeta.networks.memory import GRU
+from jaxmeta.networks.encoder import MLP
+from jaxmeta.networks.memory import GRU, LSTM, Memory
 
-__all__ = ["GRU", "ActorCritic", "ActorCriticOutput", "recurrent_actor_critic"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "MLP",
+    "ActorCritic",
+    "ActorCriticOutput",
+    "Memory",
+    "recurrent_actor_critic",
+]

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmeta.networks.encoder import MLP
 from jaxmeta.networks.initializers import orthogonal
-from jaxmeta.networks.memory import GRU
+from jaxmeta.networks.memory import Memory, unroll_truncated
 from jaxmeta.ops.distributions import Categorical, Distribution, Normal
 from jaxmeta.ops.trees import select
 from jaxmeta_envs.base import PolicyInput, TaskFamily
@@ -37,11 +38,14 @@ class ActorCritic(NamedTuple):
         init: ``key -> params``.
         begin: ``params -> carry`` at trial start.
         step: ``(params, carry, PolicyInput) -> (carry, ActorCriticOutput)``.
+        replay: ``(params, inputs [B, L], played [B, L]) -> ActorCriticOutput [B, L]``: what
+            ``step`` says along B stored trials, from trial start.
     """
 
     init: Callable[[Array], Any]
     begin: Callable[[Any], Any]
     step: Callable[[Any, Any, PolicyInput], tuple[Any, ActorCriticOutput]]
+    replay: Callable[[Any, PolicyInput, Array], ActorCriticOutput]
 
 
 def encode_input(family: TaskFamily, inputs: PolicyInput, observe_reward: bool = True) -> Array:
@@ -94,56 +98,105 @@ class _ValueHead(nn.Module):
 
 def recurrent_actor_critic(
     family: TaskFamily,
-    memory: GRU,
+    memory: Memory,
+    encoder: MLP | None = None,
     value_network: Literal["shared", "separate"] = "shared",
     observe_reward: bool = True,
     memory_reset: Literal["trial", "episode"] = "trial",
+    bptt_steps: int | None = None,
+    checkpoint: bool = False,
 ) -> ActorCritic:
     """Builds the recurrent policy and value network of RL².
 
     Args:
         family: Gives the spaces.
         memory: The recurrent memory.
+        encoder: Layers in front of the memory, if any.
         value_network: ``"shared"`` reads the value from the policy's memory, ``"separate"``
-            gives it a memory of its own.
+            gives it encoder and memory of its own.
         observe_reward: Whether the previous reward is part of the input.
         memory_reset: ``"trial"`` keeps the memory across the episodes of a trial,
             ``"episode"`` empties it at every episode start, and hides what the step before
             brought: every episode looks like the first of a trial.
+        bptt_steps: Steps of the segments whose borders no gradient crosses in ``replay``;
+            None for none.
+        checkpoint: Whether ``replay`` trades time for memory, see `Memory.unroll`.
     """
     policy_head, value_head = _PolicyHead(family.action_space), _ValueHead()
-    memories = {"policy": memory} | ({"value": memory} if value_network == "separate" else {})
+    names = ("policy", "value") if value_network == "separate" else ("policy",)
+    seen = input_size(family)
+    features_size = encoder.output_size if encoder else seen
 
     def init(key: Array) -> dict:
         memory_key, policy_key, value_key = jax.random.split(key, 3)
-        keys = jax.random.split(memory_key, len(memories))
+        keys = jax.random.split(memory_key, len(names))
         features = jnp.zeros(memory.output_size)
-        return {
-            "memory": {
-                name: part.init(k, input_size(family))
-                for (name, part), k in zip(memories.items(), keys, strict=True)
-            },
+        params = {
+            "memory": {n: memory.init(k, features_size) for n, k in zip(names, keys, strict=True)},
             "policy_head": policy_head.init(policy_key, features),
             "value_head": value_head.init(value_key, features),
         }
+        if encoder:
+            encoder_keys = [jax.random.fold_in(k, 1) for k in keys]
+            params["encoder"] = {
+                n: encoder.init(k, seen) for n, k in zip(names, encoder_keys, strict=True)
+            }
+        return params
 
     def begin(params: dict) -> dict:
         del params
-        return {name: part.initial_carry() for name, part in memories.items()}
+        return {name: memory.initial_carry(features_size) for name in names}
+
+    def features(params: dict, name: str, inputs: PolicyInput) -> Array:
+        x = encode_input(family, inputs, observe_reward)
+        return encoder.apply(params["encoder"][name], x) if encoder else x
+
+    def heads(params: dict, features: dict[str, Array]) -> ActorCriticOutput:
+        distribution: Any = policy_head.apply(params["policy_head"], features["policy"])
+        value: Any = value_head.apply(params["value_head"], features[names[-1]])
+        return ActorCriticOutput(distribution, value)
 
     def step(params: dict, carry: dict, inputs: PolicyInput) -> tuple[dict, ActorCriticOutput]:
         if memory_reset == "episode":
             start = inputs.episode_start
             inputs = select(start, at_trial_start(family, inputs), inputs)
             carry = select(start, begin(params), carry)
-        x = encode_input(family, inputs, observe_reward)
-        new_carry, features = {}, {}
-        for name, part in memories.items():
-            new_carry[name], features[name] = part.step(params["memory"][name], carry[name], x)
-        distribution: Any = policy_head.apply(params["policy_head"], features["policy"])
-        value: Any = value_head.apply(
-            params["value_head"], features.get("value", features["policy"])
-        )
-        return new_carry, ActorCriticOutput(distribution, value)
+        new_carry, out = {}, {}
+        for name in names:
+            x = features(params, name, inputs)
+            new_carry[name], out[name] = memory.step(params["memory"][name], carry[name], x)
+        return new_carry, heads(params, out)
 
-    return ActorCritic(init, begin, step)
+    def unroll(params: dict, inputs: PolicyInput, played: Array) -> ActorCriticOutput:
+        carry, out = _tiled(begin(params), played.shape[1]), {}
+        for name in names:
+            xs = jax.vmap(jax.vmap(lambda row, name=name: features(params, name, row)))(inputs)
+            args = params["memory"][name], carry[name], xs, played
+            if bptt_steps is None:
+                out[name] = memory.unroll(*args, checkpoint)[1]
+            else:
+                out[name] = unroll_truncated(memory, *args, bptt_steps, checkpoint)
+        return jax.vmap(jax.vmap(lambda x: heads(params, x)))(out)
+
+    def unroll_resetting(params: dict, inputs: PolicyInput, played: Array) -> ActorCriticOutput:
+        def row_step(carry: dict, row: tuple) -> tuple[dict, ActorCriticOutput]:
+            new_carry, output = jax.vmap(step, (None, 0, 0))(params, carry, row[0])
+            return jax.vmap(select)(row[1], new_carry, carry), output
+
+        return jax.lax.scan(row_step, _tiled(begin(params), played.shape[1]), (inputs, played))[1]
+
+    def replay(params: dict, inputs: PolicyInput, played: Array) -> ActorCriticOutput:
+        run = unroll if memory_reset == "trial" else unroll_resetting
+        return _swapped(run(params, *_swapped((inputs, played))))
+
+    return ActorCritic(init, begin, step, replay)
+
+
+def _swapped(tree: Any) -> Any:
+    """``[B, L, ...] <-> [L, B, ...]``."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+
+
+def _tiled(tree: Any, size: int) -> Any:
+    """``[...] -> [size, ...]``."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *jnp.shape(x))), tree)

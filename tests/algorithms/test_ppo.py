@@ -8,7 +8,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jaxmeta
-from jaxmeta.algorithms.ppo import PPO, Batch, clipped_surrogate
+from jaxmeta.algorithms.policy_optimizer import Batch, MinibatchAdam
+from jaxmeta.algorithms.ppo import PPO, clipped_surrogate
 from jaxmeta.ops.distributions import Categorical
 from jaxmeta_envs import PolicyInput
 
@@ -33,7 +34,7 @@ def test_the_clipped_surrogate_and_its_slope(ratio, advantage, expected, slope):
 
 def replay(params, inputs, mask):
     """A memoryless policy and value, linear in a one-number observation."""
-    logits = inputs.obs[:, None] * params["w"][None, :] + params["b"][None, :]
+    logits = inputs.obs[..., None] * params["w"][None, None, :] + params["b"][None, None, :]
     return Categorical(logits), inputs.obs * params["v"]
 
 
@@ -45,7 +46,7 @@ def make_batch(seed=0):
     action = jnp.int32(rng.integers(2, size=(TASKS, LENGTH)))
     inputs = PolicyInput(obs, action, obs, flags, flags)
     mask = jnp.asarray(rng.random((TASKS, LENGTH)) < 0.8)
-    distributions, _ = jax.vmap(lambda i, m: replay(params, i, m))(inputs, mask)
+    distributions, _ = replay(params, inputs, mask)
     log_prob = jax.vmap(jax.vmap(lambda d, a: d.log_prob(a)))(distributions, action)
     advantage, target = jnp.float32(rng.normal(size=(2, TASKS, LENGTH)))
     return params, Batch(inputs, action, log_prob, advantage, target, mask)
@@ -107,8 +108,8 @@ def test_the_gradient_norm_is_bounded():
 
 def test_every_trial_is_in_exactly_one_minibatch():
     seen = []
-    ppo = PPO(epochs=1, minibatches=4)
-    parts = np.asarray(ppo._partition(jnp.arange(TASKS)))
+    descent = MinibatchAdam(epochs=1, minibatches=4, max_grad_norm=1.0)
+    parts = np.asarray(descent._partition(jnp.arange(TASKS)))
     for m, part in enumerate(parts):
         assert all(i % 4 == m for i in part)
         seen += part.tolist()
@@ -119,7 +120,7 @@ def test_the_ratio_stays_near_the_clip():
     params, batch = make_batch()
     ppo = PPO(clip=0.1, epochs=200, minibatches=2, value_coef=0.0)
     new, _, _ = improve(ppo, params, batch, 0.003, 0.0)
-    distributions, _ = jax.vmap(lambda i, m: replay(new, i, m))(batch.inputs, batch.mask)
+    distributions, _ = replay(new, batch.inputs, batch.mask)
     log_prob = jax.vmap(jax.vmap(lambda d, a: d.log_prob(a)))(distributions, batch.action)
     gain = np.asarray(jnp.exp(log_prob - batch.log_prob) * batch.advantage)[np.asarray(batch.mask)]
     before = np.asarray(batch.advantage)[np.asarray(batch.mask)]
@@ -128,8 +129,26 @@ def test_the_ratio_stays_near_the_clip():
     assert np.median(np.abs(ratio - 1.0)) < 0.2, "and not run away on the same data"
 
 
+def test_early_stopping_ends_the_steps_on_a_batch():
+    params, batch = make_batch()
+    steps = {"epochs": 20, "minibatches": 2, "value_coef": 0.0}
+    free, _, metrics = improve(PPO(**steps), params, batch, 0.01, 0.0)
+    assert metrics["steps_taken"] == 1.0
+    held, _, stopped = improve(PPO(**steps, max_kl=1e-3), params, batch, 0.01, 0.0)
+    assert 0.0 < stopped["steps_taken"] < 1.0
+    assert stopped["approx_kl"] <= 1e-3 < metrics["approx_kl"]
+
+    def moved(new):
+        return max(float(jnp.abs(new[name] - params[name]).max()) for name in params)
+
+    # Adam moves a parameter by the learning rate per step, so the steps can be counted.
+    assert moved(held) <= 0.011 * stopped["steps_taken"] * 40
+    assert moved(free) > 2 * moved(held)
+
+
 @pytest.mark.parametrize(
-    "bad", [{"clip": 0.0}, {"epochs": 0}, {"minibatches": 0}, {"max_grad_norm": 0.0}]
+    "bad",
+    [{"clip": 0.0}, {"epochs": 0}, {"minibatches": 0}, {"max_grad_norm": 0.0}, {"max_kl": 0.0}],
 )
 def test_impossible_settings_are_refused(bad):
     name = next(iter(bad))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import GRU, PPO, RL2, Schedule
+from jaxmeta import GRU, LSTM, MLP, PPO, RL2, TRPO, Schedule
 from jaxmeta.engine import make_train
 from jaxmeta.ops.moments import Moments
 from jaxmeta.rollout import play_adaptation
@@ -26,12 +26,17 @@ def started(algorithm, family):
 
 
 @pytest.mark.parametrize(
-    ("family", "value_network"),
-    [(Counter(), "shared"), (Target(), "separate")],
-    ids=["discrete, ends early", "continuous, separate value"],
+    ("family", "parts"),
+    [
+        (Counter(), {}),
+        (Target(), {"value_network": "separate"}),
+        (Counter(), {"memory": LSTM(4), "encoder": MLP((6,)), "bptt_steps": 4}),
+        (Counter(), {"memory_reset": "episode", "checkpoint": True}),
+    ],
+    ids=["ends early", "continuous, separate value", "encoder, truncated", "no memory"],
 )
-def test_replaying_with_unchanged_parameters_gives_ratio_one(family, value_network):
-    still = dataclasses.replace(TINY, value_network=value_network, learning_rate=1e-30)
+def test_replaying_with_unchanged_parameters_gives_ratio_one(family, parts):
+    still = dataclasses.replace(TINY, learning_rate=1e-30, **parts)
     state = started(still, family)
     _, metrics = jax.jit(lambda s, k: still.update(family, s, k))(state, jax.random.key(1))
     assert metrics["approx_kl"] == pytest.approx(0.0, abs=1e-7)
@@ -99,8 +104,14 @@ def standard_error(totals):
     return totals.std() / len(totals) ** 0.5
 
 
-def test_it_learns_to_explore_and_exploit_a_bandit():
-    returns = trained_returns(LEARNER, updates=200)
+@pytest.mark.parametrize(
+    "optimizer", [PPO(), TRPO(max_kl=0.02, value_minibatches=2)], ids=["ppo", "trpo"]
+)
+def test_it_learns_to_explore_and_exploit_a_bandit(optimizer):
+    parts = {"optimizer": optimizer}
+    if optimizer.needs_separate_value:
+        parts["value_network"] = "separate"
+    returns = trained_returns(dataclasses.replace(LEARNER, **parts), updates=200)
     totals = returns.sum(1)
     assert 6.2 < totals.mean() < 6.66 + 4 * standard_error(totals)
     assert returns[:, -1].mean() > returns[:, 0].mean() + 0.15
@@ -121,6 +132,8 @@ def test_without_rewards_or_memory_it_stays_at_chance(ablation):
         ({"episodes_per_trial": 0}, "episodes_per_trial is 0"),
         ({"discount": 1.5}, "discount is 1.5"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"bptt_steps": 0}, "bptt_steps is 0"),
+        ({"bptt_steps": 3, "memory_reset": "episode"}, "bptt_steps is 3"),
         ({"value_network": "none"}, "value_network is 'none'"),
         ({"memory_reset": "never"}, "memory_reset is 'never'"),
     ],

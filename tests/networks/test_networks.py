@@ -54,7 +54,7 @@ def test_orthogonal_matrices_are_orthogonal(shape):
 
 def test_initialisation_calls_no_factorisation():
     """Batched LAPACK calls can deadlock on several host devices, see `orthogonal`."""
-    network = recurrent_actor_critic(FAMILY, GRU(4), "separate")
+    network = recurrent_actor_critic(FAMILY, GRU(4), value_network="separate")
     program = jax.jit(jax.vmap(network.init)).lower(jax.random.split(jax.random.key(0), 2))
     assert "lapack" not in program.as_text()
 
@@ -68,7 +68,7 @@ def test_the_update_bias_lets_gradients_reach_back():
         def last(h):
             return jax.lax.scan(lambda h, x: memory.step(params, h, x), h, xs)[0].sum()
 
-        return jnp.linalg.norm(jax.grad(last)(memory.initial_carry()))
+        return jnp.linalg.norm(jax.grad(last)(memory.initial_carry(3)))
 
     assert reach(1.0) > 5 * reach(0.0)
 
@@ -95,7 +95,7 @@ def test_continuous_observations_and_actions_are_passed_as_they_are():
 
 @pytest.mark.parametrize("value_network", ["shared", "separate"])
 def test_the_first_policy_is_nearly_uniform(value_network):
-    network = recurrent_actor_critic(FAMILY, GRU(16), value_network)
+    network = recurrent_actor_critic(FAMILY, GRU(16), value_network=value_network)
     params = network.init(jax.random.key(0))
     inputs = PolicyInput(
         jnp.int32(0), jnp.int32(1), jnp.float32(1.0), jnp.asarray(True), jnp.asarray(True)
@@ -105,7 +105,7 @@ def test_the_first_policy_is_nearly_uniform(value_network):
 
 
 def test_separate_networks_share_nothing():
-    network = recurrent_actor_critic(FAMILY, GRU(4), "separate")
+    network = recurrent_actor_critic(FAMILY, GRU(4), value_network="separate")
     params = network.init(jax.random.key(0))
     inputs = PolicyInput(
         jnp.int32(0), jnp.int32(1), jnp.float32(1.0), jnp.asarray(True), jnp.asarray(True)

@@ -1,0 +1,182 @@
+"""Trust-region policy optimisation as a part: improves any policy on a batch of trials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxmeta import parallel
+from jaxmeta.algorithms.policy_optimizer import (
+    Batch,
+    MinibatchAdam,
+    PolicyOptimizer,
+    Replay,
+    Terms,
+    each_step,
+    mean_terms,
+    policy_terms,
+)
+from jaxmeta_envs.errors import require
+
+
+@dataclass(frozen=True)
+class TRPO(PolicyOptimizer):
+    """The natural gradient step that a bound on the KL divergence allows.
+
+    With L the surrogate ``E[ρ A] + entropy bonus``, g its gradient and H the Hessian of
+    ``E[KL(π_old ‖ π)]``, both over the whole batch::
+
+        s = (H + damping I)⁻¹ g          by conjugate gradients
+        θ ← θ + βʲ sqrt(2 max_kl / sᵀ H s) s
+
+    with the smallest j at which L rises and the divergence is at most ``max_kl``; if there
+    is none the policy stays. Products with H are exact (the derivative of a gradient). The
+    value network is fitted by Adam and must not share parameters with the policy.
+
+    Attributes:
+        max_kl: Bound on the mean KL divergence of an update, nats per step.
+        cg_iterations: Steps of conjugate gradients.
+        damping: Added to the diagonal of H.
+        backtrack: β, the factor of the line search.
+        line_search_steps: Candidates of the line search.
+        value_epochs: Passes over the batch that fit the value network.
+        value_minibatches: Gradient steps per pass; divides the tasks of each device.
+        max_grad_norm: Bound on the global norm of the value network's gradient.
+
+    Reference: Schulman et al. 2015, arXiv 1502.05477.
+    Differs from the paper: H from the whole batch rather than a subsample; the value network
+    is a second recurrent network with the learning rate of the algorithm.
+    """
+
+    max_kl: float = 0.01
+    cg_iterations: int = 10
+    damping: float = 0.01
+    backtrack: float = 0.5
+    line_search_steps: int = 10
+    value_epochs: int = 4
+    value_minibatches: int = 4
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.max_kl > 0, "max_kl", self.max_kl, "above 0")
+        require(self.damping >= 0, "damping", self.damping, "at least 0")
+        require(0 < self.backtrack < 1, "backtrack", self.backtrack, "a number between 0 and 1")
+        for name in (
+            "cg_iterations",
+            "line_search_steps",
+            "value_epochs",
+            "value_minibatches",
+        ):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.max_grad_norm > 0, "max_grad_norm", self.max_grad_norm, "above 0")
+
+    @property
+    def task_multiple(self) -> int:
+        return self.value_minibatches
+
+    @property
+    def needs_separate_value(self) -> bool:
+        return True
+
+    def init(self, params: Any) -> optax.OptState:
+        return self._descent().init(params)
+
+    def improve(
+        self,
+        replay: Replay,
+        params: Any,
+        opt_state: optax.OptState,
+        batch: Batch,
+        key: Array,
+        learning_rate: Array,
+        entropy_coef: Array,
+    ) -> tuple[Any, optax.OptState, dict[str, Array]]:
+        """Takes one natural gradient step of the policy and fits the value.
+
+        Returns:
+            Parameters, optimiser state, and ``policy_loss``, ``entropy`` (nats per step)
+            and ``kl`` (from the policy that acted) after the step, ``step_size``, a
+            share of the longest step (0 if the line search failed), ``grad_norm`` of the
+            policy, and ``value_loss``, the mean while it was fitted.
+        """
+        params, metrics = self._step(replay, params, batch, entropy_coef)
+
+        def terms(params: Any, part: Batch) -> Terms:
+            _, values = replay(params, part.inputs, part.mask)
+            return {"value_loss": 0.5 * (values - part.target) ** 2}
+
+        params, opt_state, fitted = self._descent().minimize(
+            terms, lambda means: means["value_loss"], params, opt_state, batch, key, learning_rate
+        )
+        return params, opt_state, metrics | {"value_loss": fitted["value_loss"]}
+
+    def _step(
+        self, replay: Replay, params: Any, batch: Batch, entropy_coef: Array
+    ) -> tuple[Any, dict[str, Array]]:
+        count = parallel.sum_over_devices(jnp.sum(batch.mask, dtype=jnp.float32))
+        before = jax.lax.stop_gradient(replay(params, batch.inputs, batch.mask)[0])
+
+        def means(params: Any) -> Terms:
+            """This device's share of the means."""
+            distributions, _ = replay(params, batch.inputs, batch.mask)
+            terms = policy_terms(distributions, batch)
+            terms = {
+                "policy_loss": -jnp.exp(terms["log_ratio"]) * batch.advantage,
+                "entropy": terms["entropy"],
+                "kl": each_step(lambda old, new: old.kl(new))(before, distributions),
+            }
+            return mean_terms(terms, batch.mask, count)
+
+        def loss(terms: Terms) -> Array:
+            return terms["policy_loss"] - entropy_coef * terms["entropy"]
+
+        def hessian_product(vector: Any) -> Any:
+            def gradient(params: Any) -> Any:
+                return jax.grad(lambda p: means(p)["kl"])(params)
+
+            product = jax.jvp(gradient, (params,), (vector,))[1]
+            return parallel.sum_over_devices(product)
+
+        def damped_product(vector: Any) -> Any:
+            return _add(hessian_product(vector), self.damping, vector)
+
+        def with_terms(params: Any) -> tuple[Array, Terms]:
+            terms = means(params)
+            return loss(terms), terms
+
+        grad, start = parallel.sum_over_devices(jax.grad(with_terms, has_aux=True)(params))
+        direction, _ = jax.scipy.sparse.linalg.cg(
+            damped_product, jax.tree.map(jnp.negative, grad), maxiter=self.cg_iterations, tol=1e-6
+        )
+        curvature = optax.tree.vdot(direction, hessian_product(direction))
+        longest = jnp.sqrt(2.0 * self.max_kl / jnp.maximum(curvature, 1e-12))
+
+        def at(share: Array) -> Terms:
+            return parallel.sum_over_devices(means(_add(params, share * longest, direction)))
+
+        def candidate(found: tuple, j: Array) -> tuple[tuple, None]:
+            share, terms = found
+            trial = jnp.asarray(self.backtrack**j, jnp.float32)
+            new = at(trial)
+            good = (loss(new) < loss(start)) & (new["kl"] <= self.max_kl)
+            better = good & (share == 0.0)
+            pick = jax.tree.map(lambda a, b: jnp.where(better, a, b), (trial, new), (share, terms))
+            return pick, None
+
+        exponents = jnp.arange(self.line_search_steps, dtype=jnp.float32)
+        nothing = jnp.float32(0.0), start
+        (share, terms), _ = jax.lax.scan(candidate, nothing, exponents)
+        metrics = terms | {"step_size": share, "grad_norm": optax.tree.norm(grad)}
+        return _add(params, share * longest, direction), metrics
+
+    def _descent(self) -> MinibatchAdam:
+        return MinibatchAdam(self.value_epochs, self.value_minibatches, self.max_grad_norm)
+
+
+def _add(tree: Any, scale: Array | float, other: Any) -> Any:
+    return jax.tree.map(lambda a, b: a + scale * b, tree, other)

@@ -1,0 +1,66 @@
+"""What stands between an observation and the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmeta.networks.initializers import orthogonal
+from jaxmeta_envs.errors import require
+
+_ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+
+class _Layers(nn.Module):
+    sizes: tuple[int, ...]
+    activation: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for size in self.sizes:
+            x = nn.Dense(size, kernel_init=orthogonal(2**0.5))(x)
+            x = _ACTIVATIONS[self.activation](x)
+        return x
+
+
+@dataclass(frozen=True)
+class MLP:
+    """Fully connected layers.
+
+    Attributes:
+        sizes: Units of each layer.
+        activation: After every layer, ``relu`` or ``tanh``.
+    """
+
+    sizes: tuple[int, ...] = (64,)
+    activation: Literal["relu", "tanh"] = "relu"
+
+    def __post_init__(self) -> None:
+        sizes = self.sizes
+        require(
+            len(sizes) > 0 and all(s >= 1 for s in sizes), "sizes", sizes, "one or more sizes >= 1"
+        )
+        known = ", ".join(_ACTIVATIONS)
+        require(self.activation in _ACTIVATIONS, "activation", self.activation, known)
+
+    @property
+    def output_size(self) -> int:
+        """Length of the output."""
+        return self.sizes[-1]
+
+    def init(self, key: Array, input_size: int) -> Mapping[str, Any]:
+        """Returns parameters for inputs ``[input_size]``."""
+        return self._layers().init(key, jnp.zeros(input_size))
+
+    def apply(self, params: Mapping[str, Any], x: Array) -> Array:
+        """Maps ``[input_size]`` to ``[output_size]``."""
+        return jnp.asarray(self._layers().apply(params, x))
+
+    def _layers(self) -> _Layers:
+        return _Layers(self.sizes, self.activation)

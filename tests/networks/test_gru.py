@@ -1,0 +1,182 @@
+"""The hand-written gradient of the recurrent unit against JAX's own and finite differences."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmeta.networks import GRU, LSTM
+from jaxmeta.networks.gru import GRUWeights, gru_step, gru_unroll
+from jaxmeta.networks.memory import unroll_truncated
+
+LENGTH, BATCH, INPUT, SIZE = 7, 3, 4, 5
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+WEIGHTS = GRUWeights(
+    normal(0, INPUT, 3 * SIZE),
+    0.5 * normal(1, SIZE, 3 * SIZE),
+    normal(2, 3 * SIZE),
+    normal(3, SIZE),
+)
+START, INPUTS = normal(4, BATCH, SIZE), normal(5, LENGTH, BATCH, INPUT)
+PLAYED = jnp.asarray(np.random.default_rng(0).random((LENGTH, BATCH)) < 0.7)
+SLOPE = normal(6, LENGTH, BATCH, SIZE)
+
+
+def plain_unroll(weights, h, xs, played):
+    def step(h, row):
+        new = jax.vmap(gru_step, (None, 0, 0))(weights, h, row[0])
+        h = jnp.where(row[1][:, None], new, h)
+        return h, h
+
+    return jax.lax.scan(step, h, (xs, played))[1]
+
+
+def scalar(unroll, weights, h, xs):
+    return jnp.sum(unroll(weights, h, xs, PLAYED) * SLOPE)
+
+
+@functools.cache
+def plain_answer():
+    grad = jax.grad(functools.partial(scalar, plain_unroll), argnums=(0, 1, 2))
+    return plain_unroll(WEIGHTS, START, INPUTS, PLAYED), jax.jit(grad)(WEIGHTS, START, INPUTS)
+
+
+def assert_close(got, expected, rtol=1e-5):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["stored", "recomputed"])
+@pytest.mark.parametrize("core", ["auto", "in_loop", "hoisted"])
+def test_every_core_agrees_with_automatic_differentiation(core, recompute):
+    def unroll(*args):
+        return gru_unroll(*args, core, recompute)
+
+    states, grads = plain_answer()
+    assert_close(jax.jit(unroll)(WEIGHTS, START, INPUTS, PLAYED), states)
+    grad = jax.grad(functools.partial(scalar, unroll), argnums=(0, 1, 2))
+    assert_close(jax.jit(grad)(WEIGHTS, START, INPUTS), grads)
+
+
+@pytest.mark.parametrize("core", ["in_loop", "hoisted"])
+def test_gradients_agree_with_finite_differences(core):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(1)
+        at = jax.tree.map(lambda x: jnp.asarray(np.float64(x)), (WEIGHTS, START, INPUTS))
+        to = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), at)
+
+        @jax.jit
+        def along(t):
+            moved = jax.tree.map(lambda a, d: a + t * d, at, to)
+            return scalar(lambda *args: gru_unroll(*args, core), *moved)
+
+        step = 1e-5
+        expected = (along(step) - along(-step)) / (2 * step)
+        np.testing.assert_allclose(jax.jit(jax.grad(along))(0.0), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("core", ["in_loop", "hoisted"])
+def test_second_derivatives_exist(core):
+    """Products with the Hessian: the trust region and meta-gradients need them."""
+
+    def product(unroll):
+        grad = jax.grad(lambda w: scalar(unroll, w, START, INPUTS) ** 2)
+        return jax.jit(lambda w: jax.jvp(grad, (w,), (WEIGHTS,))[1])(WEIGHTS)
+
+    assert_close(product(lambda *args: gru_unroll(*args, core)), product(plain_unroll), rtol=1e-4)
+
+
+def test_each_backend_is_given_its_own_core():
+    """On a CPU weight gradients stay in the loop; elsewhere they are one product after it."""
+    grad = jax.jit(jax.grad(lambda w: scalar(gru_unroll, w, START, INPUTS)))
+    lowered = {p: grad.trace(WEIGHTS).lower(lowering_platforms=(p,)) for p in ("cpu", "cuda")}
+    whole = f"tensor<{LENGTH}x{BATCH}x{3 * SIZE}xf32>"
+    products = {
+        p: [line for line in low.as_text().splitlines() if "dot_general" in line and whole in line]
+        for p, low in lowered.items()
+    }
+    assert not products["cpu"]
+    assert products["cuda"]
+
+
+def acted(memory, params, xs, played):
+    """What stepping through the sequences one by one gives."""
+    rows = []
+    for b in range(BATCH):
+        carry = memory.initial_carry(INPUT)
+        for t in range(LENGTH):
+            new_carry, features = memory.step(params, carry, xs[t, b])
+            carry = new_carry if played[t, b] else carry
+            rows.append(features)
+    return np.reshape(rows, (BATCH, LENGTH, -1)).swapaxes(0, 1)
+
+
+def start(memory):
+    return jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (BATCH, *x.shape)), memory.initial_carry(INPUT)
+    )
+
+
+@pytest.mark.parametrize("memory", [GRU(5), GRU(5, core="plain"), LSTM(5)], ids=str)
+@pytest.mark.parametrize("segment", [None, 3], ids=["whole", "truncated"])
+def test_unrolling_passes_through_what_acting_saw(memory, segment):
+    params = memory.init(jax.random.key(0), INPUT)
+    args = params, start(memory), INPUTS, PLAYED
+    if segment is None:
+        features = memory.unroll(*args)[1]
+    else:
+        features = unroll_truncated(memory, *args, segment)
+    played = np.asarray(PLAYED)
+    expected = acted(memory, params, INPUTS, played)
+    np.testing.assert_allclose(features[played], expected[played], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory", [GRU(5), GRU(5, core="plain"), LSTM(5)], ids=str)
+def test_checkpointing_changes_no_gradient(memory):
+    params = memory.init(jax.random.key(0), INPUT)
+
+    def grad(checkpoint):
+        def loss(params):
+            args = params, start(memory), INPUTS, PLAYED
+            return jnp.sum(memory.unroll(*args, checkpoint)[1] * SLOPE)
+
+        return jax.jit(jax.grad(loss))(params)
+
+    assert_close(grad(True), grad(False))
+
+
+@pytest.mark.parametrize("memory", [GRU(5), LSTM(5)], ids=str)
+def test_truncated_gradients_reach_to_the_border_of_their_segment(memory):
+    params = memory.init(jax.random.key(0), INPUT)
+    everything = jnp.ones((LENGTH, BATCH), bool)
+
+    def last(xs):
+        out = unroll_truncated(memory, params, start(memory), xs, everything, 3)
+        return jnp.sum(out[4])  # the second step of the second segment
+
+    reach = np.abs(jax.jit(jax.grad(last))(INPUTS)).sum((1, 2)) > 0
+    np.testing.assert_array_equal(reach, [False, False, False, True, True, False, False])
+
+
+def test_the_lstm_is_the_one_in_its_docstring():
+    memory = LSTM(5)
+    params = memory.init(jax.random.key(0), INPUT)
+    params = jax.tree.map(lambda p: p + 0.1 * normal(1, *p.shape), params)
+    (c, h), x = (normal(2, 5), normal(3, 5)), normal(4, INPUT)
+    (new_c, new_h), features = memory.step(params, (c, h), x)
+
+    p = jax.tree.map(np.float64, params["params"])
+    gates = np.float64(x) @ p["input_kernel"] + np.float64(h) @ p["hidden_kernel"] + p["bias"]
+    i, f, o, g = np.split(gates, 4)
+    i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
+    expected = f * np.float64(c) + i * np.tanh(g)
+    np.testing.assert_allclose(new_c, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(new_h, o * np.tanh(expected), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(features, new_h)
