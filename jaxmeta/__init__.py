@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jaxmeta.config import Plan, TrainConfig
     from jaxmeta.engine import make_train
     from jaxmeta.evaluation import Evaluation, evaluate, evaluate_policy
-    from jaxmeta.networks import GRU, LSTM, MLP
+    from jaxmeta.networks import GRU, LSTM, MLP, FastWeights
     from jaxmeta.presets import preset
     from jaxmeta.registry import register_algorithm, register_family
     from jaxmeta.schedules import Schedule
@@ -42,6 +42,7 @@ _HOME = {
     "Evaluation": "jaxmeta.evaluation",
     "evaluate": "jaxmeta.evaluation",
     "evaluate_policy": "jaxmeta.evaluation",
+    "FastWeights": "jaxmeta.networks",
     "GRU": "jaxmeta.networks",
     "LSTM": "jaxmeta.networks",
     "MLP": "jaxmeta.networks",
@@ -71,6 +72,7 @@ __all__ = [
     "Algorithm",
     "ConfigError",
     "Evaluation",
+    "FastWeights",
     "Plan",
     "Schedule",
     "TrainConfig",

@@ -14,7 +14,7 @@ from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.policy_optimizer import Batch
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.trpo import TRPO
-from jaxmeta.networks import GRU, LSTM, MLP, ActorCritic, recurrent_actor_critic
+from jaxmeta.networks import GRU, LSTM, MLP, ActorCritic, FastWeights, recurrent_actor_critic
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta.rollout import Trial, play_trial
@@ -92,7 +92,7 @@ class RL2(Algorithm):
 
     episodes_per_trial: int | None = None
     num_tasks: int = 512
-    memory: GRU | LSTM = field(default_factory=lambda: GRU(64))
+    memory: GRU | LSTM | FastWeights = field(default_factory=lambda: GRU(64))
     encoder: MLP | None = None
     value_network: Literal["shared", "separate"] = "shared"
     optimizer: PPO | TRPO = field(default_factory=PPO)

@@ -2,6 +2,7 @@
 
 from jaxmeta.networks.actor_critic import ActorCritic, ActorCriticOutput, recurrent_actor_critic
 from jaxmeta.networks.encoder import MLP
+from jaxmeta.networks.fast_weights import FastWeights
 from jaxmeta.networks.memory import GRU, LSTM, Memory
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "MLP",
     "ActorCritic",
     "ActorCriticOutput",
+    "FastWeights",
     "Memory",
     "recurrent_actor_critic",
 ]

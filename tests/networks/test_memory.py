@@ -1,4 +1,4 @@
-"""The hand-written gradient of the recurrent unit against JAX's own and finite differences."""
+"""Memories against stepping, automatic differentiation and finite differences."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.networks import GRU, LSTM
+from jaxmeta.networks import GRU, LSTM, FastWeights
 from jaxmeta.networks.gru import GRUWeights, gru_step, gru_unroll
 from jaxmeta.networks.memory import unroll_truncated
 
@@ -106,6 +106,9 @@ def test_each_backend_is_given_its_own_core():
     assert products["cuda"]
 
 
+MEMORIES = [GRU(5), GRU(5, core="plain"), LSTM(5), FastWeights(5, 2, 3, 2)]
+
+
 def acted(memory, params, xs, played):
     """What stepping through the sequences one by one gives."""
     rows = []
@@ -124,7 +127,7 @@ def start(memory):
     )
 
 
-@pytest.mark.parametrize("memory", [GRU(5), GRU(5, core="plain"), LSTM(5)], ids=str)
+@pytest.mark.parametrize("memory", MEMORIES, ids=str)
 @pytest.mark.parametrize("segment", [None, 3], ids=["whole", "truncated"])
 def test_unrolling_passes_through_what_acting_saw(memory, segment):
     params = memory.init(jax.random.key(0), INPUT)
@@ -138,7 +141,7 @@ def test_unrolling_passes_through_what_acting_saw(memory, segment):
     np.testing.assert_allclose(features[played], expected[played], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("memory", [GRU(5), GRU(5, core="plain"), LSTM(5)], ids=str)
+@pytest.mark.parametrize("memory", MEMORIES, ids=str)
 def test_checkpointing_changes_no_gradient(memory):
     params = memory.init(jax.random.key(0), INPUT)
 
@@ -152,7 +155,7 @@ def test_checkpointing_changes_no_gradient(memory):
     assert_close(grad(True), grad(False))
 
 
-@pytest.mark.parametrize("memory", [GRU(5), LSTM(5)], ids=str)
+@pytest.mark.parametrize("memory", [GRU(5), LSTM(5), FastWeights(5, 2, 3, 2)], ids=str)
 def test_truncated_gradients_reach_to_the_border_of_their_segment(memory):
     params = memory.init(jax.random.key(0), INPUT)
     everything = jnp.ones((LENGTH, BATCH), bool)
@@ -180,3 +183,39 @@ def test_the_lstm_is_the_one_in_its_docstring():
     np.testing.assert_allclose(new_c, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(new_h, o * np.tanh(expected), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(features, new_h)
+
+
+def test_fast_weights_are_those_in_the_docstring():
+    memory = FastWeights(hidden_size=6, num_heads=2, key_size=3, value_size=4)
+    params = memory.init(jax.random.key(0), INPUT)
+    params = jax.tree.map(lambda p: p + 0.1 * normal(1, *p.shape), params)
+    carry = memory.initial_carry(INPUT)._replace(
+        table=normal(2, 2, 3, 4), previous=normal(3, INPUT)
+    )
+    x = normal(4, INPUT)
+    new, features = memory.step(params, carry, x)
+
+    write, read = (jax.tree.map(np.float64, params[name]["params"]) for name in ("write", "read"))
+
+    def relu(x, layer):
+        return np.maximum(x @ layer["kernel"] + layer["bias"], 0.0)
+
+    def unit(x):
+        x = x / (1 + np.exp(-x))
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    e = relu(np.concatenate([np.float64(carry.previous), np.float64(x)]), write["Dense_0"])
+    k, q = (unit((e @ write[name]["kernel"]).reshape(2, 3)) for name in ("key", "query"))
+    v = (e @ write["value"]["kernel"]).reshape(2, 4)
+    rate = 1 / (1 + np.exp(-(e @ write["rate"]["kernel"] + write["rate"]["bias"])))
+    table, out = np.float64(carry.table), []
+    for h in range(2):
+        table[h] += np.outer(k[h], rate[h] * (v[h] - table[h].T @ k[h]))
+        out.append(table[h].T @ q[h])
+    o = np.concatenate(out)
+    hidden = relu(np.concatenate([e, o]), read["Dense_0"])
+    expected = relu(np.concatenate([hidden, o]), read["Dense_1"])
+    np.testing.assert_allclose(new.table, table, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(new.previous, x)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+    assert np.any(expected > 0)

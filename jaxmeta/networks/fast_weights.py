@@ -1,0 +1,194 @@
+"""A memory that stores what belongs together and finds it again by its key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmeta.networks.initializers import orthogonal
+from jaxmeta.networks.memory import Memory, Params
+from jaxmeta.ops.trees import select
+from jaxmeta_envs.errors import require
+
+
+class FastWeightsCarry(NamedTuple):
+    """What is remembered.
+
+    Attributes:
+        table: The fast weights S, ``[heads, key_size, value_size]``.
+        previous: The input of the step before, ``[input_size]``.
+    """
+
+    table: Array
+    previous: Array
+
+
+class _Write(NamedTuple):
+    """What one step does to the table, and asks of it; leaves ``[heads, ...]``."""
+
+    key: Array
+    query: Array
+    value: Array
+    rate: Array
+
+
+@dataclass(frozen=True)
+class FastWeights(Memory):
+    """An associative memory, written and read by learned keys.
+
+    What an agent did is told to it together with what came of it, one step later; so a step
+    starts from the last two inputs. With ``e = relu([x_{t-1}, x_t] W_e + b_e)`` and, for each
+    head, ``k, q = unit(silu(e W_k)), unit(silu(e W_q))``, ``v = e W_v``, ``β = σ(e w_β + b_β)``::
+
+        S' = S + k ⊗ β (v - Sᵀk)        replaces what was stored under k, by the share β
+        o  = S'ᵀ q
+        features = relu([relu([e, o] W_1 + b_1), o] W_2 + b_2)
+
+    A gated unit must learn to address its state before it can keep fifty numbers apart; here
+    addressing is built in, and tasks with many states are learned in a fraction of the steps.
+    Nothing but S depends on the step before, so a stored sequence costs one large product per
+    weight matrix.
+
+    Attributes:
+        hidden_size: Units of every layer.
+        num_heads: Tables.
+        key_size: Length of keys and queries.
+        value_size: Length of what is stored under a key.
+
+    Reference: Schmidhuber 1992, "Learning to control fast-weight memories"; delta rule of
+    Schlag et al. 2021, arXiv 2102.11174; in reinforcement learning, Irie et al. 2021, arXiv
+    2106.06295.
+    Differs from the paper: one layer, whose keys come from two successive inputs; keys of unit
+    Euclidean length.
+    """
+
+    hidden_size: int = 64
+    num_heads: int = 4
+    key_size: int = 16
+    value_size: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "num_heads", "key_size", "value_size"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+
+    @property
+    def output_size(self) -> int:
+        return self.hidden_size
+
+    def init(self, key: Array, input_size: int) -> Params:
+        write_key, read_key = jax.random.split(key)
+        pair = jnp.zeros(2 * input_size)
+        read = jnp.zeros(self.num_heads * self.value_size)
+        return {
+            "write": self._writer().init(write_key, pair),
+            "read": _Reader(self.hidden_size).init(read_key, jnp.zeros(self.hidden_size), read),
+        }
+
+    def initial_carry(self, input_size: int) -> FastWeightsCarry:
+        table = jnp.zeros((self.num_heads, self.key_size, self.value_size))
+        return FastWeightsCarry(table, jnp.zeros(input_size))
+
+    def step(
+        self, params: Params, carry: FastWeightsCarry, x: Array
+    ) -> tuple[FastWeightsCarry, Array]:
+        embedded, write = self._prepare(params, jnp.concatenate([carry.previous, x]))
+        table, read = _store_and_recall(carry.table, write)
+        return FastWeightsCarry(table, x), self._features(params, embedded, read)
+
+    def unroll(
+        self,
+        params: Params,
+        carry: FastWeightsCarry,
+        xs: Array,
+        played: Array,
+        checkpoint: bool = False,
+    ) -> tuple[FastWeightsCarry, Array]:
+        seen = jax.vmap(_last_played, in_axes=(0, 1, 1), out_axes=1)(carry.previous, xs, played)
+        pairs = jnp.concatenate([seen[:-1], xs], axis=-1)
+        prepare = jax.vmap(jax.vmap(lambda pair: self._prepare(params, pair)))
+        embedded, writes = prepare(pairs)
+
+        def step(table: Array, row: tuple[_Write, Array]) -> tuple[Array, Array]:
+            write, on = row
+            new, read = jax.vmap(_store_and_recall)(table, write)
+            return jax.vmap(select)(on, new, table), read
+
+        run = jax.checkpoint(step) if checkpoint else step
+        table, reads = jax.lax.scan(run, carry.table, (writes, played))
+        read_out = jax.vmap(jax.vmap(lambda e, r: self._features(params, e, r)))
+        return FastWeightsCarry(table, seen[-1]), read_out(embedded, reads)
+
+    def _writer(self) -> _Writer:
+        return _Writer(self.hidden_size, self.num_heads, self.key_size, self.value_size)
+
+    def _prepare(self, params: Params, pair: Array) -> tuple[Array, _Write]:
+        prepared: Any = self._writer().apply(params["write"], pair)
+        return prepared
+
+    def _features(self, params: Params, embedded: Array, read: Array) -> Array:
+        reader = _Reader(self.hidden_size)
+        return jnp.asarray(reader.apply(params["read"], embedded, read.reshape(-1)))
+
+
+class _Writer(nn.Module):
+    hidden_size: int
+    num_heads: int
+    key_size: int
+    value_size: int
+
+    @nn.compact
+    def __call__(self, pair: Array) -> tuple[Array, _Write]:
+        embedded = _layer(self.hidden_size)(pair)
+
+        def project(size: int, name: str) -> Array:
+            out = nn.Dense(self.num_heads * size, use_bias=False, name=name)(embedded)
+            return out.reshape(self.num_heads, size)
+
+        return embedded, _Write(
+            key=_unit(jax.nn.silu(project(self.key_size, "key"))),
+            query=_unit(jax.nn.silu(project(self.key_size, "query"))),
+            value=project(self.value_size, "value"),
+            rate=jax.nn.sigmoid(nn.Dense(self.num_heads, name="rate")(embedded)),
+        )
+
+
+class _Reader(nn.Module):
+    hidden_size: int
+
+    @nn.compact
+    def __call__(self, embedded: Array, read: Array) -> Array:
+        hidden = _layer(self.hidden_size)(jnp.concatenate([embedded, read]))
+        return _layer(self.hidden_size)(jnp.concatenate([hidden, read]))
+
+
+def _layer(size: int) -> Any:
+    dense = nn.Dense(size, kernel_init=orthogonal(2**0.5))
+    return lambda x: jax.nn.relu(dense(x))
+
+
+def _store_and_recall(table: Array, write: _Write) -> tuple[Array, Array]:
+    """Returns the new table and what it holds under the query, ``[heads, value_size]``."""
+    stored = _look_up(table, write.key)
+    change = write.rate[:, None] * (write.value - stored)
+    table = table + write.key[:, :, None] * change[:, None, :]
+    return table, _look_up(table, write.query)
+
+
+def _look_up(table: Array, key: Array) -> Array:
+    return jnp.sum(table * key[:, :, None], axis=1)
+
+
+def _unit(x: Array) -> Array:
+    return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-6)
+
+
+def _last_played(before: Array, xs: Array, played: Array) -> Array:
+    """Rows ``[L + 1, d]``: the input before step t that was played last."""
+    number = jnp.where(played, jnp.arange(1, len(xs) + 1), 0)
+    last = jnp.concatenate([jnp.zeros(1, number.dtype), jax.lax.cummax(number)])
+    return jnp.concatenate([before[None], xs])[last]
