@@ -70,7 +70,8 @@ class RestlessBandit(TaskFamily[RestlessTask, RestlessState]):
     walks the same way again.
 
     Told p, an agent earns 3/4 per pull. The exact optimum is not known as a number; the
-    reference "bayes-filter" attains it up to a grid (see there), 65.9 in 100 pulls.
+    reference "bayes-filter" attains it up to a grid (see there): 68.5 in 100 pulls (standard
+    error 0.1), 0.5 more than the best fixed learning rate.
 
     Splits:
         train, test: As above.

@@ -88,7 +88,7 @@ def delta_rule(rate: float | Array = 0.2) -> Reference:
     What is lost by not adapting the rate to the volatility.
 
     Args:
-        rate: Learning rate in (0, 1]. The default does best of {0.1, 0.2, 0.3, 0.4} on
+        rate: Learning rate in (0, 1]. The default does best of {0.1, 0.15, 0.2, 0.25, 0.3} on
             training tasks of the default family.
 
     Reference:
