@@ -71,7 +71,8 @@ def tasks(split):
         task = FAMILY.sample_task(key, split)
         return task, task.probs
 
-    return jax.tree.map(np.asarray, jax.jit(jax.vmap(sample))(keys))
+    run = jax.jit(jax.vmap(sample), compiler_options=FAST_COMPILE)
+    return jax.tree.map(np.asarray, run(keys))
 
 
 @pytest.mark.parametrize(
@@ -107,24 +108,23 @@ def test_each_arm_pays_the_current_probability_and_the_clock_terminates():
     assert task.probs == pytest.approx([0.2, 1.0, 0.6], abs=1e-6)
 
     def rewards(key, arm):
-        keys = jax.random.split(key, 3)
-        state, _ = family.reset(key, task)
-        steps = []
-        for key in keys:
+        def step(state, key):
             state, timestep = family.step(key, state, arm, task)
-            steps.append((timestep.reward, timestep.terminated, timestep.truncated))
-        return steps
+            return state, (timestep.reward, timestep.terminated, timestep.truncated)
+
+        state, _ = family.reset(key, task)
+        return jax.lax.scan(step, state, jax.random.split(key, 3))[1]
 
     keys = jax.random.split(jax.random.key(0), 2000)
-    run = jax.jit(jax.vmap(rewards, in_axes=(0, None)))
+    run = jax.jit(jax.vmap(rewards, in_axes=(0, None)), compiler_options=FAST_COMPILE)
     by_arm = [run(keys, jnp.int32(arm)) for arm in (-1, 0, 1, 2)]
-    means = [[float(step[0].mean()) for step in steps] for steps in by_arm]
-    assert means[0] == means[1]  # out of bounds is clipped
-    assert means[2] == means[3]
+    means = [np.asarray(steps[0]).mean(axis=0) for steps in by_arm]
+    assert np.array_equal(means[0], means[1])  # out of bounds is clipped
+    assert np.array_equal(means[2], means[3])
     assert means[1] == pytest.approx([0.2, 1.0, 0.6], abs=0.05)  # 4.5 standard errors
     assert means[2] == pytest.approx([0.8, 0.0, 0.4], abs=0.05)
-    assert [bool(step[1].any()) for step in by_arm[0]] == [False, False, True]
-    assert not any(bool(step[2].any()) for step in by_arm[0])
+    assert np.array_equal(by_arm[0][1][0], [False, False, True])
+    assert not np.any(by_arm[0][2])
 
 
 # The filter.
@@ -237,14 +237,15 @@ def test_the_delta_rule_moves_by_its_rate_towards_the_outcome():
 def test_references_are_ordered_and_the_oracle_earns_three_quarters():
     references = FAMILY.references(1)
     assert set(references) == {"random", "oracle", "delta-rule", "bayes-filter"}
-    totals = {name: play(FAMILY, reference, 3000) for name, reference in references.items()}
-    error = totals["oracle"].std() / math.sqrt(3000)
+    learned = ("oracle", "delta-rule", "bayes-filter")
+    totals = {name: play(FAMILY, references[name], 1500) for name in learned}
+    error = totals["oracle"].std() / math.sqrt(1500)
     assert abs(totals["oracle"].mean() - 0.75 * 30) < 4 * error
     for better, worse in (("oracle", "bayes-filter"), ("bayes-filter", "delta-rule")):
         gap = totals[better] - totals[worse]
-        assert gap.mean() > -2 * gap.std() / math.sqrt(3000), (better, worse)
-    gap = totals["delta-rule"] - totals["random"]
-    assert gap.mean() > 4 * gap.std() / math.sqrt(3000)
+        assert gap.mean() > -2 * gap.std() / math.sqrt(1500), (better, worse)
+    gap = totals["delta-rule"] - 0.5 * 30  # what random pulls earn
+    assert gap.mean() > 4 * gap.std() / math.sqrt(1500)
 
 
 @pytest.mark.parametrize(
