@@ -64,12 +64,13 @@ def test_folding_an_unbounded_walk_is_bouncing_up_to_the_signs_of_its_steps():
 
 
 @functools.cache
-def tasks(split):
+def tasks():
+    """Tasks of every split, and their walks, in one program."""
     keys = jax.random.split(jax.random.key(2), 4000)
 
     def sample(key):
-        task = FAMILY.sample_task(key, split)
-        return task, task.probs
+        drawn = {split: FAMILY.sample_task(key, split) for split in FAMILY.splits}
+        return {split: (task, task.probs) for split, task in drawn.items()}
 
     run = jax.jit(jax.vmap(sample), compiler_options=FAST_COMPILE)
     return jax.tree.map(np.asarray, run(keys))
@@ -86,13 +87,13 @@ def tasks(split):
     ],
 )
 def test_every_split_has_its_volatilities_equally_often(split, volatilities):
-    found, counts = np.unique(tasks(split)[0].volatility, return_counts=True)
+    found, counts = np.unique(tasks()[split][0].volatility, return_counts=True)
     assert found == pytest.approx(volatilities)
     assert np.all(np.abs(counts - 4000 / len(found)) < 4 * math.sqrt(1000))
 
 
 def test_the_probability_stays_uniform_and_moves_by_the_volatility():
-    task, probs = tasks("train")
+    task, probs = tasks()["train"]
     for t in (0, 5, 29):
         quarters = np.histogram(probs[:, t], bins=4, range=(0.0, 1.0))[0]
         assert np.all(np.abs(quarters - 1000) < 4.5 * math.sqrt(4000 * 0.25 * 0.75))
