@@ -10,9 +10,13 @@ from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.gridworld import GridNavigation
+from jaxmeta_envs.informative_bandit import InformativeBandit
+from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.tabular import TabularMDP
+from jaxmeta_envs.two_step import TwoStep
 
 ALGORITHMS: dict[str, type[Algorithm]] = {"rl2": RL2}
 """Name of every known algorithm."""
@@ -20,6 +24,10 @@ ALGORITHMS: dict[str, type[Algorithm]] = {"rl2": RL2}
 FAMILIES: dict[str, type[TaskFamily]] = {
     "bernoulli-bandit": BernoulliBandit,
     "gaussian-bandit": GaussianBandit,
+    "correlated-bandit": CorrelatedBandit,
+    "informative-bandit": InformativeBandit,
+    "restless-bandit": RestlessBandit,
+    "two-step": TwoStep,
     "tabular-mdp": TabularMDP,
     "grid-navigation": GridNavigation,
 }

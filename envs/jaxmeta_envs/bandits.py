@@ -31,17 +31,14 @@ from jaxmeta_envs.bandit_solvers import (
     is_solvable,
     solve_bernoulli_bandit,
 )
-from jaxmeta_envs.base import Reference, Task, TaskFamily, Timestep, random_reference
+from jaxmeta_envs.base import Reference, Task, random_reference
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.pulls import OnePullFamily
 from jaxmeta_envs.spaces import Discrete
 
 
-class BanditState(NamedTuple):
-    """The state of a bandit: nothing, since pulls do not change the arms."""
-
-
 @dataclass(frozen=True)
-class Bandit(TaskFamily[Task, BanditState]):
+class Bandit(OnePullFamily[Task]):
     """What bandits with independent arms share; use `BernoulliBandit` or `GaussianBandit`.
 
     The methods named after the posterior are the conjugate Bayesian update under the
@@ -53,8 +50,6 @@ class Bandit(TaskFamily[Task, BanditState]):
         num_pulls: Pulls in a trial of the published protocol.
     """
 
-    finite_horizon: ClassVar[bool] = True
-
     num_arms: int = 5
     num_pulls: int = 10
 
@@ -65,38 +60,15 @@ class Bandit(TaskFamily[Task, BanditState]):
             require(valid, f"{type(self).__name__}.{name}", value, "an integer of at least 1")
 
     @property
-    def observation_space(self) -> Discrete:
-        return Discrete(1)
-
-    @property
     def action_space(self) -> Discrete:
         return Discrete(self.num_arms)
-
-    @property
-    def horizon(self) -> int:
-        return 1
 
     @property
     def default_episodes(self) -> int:
         return self.num_pulls
 
-    def reset(self, key: Array, task: Task) -> tuple[BanditState, Array]:
-        """Returns the empty state and the only observation, 0."""
-        del key, task
-        return BanditState(), jnp.zeros((), jnp.int32)
-
-    def step(
-        self, key: Array, state: BanditState, action: Array, task: Task
-    ) -> tuple[BanditState, Timestep]:
-        """Pulls arm ``action``; every pull ends its episode."""
-        arm = jnp.clip(action, 0, self.num_arms - 1)
-        reward = self.sample_reward(key, self.arm_means(task)[arm])
-        return state, Timestep(
-            obs=jnp.zeros((), jnp.int32),
-            reward=reward,
-            terminated=jnp.asarray(True),
-            truncated=jnp.asarray(False),
-        )
+    def pull(self, key: Array, arm: Array, task: Task) -> Array:
+        return self.sample_reward(key, self.arm_means(task)[arm])
 
     @abc.abstractmethod
     def arm_means(self, task: Task) -> Array:
