@@ -10,6 +10,7 @@ from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.cartpole import CartPole
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.tabular import TabularMDP
@@ -22,6 +23,7 @@ FAMILIES: dict[str, type[TaskFamily]] = {
     "gaussian-bandit": GaussianBandit,
     "tabular-mdp": TabularMDP,
     "grid-navigation": GridNavigation,
+    "cartpole": CartPole,
 }
 """Name of every known task family."""
 

@@ -9,8 +9,11 @@ from jaxmeta_envs.base import (
     Timestep,
     Trajectory,
 )
+from jaxmeta_envs.cartpole import CartPole, CartPoleTask
 from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.gridworld import GridNavigation
+from jaxmeta_envs.gymnax_adapter import GymnaxFamily, from_gymnax
+from jaxmeta_envs.physics import TruncatedNormal, Uniform
 from jaxmeta_envs.spaces import Box, Discrete, Space
 from jaxmeta_envs.tabular import TabularMDP
 
@@ -18,10 +21,13 @@ __all__ = [
     "AdaptivePolicy",
     "BernoulliBandit",
     "Box",
+    "CartPole",
+    "CartPoleTask",
     "ConfigError",
     "Discrete",
     "GaussianBandit",
     "GridNavigation",
+    "GymnaxFamily",
     "PolicyInput",
     "Reference",
     "Space",
@@ -29,4 +35,7 @@ __all__ = [
     "TaskFamily",
     "Timestep",
     "Trajectory",
+    "TruncatedNormal",
+    "Uniform",
+    "from_gymnax",
 ]

@@ -203,7 +203,7 @@ class TaskFamily(abc.ABC, Generic[Task, State]):
         del num_episodes
         return None
 
-    def check_installed(self) -> None:  # noqa: B027
+    def check_installed(self) -> None:
         """Raises `ConfigError` if a package that the family needs cannot be imported.
 
         Training asks before it writes anything. A family is made, and says its splits and
