@@ -14,6 +14,7 @@ from jaxmeta_envs.cartpole import CartPole
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.tabular import TabularMDP
+from jaxmeta_envs.xland import XLandMiniGrid
 
 ALGORITHMS: dict[str, type[Algorithm]] = {"rl2": RL2}
 """Name of every known algorithm."""
@@ -24,6 +25,7 @@ FAMILIES: dict[str, type[TaskFamily]] = {
     "tabular-mdp": TabularMDP,
     "grid-navigation": GridNavigation,
     "cartpole": CartPole,
+    "xland": XLandMiniGrid,
 }
 """Name of every known task family."""
 

@@ -16,6 +16,7 @@ from jaxmeta_envs.gymnax_adapter import GymnaxFamily, from_gymnax
 from jaxmeta_envs.physics import TruncatedNormal, Uniform
 from jaxmeta_envs.spaces import Box, Discrete, Space
 from jaxmeta_envs.tabular import TabularMDP
+from jaxmeta_envs.xland import XLandMiniGrid
 
 __all__ = [
     "AdaptivePolicy",
@@ -37,5 +38,6 @@ __all__ = [
     "Trajectory",
     "TruncatedNormal",
     "Uniform",
+    "XLandMiniGrid",
     "from_gymnax",
 ]

@@ -21,6 +21,7 @@ from jax import Array
 
 from jaxmeta_envs.base import Task, TaskFamily, Timestep
 from jaxmeta_envs.errors import ConfigError, require
+from jaxmeta_envs.extras import import_extra
 from jaxmeta_envs.spaces import Box, Discrete, Space
 
 SampleParams = Callable[[Array, str], Any]
@@ -218,17 +219,8 @@ def import_gymnax() -> Any:
     Raises:
         ConfigError: If it is not installed, or too old to tell termination from truncation.
     """
-    try:
-        # It makes arrays when imported, which must not become part of a traced program.
-        with jax.ensure_compile_time_eval():
-            import gymnax
-            from gymnax.environments.environment import Environment
-    except ImportError as error:
-        raise ConfigError(
-            f"this task family needs gymnax, which cannot be imported ({error}); "
-            'install it with: pip install "jaxmeta[gymnax]"'
-        ) from error
-    if not hasattr(Environment, "is_truncated"):
+    gymnax = import_extra("gymnax", "gymnax")
+    if not hasattr(gymnax.environments.environment.Environment, "is_truncated"):
         raise ConfigError(
             f"gymnax is {getattr(gymnax, '__version__', 'of an old version')}; it must be at "
             'least 1.0.1: pip install "jaxmeta[gymnax]"'
