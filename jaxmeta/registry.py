@@ -10,6 +10,7 @@ from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.cartpole import CartPole
 from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.gridworld import GridNavigation
@@ -17,6 +18,7 @@ from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
+from jaxmeta_envs.xland import XLandMiniGrid
 
 ALGORITHMS: dict[str, type[Algorithm]] = {"rl2": RL2}
 """Name of every known algorithm."""
@@ -30,6 +32,8 @@ FAMILIES: dict[str, type[TaskFamily]] = {
     "two-step": TwoStep,
     "tabular-mdp": TabularMDP,
     "grid-navigation": GridNavigation,
+    "cartpole": CartPole,
+    "xland": XLandMiniGrid,
 }
 """Name of every known task family."""
 

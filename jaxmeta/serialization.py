@@ -147,6 +147,8 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value may stand in a field with this annotation; True where in doubt."""
+    if hint is Any:  # a class by now, but none that isinstance takes
+        return True
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return _fits(value, args[0])

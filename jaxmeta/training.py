@@ -114,12 +114,13 @@ def train(
         progress: Whether to show how training goes.
 
     Raises:
-        ConfigError: If ``run_dir`` holds a run or cannot be written, or if the devices do
-            not fit.
+        ConfigError: If ``run_dir`` holds a run or cannot be written, if the devices do not
+            fit, or if the tasks need a package that is not installed.
         TrainingDiverged: If a metric or a parameter is not finite.
         TrainingInterrupted: If a signal stopped training.
     """
     parallel.request_cpu_devices()
+    config.tasks.check_installed()
     devices = _choose_devices(config, config.devices)
     if config.run_dir is None:
         return _run(config, devices, None, callback, progress)

@@ -9,25 +9,32 @@ from jaxmeta_envs.base import (
     Timestep,
     Trajectory,
 )
+from jaxmeta_envs.cartpole import CartPole, CartPoleTask
 from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.gridworld import GridNavigation
+from jaxmeta_envs.gymnax_adapter import GymnaxFamily, from_gymnax
 from jaxmeta_envs.informative_bandit import InformativeBandit
+from jaxmeta_envs.physics import TruncatedNormal, Uniform
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.spaces import Box, Discrete, Space
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
 from jaxmeta_envs.two_step_analysis import StayCounts, count_stays
+from jaxmeta_envs.xland import XLandMiniGrid
 
 __all__ = [
     "AdaptivePolicy",
     "BernoulliBandit",
     "Box",
+    "CartPole",
+    "CartPoleTask",
     "ConfigError",
     "CorrelatedBandit",
     "Discrete",
     "GaussianBandit",
     "GridNavigation",
+    "GymnaxFamily",
     "InformativeBandit",
     "PolicyInput",
     "Reference",
@@ -38,6 +45,10 @@ __all__ = [
     "TaskFamily",
     "Timestep",
     "Trajectory",
+    "TruncatedNormal",
     "TwoStep",
+    "Uniform",
+    "XLandMiniGrid",
     "count_stays",
+    "from_gymnax",
 ]

@@ -203,6 +203,13 @@ class TaskFamily(abc.ABC, Generic[Task, State]):
         del num_episodes
         return None
 
+    def check_installed(self) -> None:
+        """Raises `ConfigError` if a package that the family needs cannot be imported.
+
+        Training asks before it writes anything. A family is made, and says its splits and
+        the names of its references, without that package.
+        """
+
     def check_split(self, split: str) -> None:
         """Raises `ConfigError` unless ``split`` is one of `splits`."""
         require(split in self.splits, "split", split, f"one of {', '.join(self.splits)}")

@@ -1,0 +1,154 @@
+"""The cart-pole with unknown physics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmeta_envs.base import Reference, random_reference
+from jaxmeta_envs.cartpole_references import fixed_controller, oracle
+from jaxmeta_envs.errors import require
+from jaxmeta_envs.gymnax_adapter import GymnaxTasks, find_environment
+from jaxmeta_envs.physics import Uniform
+from jaxmeta_envs.spaces import Box, Discrete
+
+
+class CartPoleTask(NamedTuple):
+    """The physical parameters of a cart-pole, float32 scalars in SI units.
+
+    Attributes:
+        gravity: Acceleration of gravity, m/s².
+        cart_mass: kg.
+        pole_mass: kg.
+        half_length: Half the length of the pole, m.
+        force: Size of a push, N.
+    """
+
+    gravity: Any
+    cart_mass: Any
+    pole_mass: Any
+    half_length: Any
+    force: Any
+
+
+STANDARD = CartPoleTask(gravity=9.8, cart_mass=1.0, pole_mass=0.1, half_length=0.5, force=10.0)
+"""The parameters of CartPole-v1."""
+
+MASSES = ("cart_mass", "pole_mass")
+
+
+@dataclass(frozen=True)
+class CartPole(GymnaxTasks[CartPoleTask]):
+    """CartPole-v1 with random gravity, masses, pole length and force.
+
+    A pole stands on a cart that is pushed left (0) or right (1), 50 times a second. It
+    observes position, velocity, angle and angular velocity (m, m/s, rad, rad/s). Every step
+    is rewarded by 1, and the episode terminates when the pole leans more than 12° or the
+    cart is more than 2.4 m away; the clock truncates it. The dynamics are those of gymnax.
+
+    The parameters are independent of each other and uniform, by default between half and
+    twice their value in CartPole-v1. There the task asks for robustness more than for
+    adaptation: of 500, the regulator of CartPole-v1 itself, the reference "fixed", earns
+    498.4 ± 0.8 without adapting, and the oracle 500. On "wide" they earn 258 ± 7 and
+    497 ± 1.
+
+    Splits:
+        train, test: The given ranges.
+        wide: Ranges that begin at half their lower end and go to twice their upper end.
+        heavy: Masses between once and twice the upper end of their ranges.
+        light: Masses between half and once the lower end of their ranges.
+
+    Attributes:
+        episode_length: Longest episode, which is also the highest return.
+        num_episodes: Episodes per trial.
+        gravity: Lowest and highest gravity, m/s².
+        cart_mass: Lowest and highest mass of the cart, kg.
+        pole_mass: Lowest and highest mass of the pole, kg.
+        half_length: Lowest and highest half length of the pole, m.
+        force: Lowest and highest force of a push, N.
+
+    Reference:
+        Barto, Sutton & Anderson (1983), "Neuronlike adaptive elements that can solve
+        difficult learning control problems", for the cart-pole.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test", "wide", "heavy", "light")
+
+    episode_length: int = 500
+    gravity: tuple[float, float] = (4.9, 19.6)
+    cart_mass: tuple[float, float] = (0.5, 2.0)
+    pole_mass: tuple[float, float] = (0.05, 0.2)
+    half_length: tuple[float, float] = (0.25, 1.0)
+    force: tuple[float, float] = (5.0, 20.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in CartPoleTask._fields:
+            value = getattr(self, name)
+            pair = isinstance(value, tuple) and len(value) == 2
+            require(
+                pair and 0 < value[0] < value[1] < math.inf,
+                f"CartPole.{name}",
+                value,
+                "two finite numbers above 0, the lower one first",
+            )
+
+    @property
+    def observation_space(self) -> Box:
+        return Box(-math.inf, math.inf, (4,))
+
+    @property
+    def action_space(self) -> Discrete:
+        return Discrete(2)
+
+    def environment(self) -> Any:
+        return find_environment("CartPole-v1")
+
+    def env_params(self, task: CartPoleTask) -> Any:
+        return self.environment().default_params.replace(
+            gravity=task.gravity,
+            masscart=task.cart_mass,
+            masspole=task.pole_mass,
+            length=task.half_length,
+            force_mag=task.force,
+            # gymnax keeps these beside what they are made of.
+            total_mass=task.cart_mass + task.pole_mass,
+            polemass_length=task.pole_mass * task.half_length,
+            max_steps_in_episode=self.horizon,
+        )
+
+    def distribution(self, split: str = "train") -> Uniform[CartPoleTask]:
+        """Returns the distribution of the tasks of ``split``, a pytree of float32 scalars."""
+        self.check_split(split)
+        ranges = {name: getattr(self, name) for name in CartPoleTask._fields}
+        if split == "wide":
+            ranges = {name: (low / 2, 2 * high) for name, (low, high) in ranges.items()}
+        elif split == "heavy":
+            ranges |= {name: (ranges[name][1], 2 * ranges[name][1]) for name in MASSES}
+        elif split == "light":
+            ranges |= {name: (ranges[name][0] / 2, ranges[name][0]) for name in MASSES}
+        low, high = (CartPoleTask(*(r[end] for r in ranges.values())) for end in (0, 1))
+        return jax.tree.map(jnp.float32, Uniform(low, high))
+
+    def sample_task(self, key: Array, split: str = "train") -> CartPoleTask:
+        return self.distribution(split).sample(key)
+
+    def references(self, num_episodes: int) -> Mapping[str, Reference]:
+        """Returns "random", "oracle" and "fixed".
+
+        The oracle is the linear-quadratic regulator of the task's own parameters; "fixed"
+        that of CartPole-v1, whatever the task. Both push with full force to the side that
+        the regulator asks for.
+        """
+        del num_episodes
+        return {
+            "random": random_reference(self.action_space),
+            "oracle": oracle(),
+            "fixed": fixed_controller(STANDARD),
+        }

@@ -1,0 +1,288 @@
+"""Any gymnax environment as a task family.
+
+Importing gymnax costs seconds and starts JAX's backend, after which the number of CPU
+devices and ``jax.distributed`` can no longer be set: it happens when an environment is
+first used, never before.
+"""
+
+from __future__ import annotations
+
+import abc
+import difflib
+import functools
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxmeta_envs.base import Task, TaskFamily, Timestep
+from jaxmeta_envs.errors import ConfigError, require
+from jaxmeta_envs.extras import import_extra
+from jaxmeta_envs.spaces import Box, Discrete, Space
+
+SampleParams = Callable[[Array, str], Any]
+"""``(key, split) -> EnvParams``: draws the parameters of one task."""
+
+
+class GymnaxState(NamedTuple):
+    """Where an episode stands.
+
+    Attributes:
+        env: gymnax's own state.
+        time: Steps played, int32 scalar.
+    """
+
+    env: Any
+    time: Array
+
+
+@dataclass(frozen=True)
+class GymnaxTasks(TaskFamily[Task, GymnaxState]):
+    """What families of gymnax environments share; `from_gymnax` makes one.
+
+    The family's clock is the only one: gymnax's time limit, and its reset inside ``step``,
+    are left out. What ends otherwise than by the clock is terminated.
+
+    Attributes:
+        episode_length: Longest episode, in steps.
+        num_episodes: Episodes per trial.
+    """
+
+    episode_length: int = 200
+    num_episodes: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("episode_length", "num_episodes"):
+            value = getattr(self, name)
+            valid = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            require(valid, f"{type(self).__name__}.{name}", value, "an integer of at least 1")
+
+    @abc.abstractmethod
+    def environment(self) -> Any:
+        """Returns the gymnax environment, always the same object."""
+
+    @abc.abstractmethod
+    def env_params(self, task: Task) -> Any:
+        """Returns the parameters that gymnax is told for this task."""
+
+    @property
+    def horizon(self) -> int:
+        return self.episode_length
+
+    @property
+    def default_episodes(self) -> int:
+        return self.num_episodes
+
+    def check_installed(self) -> None:
+        import_gymnax()
+
+    def reset(self, key: Array, task: Task) -> tuple[GymnaxState, Array]:
+        obs, state = self.environment().reset_env(key, self.env_params(task))
+        return GymnaxState(_arrays(state), jnp.zeros((), jnp.int32)), self._observation(obs)
+
+    def step(
+        self, key: Array, state: GymnaxState, action: Array, task: Task
+    ) -> tuple[GymnaxState, Timestep]:
+        action = _clip(self.action_space, action)
+        obs, new_env, reward, terminated, _ = self.environment().step_env(
+            key, state.env, action, self.env_params(task)
+        )
+        new_env = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), new_env, state.env)
+        time = state.time + 1
+        terminated = jnp.reshape(jnp.asarray(terminated, bool), ())
+        timestep = Timestep(
+            obs=self._observation(obs),
+            # Some environments pay integers.
+            reward=jnp.reshape(jnp.asarray(reward, jnp.float32), ()),
+            terminated=terminated,
+            truncated=(time >= self.horizon) & ~terminated,
+        )
+        return GymnaxState(new_env, time), timestep
+
+    def _observation(self, obs: Any) -> Array:
+        return jnp.asarray(obs, self.observation_space.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GymnaxFamily(GymnaxTasks[Any]):
+    """Tasks that differ in the parameters of one gymnax environment; see `from_gymnax`.
+
+    Two families are equal if they name the same environment (or hold the same object) and
+    ``sample_params`` is equal. A run can be written to files if ``env`` is a name and
+    ``sample_params`` a frozen dataclass, defined at the top of a module, with a method
+    ``__call__(key, split)``; a plain function is enough for runs that stay in memory.
+
+    Attributes:
+        env: Registered name, or the environment itself.
+        sample_params: Draws the parameters of a task.
+        splits: The names that ``sample_params`` understands.
+    """
+
+    env: Any
+    sample_params: SampleParams
+    splits: tuple[str, ...] = ("train", "test")  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(callable(self.sample_params), "sample_params", self.sample_params, "a function")
+        require(
+            isinstance(self.sample_params, Hashable),
+            "sample_params",
+            self.sample_params,
+            "hashable, such as a function or a frozen dataclass with a method __call__",
+        )
+        known = isinstance(self.splits, tuple) and {"train", "test"} <= set(self.splits)
+        require(known, "splits", self.splits, 'a tuple that contains "train" and "test"')
+        _spaces(self.env)  # What is no environment, or has other spaces, is refused here.
+
+    def __deepcopy__(self, memo: dict) -> GymnaxFamily:
+        # Nothing in it can change; a copied environment would be another one.
+        return self
+
+    @property
+    def observation_space(self) -> Space:
+        return _spaces(self.env)[0]
+
+    @property
+    def action_space(self) -> Space:
+        return _spaces(self.env)[1]
+
+    def environment(self) -> Any:
+        return find_environment(self.env)
+
+    def env_params(self, task: Any) -> Any:
+        return task
+
+    def sample_task(self, key: Array, split: str = "train") -> Any:
+        self.check_split(split)
+        params = self.sample_params(key, split)
+        kind = type(self.environment().default_params)
+        require(isinstance(params, kind), "sample_params(key, split)", params, f"a {kind}")
+        # Some environments look at their time limit in other ways: it is the family's.
+        limit = jnp.full_like(jnp.asarray(params.max_steps_in_episode), self.horizon)
+        return _arrays(params.replace(max_steps_in_episode=limit))
+
+
+def from_gymnax(
+    env: Any,
+    sample_params: SampleParams,
+    *,
+    horizon: int | None = None,
+    num_episodes: int = 2,
+    splits: tuple[str, ...] = ("train", "test"),
+) -> GymnaxFamily:
+    """Returns a task family made of a gymnax environment.
+
+    The task is gymnax's own parameters, told to every step. Spaces are those of the
+    environment's default parameters, with the widest bounds of an observation's entries as
+    the bounds of all: parameters that allow more, such as a higher ``max_speed``, lead out
+    of them.
+
+    Some gymnax environments draw in ``reset`` what a meta-learner would call the task:
+    BernoulliBandit-misc, GaussianBandit-misc and SimpleBandit-bsuite their arms,
+    PointRobot-misc, Reacher-misc and MetaMaze-misc the goal, DeepSea-bsuite and
+    MNISTBandit-bsuite what the actions mean. There it changes from episode to episode, so
+    that nothing is learned by remembering it: use this library's bandits and navigation.
+
+    Args:
+        env: A gymnax environment, or the name of a registered one, such as
+            ``"Pendulum-v1"``.
+        sample_params: ``(key, split) -> EnvParams``, a pure function that draws the task.
+            Fields that depend on others, such as CartPole's ``total_mass``, are its
+            responsibility. It does not decide on ``max_steps_in_episode``.
+        horizon: Longest episode; None takes the default parameters' time limit.
+        num_episodes: Episodes per trial.
+        splits: Names that ``sample_params`` understands, with "train" and "test".
+
+    Raises:
+        ConfigError: If gymnax is not installed, the environment is unknown, or its spaces
+            are others than Discrete and Box.
+    """
+    if horizon is None:
+        horizon = int(find_environment(env).default_params.max_steps_in_episode)
+    return GymnaxFamily(
+        env=env,
+        sample_params=sample_params,
+        episode_length=horizon,
+        num_episodes=num_episodes,
+        splits=splits,
+    )
+
+
+def import_gymnax() -> Any:
+    """Imports gymnax.
+
+    Raises:
+        ConfigError: If it is not installed, or too old to tell termination from truncation.
+    """
+    gymnax = import_extra("gymnax", "gymnax")
+    if not hasattr(gymnax.environments.environment.Environment, "is_truncated"):
+        raise ConfigError(
+            f"gymnax is {getattr(gymnax, '__version__', 'of an old version')}; it must be at "
+            'least 1.0.1: pip install "jaxmeta[gymnax]"'
+        )
+    return gymnax
+
+
+@functools.cache
+def find_environment(env: Any) -> Any:
+    """Returns the gymnax environment of this name, or ``env`` itself if it is one."""
+    gymnax = import_gymnax()
+    if not isinstance(env, str):
+        usable = all(hasattr(env, name) for name in ("step_env", "reset_env", "default_params"))
+        require(usable, "env", env, "a gymnax environment or the name of one")
+        return env
+    known = gymnax.registered_envs
+    near = difflib.get_close_matches(env, known, n=1)
+    guess = f" (did you mean {near[0]}?)" if near else ""
+    require(env in known, "env", env, f"one of {', '.join(sorted(known))}{guess}")
+    with jax.ensure_compile_time_eval():
+        return gymnax.make(env)[0]
+
+
+@functools.cache
+def _spaces(env: Any) -> tuple[Space, Space]:
+    """Returns observation and action space under the environment's default parameters."""
+    environment = find_environment(env)
+    with jax.ensure_compile_time_eval():
+        params = environment.default_params
+        obs, action = environment.observation_space(params), environment.action_space(params)
+        return _convert(obs, "observation"), _convert(action, "action")
+
+
+def _convert(space: Any, role: str) -> Space:
+    """Returns gymnax's space as one of ours."""
+    kind = type(space).__name__
+    if kind == "Discrete":
+        return Discrete(int(space.n))
+    require(kind == "Box", f"{role} space", space, "Discrete or Box")
+    low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
+    same = np.all(low == low.flat[0]) and np.all(high == high.flat[0])
+    require(
+        role == "observation" or bool(same), "action space", space, "of one range in all entries"
+    )
+    # gymnax writes "unbounded" as the largest float.
+    largest = float(np.finfo(np.float32).max)
+    lowest, highest = float(low.min()), float(high.max())
+    if role == "observation" and lowest == highest:  # an observation that never changes
+        highest = lowest + 1.0
+    return Box(
+        low=lowest if lowest > -largest else -np.inf,
+        high=highest if highest < largest else np.inf,
+        shape=tuple(int(size) for size in space.shape),
+    )
+
+
+def _clip(space: Space, action: Array) -> Array:
+    if isinstance(space, Discrete):
+        return jnp.clip(action, 0, space.n - 1)
+    return jnp.clip(action, space.low, space.high)
+
+
+def _arrays(tree: Any) -> Any:
+    """Returns the tree with arrays for Python numbers, none of them weakly typed."""
+    return jax.tree.map(lambda leaf: (x := jnp.asarray(leaf)).astype(x.dtype), tree)

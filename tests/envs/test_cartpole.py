@@ -1,0 +1,130 @@
+import sys
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import linalg
+
+from jaxmeta.cli import main
+from jaxmeta.rollout import play_adaptation
+from jaxmeta_envs.cartpole import STANDARD, CartPole, CartPoleTask
+from jaxmeta_envs.cartpole_references import linearize, regulator_gain
+from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.gymnax_adapter import GymnaxState
+
+FAMILY = CartPole()
+OTHER = CartPoleTask(gravity=15.0, cart_mass=0.6, pole_mass=0.2, half_length=0.3, force=7.0)
+
+
+def moved(task, observation, action):
+    """The observation one step after ``observation``."""
+    state, _ = FAMILY.reset(jax.random.key(0), task)
+    x, x_dot, theta, theta_dot = observation
+    env = state.env.replace(x=x, x_dot=x_dot, theta=theta, theta_dot=theta_dot)
+    start = GymnaxState(env, state.time)
+    return np.asarray(FAMILY.step(jax.random.key(0), start, jnp.int32(action), task)[1].obs)
+
+
+def test_the_standard_task_is_gymnax_as_it_comes():
+    env, params = gymnax.make("CartPole-v1")
+    mine = FAMILY.env_params(jax.tree.map(jnp.float32, STANDARD))
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert env.num_actions == FAMILY.action_space.n
+
+
+@pytest.mark.parametrize("field", CartPoleTask._fields)
+def test_every_parameter_changes_the_dynamics(field):
+    observation = jnp.asarray([0.0, 0.1, 0.1, 0.5])
+    changed = STANDARD._replace(**{field: 1.5 * getattr(STANDARD, field)})
+    before, after = moved(STANDARD, observation, 1), moved(changed, observation, 1)
+    assert np.abs(after - before).max() > 1e-4
+
+
+def test_fields_that_depend_on_others_follow_them():
+    params = FAMILY.env_params(OTHER)
+    assert params.total_mass == pytest.approx(0.8)
+    assert params.polemass_length == pytest.approx(0.06)
+
+
+@pytest.mark.parametrize("split", CartPole.splits)
+def test_tasks_come_from_the_distribution_of_their_split(split):
+    distribution = FAMILY.distribution(split)
+    tasks = jax.vmap(lambda key: FAMILY.sample_task(key, split))(
+        jax.random.split(jax.random.key(0), 200)
+    )
+    assert np.all(np.isfinite(jax.vmap(distribution.log_prob)(tasks)))
+    for name, x, low, high in zip(CartPoleTask._fields, tasks, *distribution, strict=True):
+        assert x.min() < low + 0.05 * (high - low), name
+        assert x.max() > high - 0.05 * (high - low), name
+
+
+def test_shifts_lie_where_they_say():
+    train, heavy, light, wide = (
+        FAMILY.distribution(split) for split in ("train", "heavy", "light", "wide")
+    )
+    for name in ("cart_mass", "pole_mass"):
+        assert getattr(heavy.low, name) == getattr(train.high, name)
+        assert getattr(light.high, name) == getattr(train.low, name)
+    assert heavy.low.force == train.low.force
+    assert all(w < t for w, t in zip(wide.low, train.low, strict=True))
+    assert all(w > t for w, t in zip(wide.high, train.high, strict=True))
+
+
+def test_the_linear_model_is_the_tangent_of_the_dynamics():
+    matrix, push = linearize(jax.tree.map(jnp.float32, OTHER))
+    small = jnp.asarray([0.01, 0.02, 0.001, 0.003])
+    for action in (0, 1):
+        expected = matrix @ small + (2 * action - 1) * push
+        np.testing.assert_allclose(moved(OTHER, small, action), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", [STANDARD, OTHER])
+def test_the_gain_solves_the_riccati_equation(task):
+    task = jax.tree.map(jnp.float32, task)
+    a, b = (np.asarray(x, np.float64) for x in linearize(task))
+    p = linalg.solve_discrete_are(a, b[:, None], np.diag([1.0, 0.0, 10.0, 0.0]), np.eye(1))
+    expected = b @ p @ a / (1 + b @ p @ b)
+    np.testing.assert_allclose(jax.jit(regulator_gain)(task), expected, rtol=5e-3)
+
+
+def test_the_oracle_holds_the_pole_and_chance_does_not():
+    returns = {}
+    for name in ("random", "oracle"):
+        reference = FAMILY.references(1)[name]
+
+        def one(key, reference=reference):
+            task_key, play_key = jax.random.split(key)
+            task = FAMILY.sample_task(task_key, "test")
+            params = (reference.params, task) if reference.told_task else reference.params
+            played = play_adaptation(FAMILY, reference.policy, params, task, play_key, 1)
+            return played.reward.sum(), played.terminated.sum(), played.truncated.sum()
+
+        keys = jax.random.split(jax.random.key(3), 64)
+        returns[name], terminated, truncated = jax.jit(jax.vmap(one))(keys)
+        ends = (0, 64) if name == "oracle" else (64, 0)
+        assert (terminated.sum(), truncated.sum()) == ends
+    assert np.all(returns["oracle"] == 500)
+    assert 15 < returns["random"].mean() < 40
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("gravity", (9.8, 9.8)), ("force", (0.0, 1.0)), ("cart_mass", 1.0)]
+)
+def test_a_bad_range_is_named(field, value):
+    with pytest.raises(ConfigError, match=rf"CartPole\.{field} is .*the lower one first"):
+        CartPole(**{field: value})
+
+
+def test_without_gymnax_the_command_line_lists_and_explains(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "gymnax", None)
+    assert main(["list"]) == 0
+    assert "cartpole" in capsys.readouterr().out
+    assert main(["train", "rl2", "cartpole"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert 'pip install "jaxmeta[gymnax]"' in error
+    assert list(tmp_path.iterdir()) == []
