@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,9 @@ def bandit_candidates(family: Bandit, num_episodes: int) -> dict[str, Candidates
         "random": _alone(random_reference(family.action_space)),
         "gittins": _tuned(lambda x: bandit.gittins(family, num_episodes, x), DISCOUNTS),
         "thompson": _alone(bandit.thompson(family)),
-        "optimistic-thompson": _tuned(lambda x: bandit.optimistic_thompson(family, x), SAMPLES),
+        "optimistic-thompson": _tuned(
+            lambda x: bandit.optimistic_thompson(family, int(x)), SAMPLES
+        ),
         "optimistic-bayesian": _alone(bandit.optimistic_bayesian(family)),
         "ucb1": _tuned(lambda x: bandit.ucb1(family, x), TENTHS),
         "epsilon-greedy (first of ties)": _tuned(lambda x: epsilon(x, random_ties=False), TENTHS),
@@ -89,7 +91,7 @@ def tabular_candidates(family: TabularMDP) -> dict[str, Candidates]:
     def opsrl(mean: float | None) -> Candidates:
         return _tuned(lambda x: tabular.opsrl(family, int(x), mean), SAMPLES)
 
-    def beb(mean: float | None, bonus: str) -> Candidates:
+    def beb(mean: float | None, bonus: Literal["reward", "value"]) -> Candidates:
         return _tuned(lambda x: tabular.beb(family, x, mean, bonus=bonus), SCALINGS)
 
     def epsilon(mean: float | None, weight: float) -> Candidates:
