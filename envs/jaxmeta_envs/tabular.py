@@ -180,7 +180,9 @@ class TabularMDP(TaskFamily[TabularTask, TabularState]):
         Differs from the paper: its columns for these algorithms come from a prior of mean
         0, not from the prior of the tasks, and are here named "(mu0=0)". Knowing the true
         prior raises greedy from 137 to 154 over 10 episodes and from 367 to 434 over 25:
-        that is the bar for a learner, which has met the true prior in training.
+        that is the bar for a learner, which has met the true prior in training. "beb" is a
+        higher one: at its best setting it earns 156, 452 and 968 over 10, 25 and 50
+        episodes, where the paper's learner earns 156.2, 445.7 and 936.1.
         """
         del num_episodes
         references = {
