@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"cli", "__main__"},
     {"catalogue", "dry_run", "options", "presets"},
-    {"training", "evaluation", "testing"},
+    {"training", "evaluation", "testing", "baselines"},
     {"loop", "player", "run_dir", "logs", "checkpoint", "progress", "interrupts"},
     {"report", "table", "plots", "statistics"},
     {"serialization", "registry"},

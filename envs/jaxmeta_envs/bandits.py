@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.scipy.special import xlog1py, xlogy
 
 from jaxmeta_envs import bandit_references as rules
 from jaxmeta_envs.bandit_references import ArmStatistics
@@ -31,9 +32,11 @@ from jaxmeta_envs.bandit_solvers import (
     is_solvable,
     solve_bernoulli_bandit,
 )
-from jaxmeta_envs.base import Reference, Task, random_reference
+from jaxmeta_envs.base import Candidates, Reference, Task, random_reference
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.grids import bandit_candidates
 from jaxmeta_envs.pulls import OnePullFamily
+from jaxmeta_envs.sampling import sample_beta
 from jaxmeta_envs.spaces import Discrete
 
 
@@ -70,6 +73,11 @@ class Bandit(OnePullFamily[Task]):
     def pull(self, key: Array, arm: Array, task: Task) -> Array:
         return self.sample_reward(key, self.arm_means(task)[arm])
 
+    def candidates(self, num_episodes: int) -> Mapping[str, Candidates]:
+        """Returns the classical algorithms; see `jaxmeta_envs.grids.bandit_candidates`."""
+        require(num_episodes >= 1, "num_episodes", num_episodes, "an integer of at least 1")
+        return bandit_candidates(self, num_episodes)
+
     @abc.abstractmethod
     def arm_means(self, task: Task) -> Array:
         """Returns the expected reward of every arm, ``[k]``."""
@@ -85,6 +93,10 @@ class Bandit(OnePullFamily[Task]):
     @abc.abstractmethod
     def sample_posterior(self, key: Array, statistics: ArmStatistics) -> Array:
         """Draws plausible arm means, ``[k]``."""
+
+    @abc.abstractmethod
+    def posterior_log_density(self, statistics: ArmStatistics, means: Array) -> Array:
+        """Returns the log-density of arm means ``[k]``, up to a constant; a scalar."""
 
     @abc.abstractmethod
     def confidence_width(self, statistics: ArmStatistics) -> Array:
@@ -184,7 +196,11 @@ class BernoulliBandit(Bandit[BernoulliBanditTask]):
     def sample_posterior(self, key: Array, statistics: ArmStatistics) -> Array:
         """Sample of Beta(1 + successes, 1 + failures), ``[k]``."""
         failures = statistics.pulls - statistics.totals
-        return jax.random.beta(key, 1.0 + statistics.totals, 1.0 + failures)
+        return sample_beta(key, 1.0 + statistics.totals, 1.0 + failures)
+
+    def posterior_log_density(self, statistics: ArmStatistics, means: Array) -> Array:
+        failures = statistics.pulls - statistics.totals
+        return jnp.sum(xlogy(statistics.totals, means) + xlog1py(failures, -means))
 
     def confidence_width(self, statistics: ArmStatistics) -> Array:
         """``sqrt(2 ln t / T_i)``, the bonus of UCB1, ``[k]``.
@@ -290,6 +306,10 @@ class GaussianBandit(Bandit[GaussianBanditTask]):
     def sample_posterior(self, key: Array, statistics: ArmStatistics) -> Array:
         noise = jax.random.normal(key, (self.num_arms,), jnp.float32)
         return self.posterior_mean(statistics) + self.posterior_std(statistics) * noise
+
+    def posterior_log_density(self, statistics: ArmStatistics, means: Array) -> Array:
+        z = (means - self.posterior_mean(statistics)) / self.posterior_std(statistics)
+        return -0.5 * jnp.sum(z**2)
 
     def confidence_width(self, statistics: ArmStatistics) -> Array:
         """``posterior std · sqrt(2 ln t)`` with t the pulls so far plus k, ``[k]``.

@@ -121,6 +121,23 @@ class Reference(NamedTuple):
     told_task: bool = False
 
 
+class Candidates(NamedTuple):
+    """A policy with the settings among which the best is to be chosen.
+
+    Choose on other tasks than those that are reported: the best of many is partly luck.
+
+    Attributes:
+        policy: The policy, the same for all settings: one compilation serves them all.
+        params: What it reads, leaves ``[G, ...]``.
+        settings: The number that each of the G candidates is known by; empty if there is
+            nothing to choose and G is 1.
+    """
+
+    policy: AdaptivePolicy
+    params: Any
+    settings: tuple[float, ...] = ()
+
+
 def random_reference(action_space: Space) -> Reference:
     """Returns the policy that draws every action uniformly."""
 
@@ -190,6 +207,14 @@ class TaskFamily(abc.ABC, Generic[Task, State]):
         """Returns policies to compare with over trials of ``num_episodes`` episodes."""
         del num_episodes
         return {"random": random_reference(self.action_space)}
+
+    def candidates(self, num_episodes: int) -> Mapping[str, Candidates]:
+        """Returns classical algorithms whose settings are yet to be tuned.
+
+        They are slower to play than `references` and hence apart from them.
+        """
+        del num_episodes
+        return {}
 
     def optimal_returns(self, num_episodes: int) -> np.ndarray | None:
         """Expected return of each episode under the exact Bayes-optimal policy.

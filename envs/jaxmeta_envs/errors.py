@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -20,3 +21,19 @@ def require(condition: bool, field: str, value: Any, allowed: str) -> None:
     """
     if not condition:
         raise ConfigError(f"{field} is {value!r}; it must be {allowed}")
+
+
+def require_number(field: str, value: Any, least: float, most: float = math.inf) -> None:
+    """Raises `ConfigError` for a plain number that is out of range or not a number.
+
+    Arrays pass: their values may not be known yet.
+
+    Args:
+        field: Name of the offending field, as the user writes it.
+        value: The value that was given.
+        least: The smallest allowed.
+        most: The largest allowed.
+    """
+    if isinstance(value, int | float):
+        within = f"of at least {least:g}" if math.isinf(most) else f"in [{least:g}, {most:g}]"
+        require(least <= value <= most and math.isfinite(value), field, value, f"a number {within}")

@@ -1,60 +1,67 @@
-"""Classical algorithms for unknown tabular processes, and the optimum of a known one.
+r"""Classical algorithms for unknown tabular processes, and the optimum of a known one.
 
 All plan by backward induction over the steps of an episode, once before each episode, and
-differ in the process that they plan for: the true one (`oracle`), the mean of the
-posterior (`greedy`) or a draw from it (`psrl`).
+differ in the process that they plan for: the true one (`oracle`), the mean of the posterior
+(`greedy`, `epsilon_greedy`), draws from it (`psrl`, `opsrl`), or the mean with a bonus for
+what is little known (`beb`, `ucrl2`). Their numbers are arrays in ``params``, so that a grid
+of them is one ``vmap`` and one compilation; `jaxmeta_envs.grids` has those of the paper.
+
+What they believe before the first episode is the family's prior, unless told otherwise:
+
+    prior_mean: The mean that the expected rewards are believed to have. The paper's columns
+        are those of 0, not those of the family's own mean of 1.
+    prior_weight: What the prior counts for, relative to the family's own: it multiplies the
+        precision of the expected rewards and the concentration of the transitions. Near 0
+        only the data count, and what was never tried is worth ``prior_mean``.
+
+Ties, which are many while most actions are untried, are broken at random. As in the paper,
+the transition of an episode's last step is not counted, unless with ``count_last``.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, Reference, Trajectory
+from jaxmeta_envs.errors import require, require_number
+from jaxmeta_envs.tabular_planning import (
+    Posterior,
+    Prior,
+    nothing_seen,
+    observe,
+    optimal_q,
+    optimistic_q,
+    reward_moments,
+    sample_process,
+    transition_mean,
+)
 
 if TYPE_CHECKING:
     from jaxmeta_envs.tabular import TabularMDP
 
+NO_PRIOR = 1e-4
+"""The ``prior_weight`` of the algorithms that the paper runs without a prior."""
 
-def optimal_q(reward_mean: Array, transition: Array, horizon: int) -> Array:
-    r"""Solves a known process by backward induction.
-
-    .. math:: Q_h(s, a) = \mu_{sa} + \sum_{s'} P(s' \mid s, a) \max_{a'} Q_{h+1}(s', a'),
-        \quad Q_{H} = 0.
-
-    Args:
-        reward_mean: ``[S, A]``.
-        transition: ``[S, A, S]``.
-        horizon: H, number of steps.
-
-    Returns:
-        ``[H, S, A]``; row h holds the values with H − h steps to go.
-    """
-
-    def backup(value: Array, _: None) -> tuple[Array, Array]:
-        q = reward_mean + jnp.einsum("sat,t->sa", transition, value)
-        return q.max(axis=-1), q
-
-    start = jnp.zeros(reward_mean.shape[0], reward_mean.dtype)
-    return jax.lax.scan(backup, start, None, length=horizon, reverse=True)[1]
+_CONFIDENCE = 0.05
+"""δ of UCRL2's confidence bounds."""
 
 
-class Posterior(NamedTuple):
-    """Sufficient statistics of what was seen of a process.
+class PlannerParams(NamedTuple):
+    """What a planner reads.
 
     Attributes:
-        visits: How often each action was rewarded in each state, ``[S, A]``.
-        reward_sum: Sum of those rewards, ``[S, A]``.
-        transitions: Counts of next states, ``[S, A, S]``.
+        prior: What it believes before the first episode.
+        setting: The number that is tuned, a scalar; 0 where there is none.
     """
 
-    visits: Array
-    reward_sum: Array
-    transitions: Array
+    prior: Prior
+    setting: Array
 
 
 class _Plan(NamedTuple):
@@ -65,74 +72,8 @@ class _Plan(NamedTuple):
     step: Array
 
 
-def observe(posterior: Posterior, episodes: Trajectory, count_last: bool = False) -> Posterior:
-    """Adds episodes to the statistics.
-
-    Args:
-        posterior: What was known.
-        episodes: Leaves ``[N, T, ...]``.
-        count_last: Whether the transition of an episode's last step is counted.
-    """
-    state = episodes.inputs.obs.reshape(-1)
-    action = episodes.action.reshape(-1)
-    played = episodes.mask.reshape(-1).astype(jnp.float32)
-    reward = episodes.reward.reshape(-1)
-    ended = (episodes.terminated | episodes.truncated).reshape(-1)
-    moved = played if count_last else jnp.where(ended, 0.0, played)
-    return Posterior(
-        visits=posterior.visits.at[state, action].add(played),
-        reward_sum=posterior.reward_sum.at[state, action].add(played * reward),
-        transitions=posterior.transitions.at[state, action, episodes.next_obs.reshape(-1)].add(
-            moved
-        ),
-    )
-
-
-def _reward_posterior(
-    family: TabularMDP, prior_mean: float, posterior: Posterior
-) -> tuple[Array, Array]:
-    """Returns mean and standard deviation of the expected rewards, both ``[S, A]``."""
-    prior_precision = family.prior_std**-2
-    precision = prior_precision + posterior.visits * family.reward_std**-2
-    weighted = prior_precision * prior_mean + posterior.reward_sum * family.reward_std**-2
-    return weighted / precision, precision**-0.5
-
-
-def sample_dirichlet(key: Array, alpha: Array) -> Array:
-    """Draws from Dirichlet distributions, as gamma variables that are normalised.
-
-    All entries propose at once until the slowest has accepted, five rounds or so; on a CPU
-    that takes a half to a third of the time of `jax.random.dirichlet`'s loop over entries.
-
-    Args:
-        key: Typed PRNG key.
-        alpha: Concentrations, ``[..., S]``, positive.
-
-    Returns:
-        Probabilities ``[..., S]``.
-
-    Reference:
-        Marsaglia and Tsang (2000), "A simple method for generating gamma variables", with
-        their boost by a power of a uniform for concentrations below 1.
-    """
-    boost_key, key = jax.random.split(key)
-    d = jnp.where(alpha < 1, alpha + 1, alpha) - 1 / 3
-
-    def propose(loop: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        key, value, pending = loop
-        key, normal_key, uniform_key = jax.random.split(key, 3)
-        x = jax.random.normal(normal_key, alpha.shape)
-        v = (1 + x / jnp.sqrt(9 * d)) ** 3
-        log_v = jnp.log(jnp.maximum(v, jnp.finfo(v.dtype).tiny))
-        log_u = -jax.random.exponential(uniform_key, alpha.shape)
-        accepted = pending & (v > 0) & (log_u < 0.5 * x**2 + d * (1 - v + log_v))
-        return key, jnp.where(accepted, jnp.log(d) + log_v, value), pending & ~accepted
-
-    start = (key, jnp.zeros_like(d), jnp.ones(alpha.shape, bool))
-    _, log_gamma, _ = jax.lax.while_loop(lambda loop: loop[2].any(), propose, start)
-    # In logarithms, because the boost underflows for concentrations near 0.
-    boost = -jax.random.exponential(boost_key, alpha.shape) / alpha
-    return jax.nn.softmax(jnp.where(alpha < 1, log_gamma + boost, log_gamma), axis=-1)
+Planner = Callable[["TabularMDP", PlannerParams, Posterior, Array], Array]
+"""``(family, params, posterior, key) -> q [H, S, A]``."""
 
 
 def _act_greedily(q: Array, key: Array) -> Array:
@@ -150,25 +91,53 @@ def _act_by_plan(params: Any, carry: _Plan, inputs: PolicyInput, key: Array) -> 
     return action, carry._replace(step=step + 1)
 
 
-def _planner(
-    family: TabularMDP, plan: Callable[[Posterior, Array], Array], count_last: bool
-) -> Reference:
-    """Builds a policy that replans before every episode by ``plan(posterior, key) -> q``."""
+def _act_with_noise(
+    params: PlannerParams, carry: _Plan, inputs: PolicyInput, key: Array
+) -> tuple[Array, _Plan]:
+    """Reads the values, but draws any action with probability ``params.setting``."""
+    plan_key, explore_key, any_key = jax.random.split(key, 3)
+    planned, carry = _act_by_plan(params, carry, inputs, plan_key)
+    explore = jax.random.uniform(explore_key) < params.setting
+    drawn = jax.random.randint(any_key, (), 0, carry.q.shape[-1], jnp.int32)
+    return jnp.where(explore, drawn, planned), carry
 
-    def begin(params: Any, key: Array) -> _Plan:
-        del params
-        shape = (family.num_states, family.num_actions)
-        posterior = Posterior(
-            jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((*shape, family.num_states))
-        )
-        return _Plan(posterior, plan(posterior, key), jnp.zeros((), jnp.int32))
 
-    def adapt(params: Any, carry: _Plan, episodes: Trajectory, key: Array) -> _Plan:
-        del params
+@functools.lru_cache(maxsize=256)
+def _policy(
+    family: TabularMDP, plan: Planner, count_last: bool, noise: bool = False
+) -> AdaptivePolicy:
+    """Builds the policy that replans before every episode.
+
+    Cached, so that equal families and planners give equal policies: one compilation serves
+    all their parameters.
+    """
+
+    def begin(params: PlannerParams, key: Array) -> _Plan:
+        posterior = nothing_seen(family.num_states, family.num_actions)
+        return _Plan(posterior, plan(family, params, posterior, key), jnp.zeros((), jnp.int32))
+
+    def adapt(params: PlannerParams, carry: _Plan, episodes: Trajectory, key: Array) -> _Plan:
         posterior = observe(carry.posterior, episodes, count_last)
-        return carry._replace(posterior=posterior, q=plan(posterior, key))
+        return carry._replace(posterior=posterior, q=plan(family, params, posterior, key))
 
-    return Reference(AdaptivePolicy(begin, _act_by_plan, adapt))
+    return AdaptivePolicy(begin, _act_with_noise if noise else _act_by_plan, adapt)
+
+
+def _params(
+    family: TabularMDP,
+    prior_mean: float | Array | None,
+    prior_weight: float | Array = 1.0,
+    setting: float | Array = 0.0,
+) -> PlannerParams:
+    mean = family.prior_mean if prior_mean is None else prior_mean
+    prior = (
+        mean,
+        prior_weight * family.prior_std**-2,
+        family.reward_std**-2,
+        prior_weight * family.dirichlet,
+    )
+    number = functools.partial(jnp.asarray, dtype=jnp.float32)
+    return PlannerParams(Prior(*map(number, prior)), number(setting))
 
 
 def oracle(family: TabularMDP) -> Reference:
@@ -183,56 +152,234 @@ def oracle(family: TabularMDP) -> Reference:
     return Reference(AdaptivePolicy(begin, _act_by_plan), told_task=True)
 
 
+def _plan_for_mean(
+    family: TabularMDP, params: PlannerParams, posterior: Posterior, key: Array
+) -> Array:
+    del key
+    reward, _ = reward_moments(params.prior, posterior)
+    return optimal_q(reward, transition_mean(params.prior, posterior), family.horizon)
+
+
 def greedy(
-    family: TabularMDP, prior_mean: float | None = None, count_last: bool = False
+    family: TabularMDP,
+    prior_mean: float | Array | None = None,
+    count_last: bool = False,
+    prior_weight: float | Array = 1.0,
 ) -> Reference:
     """Returns the policy that is optimal for the posterior mean of the process.
 
-    It plans once per episode and never explores on purpose. Ties, which are many while
-    most actions are untried, are broken at random.
-
-    Args:
-        family: The task family, whose prior it knows.
-        prior_mean: The mean it believes the expected rewards to have; the family's own by
-            default. The paper's columns are close to those of 0.
-        count_last: Whether the transition of an episode's last step is counted; as
-            in the paper, it is not.
+    It plans once per episode and never explores on purpose; all arguments but the family
+    are as for the module.
 
     Reference:
         Duan et al. (2016), table 2, "Greedy".
     """
-    mean = family.prior_mean if prior_mean is None else prior_mean
+    policy = _policy(family, _plan_for_mean, count_last)
+    return Reference(policy, _params(family, prior_mean, prior_weight))
 
-    def plan(posterior: Posterior, key: Array) -> Array:
-        del key
-        reward, _ = _reward_posterior(family, mean, posterior)
-        counts = family.dirichlet + posterior.transitions
-        return optimal_q(reward, counts / counts.sum(-1, keepdims=True), family.horizon)
 
-    return _planner(family, plan, count_last)
+def epsilon_greedy(
+    family: TabularMDP,
+    epsilon: float | Array = 0.1,
+    prior_mean: float | Array | None = None,
+    count_last: bool = False,
+    prior_weight: float | Array = 1.0,
+) -> Reference:
+    """Greedy, but a uniformly drawn action with probability ``epsilon``.
+
+    Args:
+        family: The task family.
+        epsilon: In [0, 1].
+        prior_mean: As for the module.
+        count_last: As for the module.
+        prior_weight: As for the module. The paper's column is that of `NO_PRIOR`, with a
+            mean of 0: 4 points fewer than with the full weight over 10 episodes.
+
+    Reference:
+        Duan et al. (2016), table 2.
+    """
+    require_number("epsilon", epsilon, least=0, most=1)
+    policy = _policy(family, _plan_for_mean, count_last, noise=True)
+    return Reference(policy, _params(family, prior_mean, prior_weight, epsilon))
+
+
+def _plan_for_draw(
+    family: TabularMDP, params: PlannerParams, posterior: Posterior, key: Array
+) -> Array:
+    return optimal_q(*sample_process(key, params.prior, posterior), family.horizon)
 
 
 def psrl(
-    family: TabularMDP, prior_mean: float | None = None, count_last: bool = False
+    family: TabularMDP, prior_mean: float | Array | None = None, count_last: bool = False
 ) -> Reference:
     """Returns posterior sampling: before each episode it draws a process and solves it.
 
     Args:
-        family: The task family, whose prior it knows.
-        prior_mean: As for `greedy`.
-        count_last: As for `greedy`.
+        family: The task family.
+        prior_mean: As for the module.
+        count_last: As for the module.
 
     Reference:
         Osband et al. (2013), "(More) efficient reinforcement learning via posterior
         sampling".
     """
-    mean = family.prior_mean if prior_mean is None else prior_mean
+    policy = _policy(family, _plan_for_draw, count_last)
+    return Reference(policy, _params(family, prior_mean))
 
-    def plan(posterior: Posterior, key: Array) -> Array:
-        reward_key, transition_key = jax.random.split(key)
-        loc, scale = _reward_posterior(family, mean, posterior)
-        reward = loc + scale * jax.random.normal(reward_key, loc.shape)
-        transition = sample_dirichlet(transition_key, family.dirichlet + posterior.transitions)
-        return optimal_q(reward, transition, family.horizon)
 
-    return _planner(family, plan, count_last)
+def _plan_for_draws(
+    family: TabularMDP, params: PlannerParams, posterior: Posterior, key: Array
+) -> Array:
+    def draw(i: Array | int) -> Array:
+        return _plan_for_draw(family, params, posterior, jax.random.fold_in(key, i))
+
+    # A loop rather than a batch: one program serves every number of draws.
+    return jax.lax.fori_loop(
+        1, params.setting.astype(jnp.int32), lambda i, q: jnp.maximum(q, draw(i)), draw(0)
+    )
+
+
+def opsrl(
+    family: TabularMDP,
+    num_samples: int | Array = 10,
+    prior_mean: float | Array | None = None,
+    count_last: bool = False,
+) -> Reference:
+    r"""Returns optimistic posterior sampling.
+
+    Before each episode it draws processes and solves each; it acts on
+
+    .. math:: Q_h(s, a) = \max_{i \le \texttt{num\_samples}} Q^{(i)}_h(s, a).
+
+    Args:
+        family: The task family.
+        num_samples: Processes drawn, at least 1; with 1 it is `psrl`.
+        prior_mean: As for the module.
+        count_last: As for the module.
+
+    Reference:
+        Osband and Van Roy (2017), "Why is posterior sampling better than optimism for
+        reinforcement learning?".
+    """
+    require_number("num_samples", num_samples, least=1)
+    policy = _policy(family, _plan_for_draws, count_last)
+    return Reference(policy, _params(family, prior_mean, setting=num_samples))
+
+
+def _plan_with_reward_bonus(
+    family: TabularMDP, params: PlannerParams, posterior: Posterior, key: Array
+) -> Array:
+    del key
+    beta = 2 * family.horizon**2 * params.setting
+    reward, _ = reward_moments(params.prior, posterior)
+    reward += beta / (1 + posterior.visits)
+    return optimal_q(reward, transition_mean(params.prior, posterior), family.horizon)
+
+
+def _plan_with_value_bonus(
+    family: TabularMDP, params: PlannerParams, posterior: Posterior, key: Array
+) -> Array:
+    del key
+    prior = params.prior
+    beta = 2 * family.horizon**2 * params.setting
+    reward, _ = reward_moments(prior, posterior)
+    precision = (prior.reward_precision / prior.noise_precision) + posterior.visits
+    concentration = jnp.sum(prior.dirichlet + posterior.transitions, axis=-1)
+    return optimal_q(
+        reward + 1 / (1 + precision),
+        transition_mean(prior, posterior),
+        family.horizon,
+        value_bonus=beta * family.horizon / (1 + concentration),
+    )
+
+
+def beb(
+    family: TabularMDP,
+    scaling: float | Array = 3e-3,
+    prior_mean: float | Array | None = None,
+    count_last: bool = False,
+    bonus: Literal["reward", "value"] = "reward",
+) -> Reference:
+    r"""Returns the Bayesian exploration bonus: greedy, paid for what is little known.
+
+    With :math:`\beta = 2 H^2 \cdot \texttt{scaling}`, H the steps of an episode and n the
+    visits of a state and action, the bonus is
+
+    * "reward", as published: :math:`\beta / (1 + n)`, added to the expected reward;
+    * "value", as in the RL² paper: :math:`1 / (1 + n_0 + n)` on the reward and
+      :math:`\beta H / (1 + \alpha + m)` for every step left after this one, where
+      :math:`n_0` is what the prior is worth in rewards, :math:`\alpha` the sum of the
+      prior's concentrations and m the transitions counted.
+
+    Where the prior is worth one reward, as in `TabularMDP` by default, the first is the same
+    as `greedy` with a prior mean that is β higher.
+
+    Args:
+        family: The task family.
+        scaling: At 1, β is the value of the published guarantee. The default is good for
+            the "reward" bonus with the true prior of `TabularMDP`; for "value" with a
+            prior mean of 0 the best is near 0.0016.
+        prior_mean: As for the module.
+        count_last: As for the module.
+        bonus: Which of the two.
+
+    Reference:
+        Kolter and Ng (2009), "Near-Bayesian exploration in polynomial time". The other
+        bonus was identified from the figures of Duan et al. (2016), table 2, which it
+        reproduces; it is the one of the public library by Osband that they cite.
+    """
+    plans = {"reward": _plan_with_reward_bonus, "value": _plan_with_value_bonus}
+    require_number("scaling", scaling, least=0)
+    require(bonus in plans, "bonus", bonus, "'reward' or 'value'")
+    return Reference(
+        _policy(family, plans[bonus], count_last), _params(family, prior_mean, setting=scaling)
+    )
+
+
+def _plan_for_bounds(
+    family: TabularMDP, params: PlannerParams, posterior: Posterior, key: Array
+) -> Array:
+    del key
+    pairs = family.num_states * family.num_actions
+    episode = 1 + posterior.visits.sum() / family.horizon
+    log = jnp.log(2 * pairs * (episode + 1) / _CONFIDENCE)
+    moves = posterior.transitions.sum(-1)
+    reward, _ = reward_moments(params.prior, posterior)
+    reward += params.setting * jnp.sqrt(4 * log / jnp.maximum(posterior.visits, 1))
+    width = params.setting * jnp.sqrt(4 * family.num_states * log / jnp.maximum(moves, 1))
+    return optimistic_q(reward, transition_mean(params.prior, posterior), width, family.horizon)
+
+
+def ucrl2(
+    family: TabularMDP,
+    scaling: float | Array = 0.4,
+    prior_mean: float | Array | None = None,
+    count_last: bool = False,
+) -> Reference:
+    r"""Returns the policy that is optimal for the best process within confidence bounds.
+
+    Around the empirical means, before episode e = 1, 2, …, with n visits and m transitions
+    counted, S states and A actions, the bounds are
+
+    .. math:: c \sqrt{4 L / \max(n, 1)} \text{ for } \mu_{sa}, \quad
+        c \sqrt{4 S L / \max(m, 1)} \text{ for } P(\cdot \mid s, a) \text{ in the 1-norm},
+        \quad L = \log(2 S A (e + 1) / 0.05).
+
+    Args:
+        family: The task family.
+        scaling: c.
+        prior_mean: What an action never tried is taken to pay, before its bonus; its next
+            state is taken to be uniform. As for the module.
+        count_last: As for the module.
+
+    Reference:
+        Jaksch, Ortner and Auer (2010), "Near-optimal regret bounds for reinforcement
+        learning".
+    Differs from the paper: that one has an infinite horizon, replans when the visits of a
+    pair have doubled, and uses :math:`7/2` and 14 (with fewer states and actions in the
+    logarithm) in place of 4. These are the constants that give the column of Duan et al.
+    (2016), table 2.
+    """
+    require_number("scaling", scaling, least=0)
+    policy = _policy(family, _plan_for_bounds, count_last)
+    return Reference(policy, _params(family, prior_mean, NO_PRIOR, scaling))

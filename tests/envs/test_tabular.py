@@ -9,15 +9,10 @@ import scipy.stats
 
 from jaxmeta.rollout import play_adaptation
 from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.sampling import sample_dirichlet
 from jaxmeta_envs.tabular import TabularMDP, TabularState, TabularTask
-from jaxmeta_envs.tabular_references import (
-    Posterior,
-    greedy,
-    observe,
-    optimal_q,
-    psrl,
-    sample_dirichlet,
-)
+from jaxmeta_envs.tabular_planning import nothing_seen, observe, optimal_q
+from jaxmeta_envs.tabular_references import greedy, psrl
 
 FAMILY = TabularMDP()
 TASKS = 2000
@@ -99,19 +94,19 @@ def test_defaults_are_the_published_protocol():
     assert FAMILY.finite_horizon
     assert FAMILY.optimal_returns(10) is None
     assert list(FAMILY.references(10)) == [
-        "random", "oracle", "greedy", "psrl", "greedy (mu0=0)", "psrl (mu0=0)",
+        "random", "oracle", "greedy", "psrl", "beb", "greedy (mu0=0)", "psrl (mu0=0)",
     ]  # fmt: skip
 
 
 def test_a_prior_of_mean_zero_has_no_second_set_of_references():
     names = TabularMDP(prior_mean=0.0).references(10)
-    assert list(names) == ["random", "oracle", "greedy", "psrl"]
+    assert list(names) == ["random", "oracle", "greedy", "psrl", "beb"]
 
 
 def test_references_believe_in_the_mean_that_they_name():
     for name, reference in FAMILY.references(10).items():
         if "greedy" in name:
-            planned = reference.policy.begin((), jax.random.key(0)).q
+            planned = reference.policy.begin(reference.params, jax.random.key(0)).q
             np.testing.assert_allclose(planned[-1], 0.0 if "mu0=0" in name else 1.0)
 
 
@@ -276,14 +271,10 @@ def test_greedy_does_what_is_best_for_the_posterior_mean():
                 counts[state, row.action, row.next_obs] += t < 9
 
 
-def nothing_seen():
-    return Posterior(jnp.zeros((10, 5)), jnp.zeros((10, 5)), jnp.zeros((10, 5, 10)))
-
-
 @pytest.mark.parametrize(("count_last", "transitions"), [(False, 9), (True, 10)])
 def test_the_last_transition_of_an_episode_counts_only_if_asked(count_last, transitions):
     episode = jax.tree.map(lambda x: x[0, :1], play("random"))
-    seen = observe(nothing_seen(), episode, count_last)
+    seen = observe(nothing_seen(10, 5), episode, count_last)
     assert seen.visits.sum() == 10
     assert seen.transitions.sum() == transitions
     np.testing.assert_allclose(seen.reward_sum.sum(), episode.reward.sum(), rtol=1e-5)
@@ -292,14 +283,14 @@ def test_the_last_transition_of_an_episode_counts_only_if_asked(count_last, tran
 def test_rows_that_were_not_played_teach_nothing():
     episode = jax.tree.map(lambda x: x[0, :2], play("random"))
     cut = episode._replace(mask=np.array([[True] * 4 + [False] * 6, [False] * 10]))
-    seen = observe(nothing_seen(), cut)
+    seen = observe(nothing_seen(10, 5), cut)
     assert seen.visits.sum() == seen.transitions.sum() == 4
     np.testing.assert_allclose(seen.reward_sum.sum(), episode.reward[0, :4].sum(), rtol=1e-5)
 
 
 def test_sampled_processes_follow_the_posterior():
     family = TabularMDP(num_states=2, num_actions=1, episode_length=2, prior_std=2.0)
-    policy = psrl(family, prior_mean=3.0).policy
+    policy, params, _ = psrl(family, prior_mean=3.0)
     rewards, stays = np.array([1.0, 2.0, 6.0, 1.5]), 3
     # Four episodes of one step in state 0, of which three stay; the clock ends none.
     steps = jax.tree.map(
@@ -315,7 +306,7 @@ def test_sampled_processes_follow_the_posterior():
 
     def draw(key):
         begin_key, adapt_key = jax.random.split(key)
-        return policy.adapt((), policy.begin((), begin_key), steps, adapt_key).q
+        return policy.adapt(params, policy.begin(params, begin_key), steps, adapt_key).q
 
     q = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), 4000)), np.float64)
     # With one step to go the value is the sampled reward itself.
