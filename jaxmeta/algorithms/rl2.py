@@ -71,7 +71,8 @@ class RL2(Algorithm):
         optimizer: How the policy is improved on a batch of trials.
         learning_rate: Step size of Adam, constant or a schedule over updates.
         entropy_coef: Weight of the entropy bonus, constant or a schedule over updates.
-        discount: γ, per step of the trial.
+        discount: γ, per step of the trial, constant or a schedule over updates. Rising from
+            0, it first teaches what pays at once, then what pays later.
         gae_lambda: λ of generalized advantage estimation.
         value_decay: Forgetting rate per update of the moments that normalise the value
             targets.
@@ -98,7 +99,7 @@ class RL2(Algorithm):
     optimizer: PPO | TRPO = field(default_factory=PPO)
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.01
-    discount: float = 0.99
+    discount: float | Schedule = 0.99
     gae_lambda: float = 0.3
     value_decay: float = 0.9
     observe_reward: bool = True
@@ -137,7 +138,12 @@ class RL2(Algorithm):
         resets = ("trial", "episode")
         require(self.memory_reset in resets, "memory_reset", self.memory_reset, "trial or episode")
         check_positive(self.learning_rate, "learning_rate")
-        for name in ("discount", "gae_lambda", "value_decay"):
+        if isinstance(self.discount, Schedule):
+            ends = (self.discount.initial, self.discount.final)
+            within = all(0.0 <= value <= 1.0 for value in ends)
+            require(within, "discount", self.discount, "a schedule of values from 0 to 1")
+        fixed = ("gae_lambda", "value_decay")
+        for name in fixed if isinstance(self.discount, Schedule) else ("discount", *fixed):
             value = getattr(self, name)
             require(0.0 <= value <= 1.0, name, value, "a number from 0 to 1")
 
@@ -252,7 +258,8 @@ class RL2(Algorithm):
             reward=steps.reward,
             value=values,
             # Only the end of the trial ends the return; see the class docstring.
-            discount=self.discount * (1.0 - steps.terminated * _at(last, played)),
+            discount=value_at(self.discount, state.updates)
+            * (1.0 - steps.terminated * _at(last, played)),
             end=_at(last, played),
             bootstrap=jnp.full_like(values, moments.denormalize(beyond.value)),
             mask=played,

@@ -12,7 +12,6 @@ from jax import Array
 
 from jaxmeta.networks.initializers import orthogonal
 from jaxmeta.networks.memory import Memory, Params
-from jaxmeta.ops.trees import select
 from jaxmeta_envs.errors import require
 
 
@@ -108,18 +107,16 @@ class FastWeights(Memory):
         played: Array,
         checkpoint: bool = False,
     ) -> tuple[FastWeightsCarry, Array]:
+        del checkpoint  # nothing of the tables is stored anyway
         seen = jax.vmap(_last_played, in_axes=(0, 1, 1), out_axes=1)(carry.previous, xs, played)
         pairs = jnp.concatenate([seen[:-1], xs], axis=-1)
         prepare = jax.vmap(jax.vmap(lambda pair: self._prepare(params, pair)))
         embedded, writes = prepare(pairs)
 
-        def step(table: Array, row: tuple[_Write, Array]) -> tuple[Array, Array]:
-            write, on = row
-            new, read = jax.vmap(_store_and_recall)(table, write)
-            return jax.vmap(select)(on, new, table), read
-
-        run = jax.checkpoint(step) if checkpoint else step
-        table, reads = jax.lax.scan(run, carry.table, (writes, played))
+        # A rate of 0 writes nothing.
+        on = played[..., None].astype(xs.dtype)
+        writes = writes._replace(rate=on * writes.rate)
+        table, reads = _store_and_recall_all(carry.table, writes)
         read_out = jax.vmap(jax.vmap(lambda e, r: self._features(params, e, r)))
         return FastWeightsCarry(table, seen[-1]), read_out(embedded, reads)
 
@@ -173,14 +170,77 @@ def _layer(size: int) -> Any:
 
 def _store_and_recall(table: Array, write: _Write) -> tuple[Array, Array]:
     """Returns the new table and what it holds under the query, ``[heads, value_size]``."""
-    stored = _look_up(table, write.key)
-    change = write.rate[:, None] * (write.value - stored)
-    table = table + write.key[:, :, None] * change[:, None, :]
+    error = write.value - _look_up(table, write.key)
+    table = table + _outer(write.key, write.rate[:, None] * error)
     return table, _look_up(table, write.query)
 
 
+@jax.custom_vjp
+def _store_and_recall_all(table: Array, writes: _Write) -> tuple[Array, Array]:
+    """Runs `_store_and_recall` along sequences.
+
+    Going backwards, the table before a step is what is left when the step's write is taken
+    away again, so no table is stored but the last: a sequence needs the memory of its keys,
+    queries and values only.
+
+    Args:
+        table: ``[B, heads, key_size, value_size]``.
+        writes: Leaves ``[L, B, heads, ...]``.
+
+    Returns:
+        The last table and what was recalled, ``[L, B, heads, value_size]``.
+    """
+    return _forward(table, writes)[0]
+
+
+def _forward(table: Array, writes: _Write) -> tuple[tuple[Array, Array], tuple]:
+    def step(table: Array, write: _Write) -> tuple[Array, tuple[Array, Array]]:
+        error = write.value - _look_up(table, write.key)
+        table = table + _outer(write.key, write.rate[..., None] * error)
+        return table, (_look_up(table, write.query), error)
+
+    table, (reads, errors) = jax.lax.scan(step, table, writes)
+    return (table, reads), (table, writes, errors)
+
+
+def _backward(residuals: tuple, slopes: tuple[Array, Array]) -> tuple[Array, _Write]:
+    table, writes, errors = residuals
+    d_table, d_reads = slopes
+
+    def step(carry: tuple[Array, Array], row: tuple) -> tuple[tuple[Array, Array], _Write]:
+        table, d_table = carry
+        write, error, d_read = row
+        rate = write.rate[..., None]
+        d_query = _match(table, d_read)
+        d_table = d_table + _outer(write.query, d_read)
+        d_change = _look_up(d_table, write.key)  # the change is rate * error
+        d_error = rate * d_change
+        table = table - _outer(write.key, rate * error)
+        d_key = _match(d_table, rate * error) - _match(table, d_error)
+        d_table = d_table - _outer(write.key, d_error)
+        d_rate = jnp.sum(d_change * error, axis=-1)
+        return (table, d_table), _Write(d_key, d_query, d_error, d_rate)
+
+    rows = writes, errors, d_reads
+    (_, d_table), d_writes = jax.lax.scan(step, (table, d_table), rows, reverse=True)
+    return d_table, d_writes
+
+
+_store_and_recall_all.defvjp(_forward, _backward)
+
+
 def _look_up(table: Array, key: Array) -> Array:
-    return jnp.sum(table * key[:, :, None], axis=1)
+    """``Sᵀk``: what the table ``[..., key_size, value_size]`` holds under a key."""
+    return jnp.einsum("...kv,...k->...v", table, key)
+
+
+def _match(table: Array, value: Array) -> Array:
+    """``S v``: how the keys of the table agree with a value."""
+    return jnp.einsum("...kv,...v->...k", table, value)
+
+
+def _outer(key: Array, value: Array) -> Array:
+    return key[..., :, None] * value[..., None, :]
 
 
 def _unit(x: Array) -> Array:
