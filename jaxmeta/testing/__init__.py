@@ -7,6 +7,9 @@ From a test::
     def test_my_family_keeps_the_contract():
         check_task_family(MyFamily(horizon=5))
 
+`check_learning` takes longer: it trains on the families of `PROBE_TASKS`, whose best behaviour is
+known, and tells from what fails what is wrong.
+
 The single checks are in `FAMILY_CHECKS` and `ALGORITHM_CHECKS`; call one with a `FamilyProbe`
 or an `AlgorithmProbe`.
 """
@@ -15,17 +18,22 @@ from jaxmeta.testing.algorithm_probes import AlgorithmProbe
 from jaxmeta.testing.algorithms import ALGORITHM_CHECKS, check_algorithm
 from jaxmeta.testing.conformance import Check, ConformanceError
 from jaxmeta.testing.families import FAMILY_CHECKS, check_task_family
+from jaxmeta.testing.learning import check_learning
+from jaxmeta.testing.probe_tasks import PROBE_TASKS, ProbeTask
 from jaxmeta.testing.probes import FamilyProbe
 from jaxmeta.testing.toys import ToyFamily
 
 __all__ = [
     "ALGORITHM_CHECKS",
     "FAMILY_CHECKS",
+    "PROBE_TASKS",
     "AlgorithmProbe",
     "Check",
     "ConformanceError",
     "FamilyProbe",
+    "ProbeTask",
     "ToyFamily",
     "check_algorithm",
+    "check_learning",
     "check_task_family",
 ]

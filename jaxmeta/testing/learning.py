@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 
 import jax
@@ -29,6 +28,8 @@ def check_learning(
     seed: int = 0,
 ) -> dict[str, float]:
     """Trains an algorithm on families with known answers, each with one way to fail.
+
+    The number of episodes per trial must be left to the family.
 
     Probes that the algorithm's ``check`` rejects are left out; so are those about the value
     estimate if there is no metric ``value_explained``, and those about time limits if the
@@ -77,8 +78,6 @@ def _applies(algorithm: Algorithm, probe: ProbeTask) -> bool:
 
 
 def _score(algorithm: Algorithm, probe: ProbeTask, updates: int, seed: int) -> float | None:
-    if any(field.name == "episodes_per_trial" for field in dataclasses.fields(algorithm)):
-        algorithm = dataclasses.replace(algorithm, episodes_per_trial=probe.episodes)
     steps = updates * algorithm.env_steps_per_update(probe)
     config = TrainConfig(algorithm=algorithm, tasks=probe, total_env_steps=steps)
     state, metrics = jax.jit(make_train(config))(jax.random.key(seed))

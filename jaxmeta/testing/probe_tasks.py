@@ -82,6 +82,7 @@ class ProbeTask(TaskFamily[Hidden, Clock]):
 
     def step(self, key: Array, state: Clock, action: Array, task: Hidden) -> tuple[Clock, Timestep]:
         del key
+        action = self._within(action)
         reward, ended = self.pay(state, action, task)
         chosen = jnp.round(action).astype(jnp.int32).reshape(())
         new = Clock(state.time + 1, jnp.where(state.time == 0, chosen, state.first))
@@ -90,6 +91,11 @@ class ProbeTask(TaskFamily[Hidden, Clock]):
         obs = self.observe(new, task)
         reward = jnp.asarray(reward, jnp.float32)
         return new, Timestep(obs, reward, terminated, clock & ~terminated)
+
+    def _within(self, action: Array) -> Array:
+        space = self.action_space
+        low, high = (0, space.n - 1) if isinstance(space, Discrete) else (space.low, space.high)
+        return jnp.clip(action, low, high)
 
     @abstractmethod
     def observe(self, state: Clock, task: Hidden) -> Array:
@@ -245,7 +251,7 @@ class MatchNumber(ProbeTask):
 
     def pay(self, state: Clock, action: Array, task: Hidden) -> tuple[Array, Array]:
         del state
-        return -((jnp.clip(action[0], -2.0, 2.0) - task.number) ** 2), jnp.asarray(False)
+        return -((action[0] - task.number) ** 2), jnp.asarray(False)
 
     def score(self, trial: Trajectory) -> Array:
         return 1.0 + 3.0 * jnp.sum(trial.reward)  # always 0 costs 1/3
