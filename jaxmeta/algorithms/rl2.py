@@ -29,7 +29,8 @@ class RL2State(NamedTuple):
     Attributes:
         params: Parameters of the actor and critic.
         opt_state: The policy optimiser's state.
-        value_moments: Running moments of the value targets.
+        value_moments: Running moments of the value targets of each step of a trial,
+            ``[E T]``.
         updates: Updates done, int32.
     """
 
@@ -75,7 +76,8 @@ class RL2(Algorithm):
             0, it first teaches what pays at once, then what pays later.
         gae_lambda: λ of generalized advantage estimation.
         value_decay: Forgetting rate per update of the moments that normalise the value
-            targets.
+            targets. Every step of the trial has its own, so that the value network need not
+            count how much of the trial is left.
         observe_reward: Whether the policy sees its previous reward. False is an ablation:
             such an agent cannot learn which arm pays.
         bptt_steps: Truncated back-propagation: a trial is cut into segments of this many
@@ -162,7 +164,12 @@ class RL2(Algorithm):
 
     def init(self, family: TaskFamily, key: Array) -> RL2State:
         params = self._network(family).init(key)
-        return RL2State(params, self.optimizer.init(params), Moments.empty(), jnp.int32(0))
+        return RL2State(
+            params,
+            self.optimizer.init(params),
+            Moments.empty((self._trial_steps(family),)),
+            jnp.int32(0),
+        )
 
     def policy(self, family: TaskFamily) -> AdaptivePolicy:
         network = self._network(family)
@@ -261,7 +268,8 @@ class RL2(Algorithm):
             discount=value_at(self.discount, state.updates)
             * (1.0 - steps.terminated * _at(last, played)),
             end=_at(last, played),
-            bootstrap=jnp.full_like(values, moments.denormalize(beyond.value)),
+            # Beyond the last step it is as in the last step.
+            bootstrap=moments.denormalize(jnp.full_like(values, beyond.value)),
             mask=played,
             lambda_=self.gae_lambda,
         )
@@ -276,29 +284,35 @@ class RL2(Algorithm):
         target = advantage + value
 
         def sums(x: Array) -> tuple[Array, Array]:
-            return jnp.sum(x, where=mask), jnp.sum(x**2, where=mask)
+            x = jnp.where(mask, x, 0.0)
+            return jnp.sum(x, axis=0), jnp.sum(x**2, axis=0)
 
-        count, advantages, targets = parallel.sum_over_devices(
+        counts, advantages, targets = parallel.sum_over_devices(
             (
-                jnp.sum(mask, dtype=jnp.float32),
+                jnp.sum(mask, axis=0, dtype=jnp.float32),
                 sums(advantage),
                 # Shifted by the running mean: float32 squares of large returns lose digits.
-                sums(target - moments.mean),
+                sums(target - moments.mean[None]),
             )
         )
-        mean, variance = _mean_and_variance(advantages, count)
-        shift, target_variance = _mean_and_variance(targets, count)
-        new_moments = moments.update(moments.mean + shift, target_variance, self.value_decay)
+        # The advantages of all steps are of one kind, the targets of each of its own.
+        count = jnp.sum(counts)
+        mean, variance = _mean_and_variance(jax.tree.map(jnp.sum, advantages), count)
+        shift, target_variance = _mean_and_variance(targets, jnp.maximum(counts, 1.0))
+        new_moments = moments.update(
+            moments.mean + shift, target_variance, self.value_decay, counts > 0
+        )
+        to_explain = jnp.sum(counts * target_variance) / count
         batch = Batch(
             inputs=steps.inputs,
             action=steps.action,
             log_prob=jax.vmap(_flat)(trials.extras.log_prob),
             advantage=(advantage - mean) / (jnp.sqrt(variance) + 1e-8),
-            target=new_moments.normalize(target),
+            target=jax.vmap(new_moments.normalize)(target),
             mask=mask,
         )
         metrics = _measure(trials.trajectory) | {
-            "value_explained": 1.0 - variance / jnp.maximum(target_variance, 1e-8)
+            "value_explained": 1.0 - variance / jnp.maximum(to_explain, 1e-8)
         }
         return batch, new_moments, metrics
 

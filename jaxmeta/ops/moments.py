@@ -1,4 +1,4 @@
-"""Running mean and variance with exponential forgetting."""
+"""Running means and variances with exponential forgetting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jax import Array
 
 
 class Moments(NamedTuple):
-    """Exponentially weighted mean and variance, bias-corrected.
+    """Exponentially weighted means and variances, bias-corrected, of arrays of one shape.
 
     Attributes:
         mean: Weighted mean of what was seen.
@@ -22,17 +22,17 @@ class Moments(NamedTuple):
     weight: Array
 
     @classmethod
-    def empty(cls) -> Moments:
-        return cls(jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0))
+    def empty(cls, shape: tuple[int, ...] = ()) -> Moments:
+        return cls(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape))
 
-    def update(self, mean: Array, variance: Array, rate: float) -> Moments:
+    def update(self, mean: Array, variance: Array, rate: float, seen: Array) -> Moments:
         """Forgets by ``rate`` and adds a batch with this mean and variance.
 
-        The first batch is taken as it is; later ones count ``1 - rate``.
+        The first batch is taken as it is; later ones count ``1 - rate``. Where nothing was
+        ``seen`` everything stays as it is.
         """
-        old = rate * self.weight
-        weight = old + (1.0 - rate)
-        share = (1.0 - rate) / weight
+        weight = jnp.where(seen, rate * self.weight + (1.0 - rate), self.weight)
+        share = jnp.where(seen, (1.0 - rate) / jnp.maximum(weight, 1.0 - rate), 0.0)
         # Variances are mixed about the new mean, which stays accurate far from zero.
         new_mean = self.mean + share * (mean - self.mean)
         spread = share * (1.0 - share) * (mean - self.mean) ** 2

@@ -21,7 +21,9 @@ TINY = RL2(episodes_per_trial=3, num_tasks=8, memory=GRU(4), optimizer=PPO(epoch
 def started(algorithm, family):
     """A state whose values are far from zero, as after some training."""
     state = jax.jit(lambda key: algorithm.init(family, key))(jax.random.key(0))
-    moments = Moments(jnp.float32(3.0), jnp.float32(4.0), jnp.float32(0.5))
+    shape = state.value_moments.mean.shape
+    mean = 3.0 + 0.1 * jnp.arange(shape[0])
+    moments = Moments(mean, jnp.full(shape, 4.0), jnp.full(shape, 0.5))
     return state._replace(value_moments=moments)
 
 
@@ -57,11 +59,11 @@ def test_the_return_runs_through_the_trial_and_ends_with_it(ends, length):
     played = np.asarray(trial.trajectory.mask).reshape(-1)
     reward = np.float64(trial.trajectory.reward).reshape(-1)[played]
     values = np.float64(value)[played]
-    np.testing.assert_allclose(
-        values, 3.0 + 2.0 * np.float64(trial.extras.value).reshape(-1)[played], rtol=1e-5
-    )
+    mean = 3.0 + 0.1 * np.arange(len(played))
+    raw = np.float64(trial.extras.value).reshape(-1)
+    np.testing.assert_allclose(values, (mean + 2.0 * raw)[played], rtol=1e-5)
     _, beyond = network.step(state.params, trial.carry, trial.final)
-    after = 0.0 if length == 2 or ends == "terminated" else 3.0 + 2.0 * float(beyond.value)
+    after = 0.0 if length == 2 or ends == "terminated" else mean[-1] + 2.0 * float(beyond.value)
     next_values = np.append(values[1:], after)
     expected, trace = np.zeros(len(values)), 0.0
     for t in reversed(range(len(values))):
