@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from reproduce import rl2_tables
+
 ROOT = Path(__file__).parents[1]
 START, END = "<!-- results: begin -->", "<!-- results: end -->"
 ORDER = ("bandit-5-10", "bandit-10-10", "gaussian-bandit-5-10", "grid", "mdp-10")
@@ -48,11 +50,49 @@ def describe(cell: dict) -> str:
     return "\n".join(lines)
 
 
+def describe_table(number: int, cells: list[dict]) -> str:
+    """Returns one of the paper's tables, with ours in it."""
+    names = [*cells[0]["baselines"], "RL²", "exact optimum"]
+    lines = [
+        f"### Table {number} of the RL² paper",
+        "",
+        "Total reward: paper / ours ± standard error.",
+        "",
+        f"| | {' | '.join(cell['cell'] for cell in cells)} |",
+        f"|---|{'---|' * len(cells)}",
+    ]
+    for name in names:
+        shown = f"**{name}**" if name == "RL²" else name
+        entries = [rl2_tables.entry(cell, name).replace(" | ", " / ") for cell in cells]
+        lines.append(f"| {shown} | {' | '.join(entries)} |")
+    lines += ["", "How the agents of ours were trained:", ""]
+    for cell in cells:
+        seeds = ", ".join(f"{x:.2f}" for x in cell["per_seed"])
+        minutes = cell["training_minutes_all_seeds"]
+        time = "" if minutes is None else f", {minutes:.0f} minutes for all seeds together"
+        lines.append(
+            f"- {cell['cell']}: {cell['env_steps_per_seed']:,} environment steps per seed{time} "
+            f"({cell['device']}, jax {cell['jax']}); {cell['held_out_tasks']:,} held-out tasks; "
+            f"per seed {seeds}."
+        )
+    return "\n".join(lines)
+
+
 def render() -> str:
     """Returns the rendered part of RESULTS.md."""
+    parts = []
+    tables = {}
+    for name in rl2_tables.PAPER:
+        path = ROOT / "results" / "rl2_tables" / f"{name.replace(':', '-')}.json"
+        if path.exists():
+            tables.setdefault(name.split(":")[0], []).append(json.loads(path.read_text()))
+    for number, kind in ((1, "bandit"), (2, "mdp")):
+        if kind in tables:
+            parts.append(describe_table(number, tables[kind]))
     folder = ROOT / "results" / "rl2_adaptation"
     cells = [folder / f"{name}.json" for name in ORDER]
-    return "\n\n".join(describe(json.loads(p.read_text())) for p in cells if p.exists())
+    parts += [describe(json.loads(p.read_text())) for p in cells if p.exists()]
+    return "\n\n".join(parts)
 
 
 def main() -> None:

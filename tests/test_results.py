@@ -2,22 +2,32 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+TABLES = sorted((ROOT / "results" / "rl2_tables").glob("*.json"))
 CELLS = sorted((ROOT / "results" / "rl2_adaptation").glob("*.json"))
 
 
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def load_script(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
+
+    def load(name):
+        path = ROOT / "scripts" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
-def test_the_page_is_what_the_files_render_to():
+def test_the_page_is_what_the_files_render_to(load_script):
     script = load_script("render_results")
     page = (ROOT / "RESULTS.md").read_text()
     assert page.split(script.START)[1].split(script.END)[0].strip() == script.render().strip()
@@ -30,3 +40,35 @@ def test_reported_agents_do_not_pass_the_optimum(path):
     total = evaluation["policies"][evaluation["agent"]]["total"]
     if evaluation["optimal"] is not None:
         assert total["mean"] < evaluation["optimal_total"] + 3 * total["stderr"]
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
+def test_learned_cells_do_not_pass_the_optimum(path):
+    cell = json.loads(path.read_text())
+    if cell["optimum"] is not None:
+        assert cell["rl2"]["mean"] < cell["optimum"] + 3 * cell["rl2"]["standard_error"]
+
+
+def test_a_cell_is_trained_measured_and_written(load_script, tmp_path, capsys):
+    script = load_script("reproduce/rl2_tables")
+    small = {"seeds": 1, "steps": 1, "num_tasks": 40, "baseline_tasks": 40}
+    script.main(("bandit:5:10",), runs=tmp_path / "runs", out=tmp_path / "out", **small)
+    cell = json.loads((tmp_path / "out" / "bandit-5-10.json").read_text())
+    assert cell["optimum"] == pytest.approx(6.66, abs=1e-3)
+    assert 3 < cell["rl2"]["mean"] < 7
+    assert str(tmp_path) not in json.dumps(cell), "a result names no path of the machine"
+    assert "6.6 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="bandit:3:3"):
+        script.main(("bandit:3:3",))
+
+
+def test_the_benchmark_runs(load_script, tmp_path, monkeypatch, capsys):
+    script = load_script("benchmark")
+    monkeypatch.setattr(script, "UPDATES", 1)
+    monkeypatch.setattr(script, "MEMORIES", {"gru-64": script.GRU(4)})
+    monkeypatch.setattr(script, "FAMILIES", {"bernoulli-bandit": script.BernoulliBandit(5, 100)})
+    script.main(quick=True, out=tmp_path / "speed.json")
+    (row,) = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert set(row["steps_per_s"]) == {"rollout", "update", "plain rollout", "plain update"}
+    assert all(value > 0 for value in row["steps_per_s"].values())
+    assert "bernoulli-bandit" in capsys.readouterr().out

@@ -111,25 +111,27 @@ class Cell:
             return Cell(kind, BernoulliBandit(*sizes), sizes[1])
         return Cell(kind, TabularMDP(num_episodes=sizes[0]), sizes[0])
 
-    def config(self, scale: Scale, seeds: int, run_dir: Path) -> jaxmeta.TrainConfig:
-        """Returns how the cell is trained."""
+    def config(
+        self, scale: Scale, seeds: int, steps: int | None, run_dir: Path
+    ) -> jaxmeta.TrainConfig:
+        """Returns how the cell is trained; ``steps`` in place of the scale's if given."""
         name = "bernoulli-bandit" if self.kind == "bandit" else "tabular-mdp"
         preset = jaxmeta.preset("rl2", name)
-        steps = preset.total_env_steps
         agent: Any = preset.algorithm
+        budget = preset.total_env_steps
         if self.kind == "bandit" and self.episodes > 10:
-            agent, steps = LONG_BANDITS, 24_000_000
+            agent, budget = LONG_BANDITS, 30_000_000
         if self.kind == "mdp" and self.episodes > 10:
-            steps = 2 * steps
+            budget = 2 * budget
         if scale == "gpu":
             # A step costs a GPU its latency, however many tasks take it.
             agent = dataclasses.replace(agent, num_tasks=16 * agent.num_tasks)
-            steps = 16 * steps
+            budget = 16 * budget
         return dataclasses.replace(
             preset,
             algorithm=agent,
             tasks=self.family,
-            total_env_steps=steps,
+            total_env_steps=steps or budget,
             seed=FIRST_SEED,
             num_seeds=seeds,
             run_dir=str(run_dir),
@@ -145,10 +147,18 @@ LONG_BANDITS = jaxmeta.RL2(
 )
 
 
-def train_cell(name: str, scale: Scale, seeds: int, runs: Path, num_tasks: int) -> dict:
+def train_cell(
+    name: str,
+    scale: Scale,
+    seeds: int,
+    steps: int | None,
+    runs: Path,
+    num_tasks: int,
+    baseline_tasks: int,
+) -> dict:
     """Trains and measures the agents of a cell, and plays the classical algorithms."""
     cell, run_dir = Cell.of(name), runs / name.replace(":", "-")
-    config = cell.config(scale, seeds, run_dir)
+    config = cell.config(scale, seeds, steps, run_dir)
     start = time.monotonic()
     exists = (run_dir / "config.json").exists()
     result = jaxmeta.resume(run_dir) if exists else jaxmeta.train(config)
@@ -159,8 +169,10 @@ def train_cell(name: str, scale: Scale, seeds: int, runs: Path, num_tasks: int) 
     # Settings of the samplers matter little and cost most; see `play_baselines`.
     slow = [n for n in columns if n.startswith(("opsrl", "optimistic"))]
     fast = [n for n in columns if n not in slow]
-    scores = play_baselines(cell.family, cell.episodes, only=fast)
-    scores |= play_baselines(cell.family, cell.episodes, only=slow, num_tuning_tasks=100)
+    sizes: dict[str, Any] = {"num_tasks": baseline_tasks, "num_tuning_tasks": baseline_tasks}
+    scores = play_baselines(cell.family, cell.episodes, only=fast, **sizes)
+    sizes["num_tuning_tasks"] = min(baseline_tasks, 100)
+    scores |= play_baselines(cell.family, cell.episodes, only=slow, **sizes)
     optimum = cell.family.optimal_returns(cell.episodes)
     return {
         "cell": name,
@@ -218,7 +230,9 @@ def main(
     cells: tuple[str, ...] | None = None,
     scale: Scale = "cpu",
     seeds: int = 5,
+    steps: int | None = None,
     num_tasks: int = 20_000,
+    baseline_tasks: int = 1000,
     runs: Path = ROOT / "runs" / "rl2_tables",
     out: Path = OUT,
     again: bool = False,
@@ -229,7 +243,10 @@ def main(
         cells: Which ones; by default those that the scale can learn.
         scale: Size of batches and budgets.
         seeds: Training seeds of each cell.
+        steps: Environment steps of each seed; None takes the scale's.
         num_tasks: Held-out tasks that each seed meets.
+        baseline_tasks: Held-out tasks that the classical algorithms meet, and tasks that
+            they are tuned on.
         runs: Where the runs are kept.
         out: Where the results are written.
         again: Also cells whose results are there.
@@ -242,7 +259,7 @@ def main(
     for name in names:
         path = out / f"{name.replace(':', '-')}.json"
         if again or not path.exists():
-            cell = train_cell(name, scale, seeds, runs, num_tasks)
+            cell = train_cell(name, scale, seeds, steps, runs, num_tasks, baseline_tasks)
             path.write_text(json.dumps(cell, indent=1) + "\n")
         done.append(json.loads(path.read_text()))
         show(done[-1:])
