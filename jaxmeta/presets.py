@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.config import TrainConfig
-from jaxmeta.networks import GRU
+from jaxmeta.networks import GRU, FastWeights
 from jaxmeta.registry import builtin_name, find_algorithm, find_family
 from jaxmeta.schedules import Schedule
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
@@ -40,10 +40,19 @@ _ALL = (
         GridNavigation(),
         total_env_steps=20_000_000,
     ),
+    # What pays at once is learned in a few million steps, and the rest of the way from there.
     TrainConfig(
-        replace(_AGENT, num_tasks=512, memory=GRU(128)),
+        replace(
+            _AGENT,
+            num_tasks=128,
+            memory=FastWeights(64, num_heads=2),
+            entropy_coef=Schedule(0.02, 0.0),
+            discount=Schedule(0.0, 0.99),
+            gae_lambda=0.3,
+        ),
         TabularMDP(),
-        total_env_steps=8_000_000,
+        total_env_steps=12_000_000,
+        updates_per_chunk=50,
     ),
 )
 PRESETS: dict[tuple[str, str], TrainConfig] = {
