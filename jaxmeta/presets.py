@@ -32,13 +32,14 @@ _ALL = (
     TrainConfig(
         replace(
             _AGENT,
-            num_tasks=512,
-            learning_rate=Schedule(2e-3, 0.0),
+            num_tasks=128,
+            entropy_coef=Schedule(0.1, 0.0),
             discount=0.95,
             gae_lambda=0.9,
         ),
         GridNavigation(),
-        total_env_steps=20_000_000,
+        total_env_steps=16_000_000,
+        updates_per_chunk=50,
     ),
     # What pays at once is learned in a few million steps, and the rest of the way from there.
     TrainConfig(
@@ -51,7 +52,7 @@ _ALL = (
             gae_lambda=0.3,
         ),
         TabularMDP(),
-        total_env_steps=12_000_000,
+        total_env_steps=20_000_000,
         updates_per_chunk=50,
     ),
 )

@@ -179,7 +179,7 @@ class GuessAgain(ProbeTask):
 
 @dataclass(frozen=True)
 class LookFirst(ProbeTask):
-    """Looking costs 0.1 and tells the answer; a right answer pays 1, a wrong one costs 2.
+    """Looking costs 0.1 on average; a right answer pays 1, a wrong one costs 2.
 
     Whoever cares for one episode at a time does nothing (action 2, pays 0): looking gains
     nothing there, and a blind guess loses 0.5 on average. Over two episodes looking and
@@ -198,8 +198,7 @@ class LookFirst(ProbeTask):
     def pay(self, state: Clock, action: Array, task: Hidden) -> tuple[Array, Array]:
         del state
         guess = jnp.where(action == task.right, 1.0, -2.0)
-        # The answer is told by what looking costs: -0.1 on average.
-        look = -0.1 + 0.2 * task.cue
+        look = -0.1 + task.cue  # which tells the answer
         reward = jnp.select([action < 2, action == 2], [guess, jnp.float32(0.0)], look)
         return reward, jnp.asarray(False)
 
