@@ -20,20 +20,20 @@ from jaxmeta_envs.tabular import TabularMDP
 # Learning rate and entropy bonus fall to nothing over the run: its beginning explores among
 # policies, its end settles on one. Tuned on seeds 0 and 100; results are of other seeds.
 _AGENT = RL2(
-    num_tasks=1024,
+    num_tasks=256,
     memory=GRU(64),
-    learning_rate=Schedule(1e-3, 0.0),
-    entropy_coef=Schedule(0.05, 0.0),
+    learning_rate=Schedule(2e-3, 0.0),
+    entropy_coef=Schedule(0.1, 0.0),
     gae_lambda=0.7,
 )
 _ALL = (
-    TrainConfig(_AGENT, BernoulliBandit(), total_env_steps=12_000_000),
-    TrainConfig(_AGENT, GaussianBandit(), total_env_steps=12_000_000),
+    TrainConfig(_AGENT, BernoulliBandit(), total_env_steps=6_000_000, updates_per_chunk=50),
+    TrainConfig(_AGENT, GaussianBandit(), total_env_steps=6_000_000, updates_per_chunk=50),
     TrainConfig(
         replace(
             _AGENT,
             num_tasks=128,
-            entropy_coef=Schedule(0.1, 0.0),
+            learning_rate=Schedule(1e-3, 0.0),
             discount=0.95,
             gae_lambda=0.9,
         ),
@@ -47,6 +47,7 @@ _ALL = (
             _AGENT,
             num_tasks=128,
             memory=FastWeights(64, num_heads=2),
+            learning_rate=Schedule(1e-3, 0.0),
             entropy_coef=Schedule(0.02, 0.0),
             discount=Schedule(0.0, 0.99),
             gae_lambda=0.3,

@@ -47,10 +47,10 @@ print(np.round(tasks.probs, 2))
 # ## Meta-training
 #
 # The preset holds what was tuned. `JAXMETA_NOTEBOOK_STEPS` shortens the run for testing; with the
-# full budget it takes about a minute on two CPU cores.
+# full budget it takes about half a minute on two CPU cores.
 
 # %%
-steps = int(os.environ.get("JAXMETA_NOTEBOOK_STEPS", "12_000_000"))
+steps = int(os.environ.get("JAXMETA_NOTEBOOK_STEPS", "6_000_000"))
 config = dataclasses.replace(
     jaxmeta.preset("rl2", "bernoulli-bandit"), tasks=family, total_env_steps=steps
 )

@@ -12,7 +12,7 @@ from reproduce import rl2_tables
 
 ROOT = Path(__file__).parents[1]
 START, END = "<!-- results: begin -->", "<!-- results: end -->"
-ORDER = ("bandit-5-10", "bandit-10-10", "gaussian-bandit-5-10", "grid", "mdp-10")
+ORDER = ("bandit-5-10", "bandit-10-10", "gaussian-bandit-5-10", "grid")
 
 
 def interval(total: dict) -> str:

@@ -21,7 +21,7 @@ import tyro
 
 import jaxmeta
 from jaxmeta import serialization
-from jaxmeta_envs import BernoulliBandit, GaussianBandit, TabularMDP
+from jaxmeta_envs import BernoulliBandit, GaussianBandit
 
 ROOT = Path(__file__).parents[2]
 FIRST_SEED = 1000  # presets were tuned on seeds 0 and 100
@@ -51,7 +51,6 @@ CELLS = {
     "bandit-10-10": Cell("bernoulli-bandit", BernoulliBandit(10, 10)),
     "gaussian-bandit-5-10": Cell("gaussian-bandit", GaussianBandit(5, 10)),
     "grid": Cell("grid-navigation"),
-    "mdp-10": Cell("tabular-mdp", TabularMDP(num_episodes=10), eval_tasks=5_000),
 }
 
 
