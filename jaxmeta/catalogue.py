@@ -39,7 +39,9 @@ def describe_training(config: TrainConfig) -> str:
     algorithm, family = type(config.algorithm), type(config.tasks)
     return (
         f"Trains {algorithm.__name__} on {family.__name__}, by default with the preset shown.\n\n"
-        f"{algorithm.__name__}: {summary(algorithm)}\n\n{family.__name__}: {summary(family)}"
+        f"{algorithm.__name__}: {summary(algorithm)}\n\n{family.__name__}: {summary(family)}\n\n"
+        "Options of the parts listed below as subcommands may be given at once; to see them, or to "
+        "choose another part, name it: algorithm.memory:lstm --help."
     )
 
 

@@ -137,9 +137,15 @@ def test_every_command_has_help(command, capsys):
 
 @pytest.mark.parametrize(("algorithm", "family"), PRESETS)
 def test_every_option_is_explained(algorithm, family, capsys):
-    assert main(["train", algorithm, family, "--help"]) == 0
-    lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
-    for option in option_names(preset(algorithm, family)):
+    # The options of a part are explained behind its name.
+    memory = type(preset(algorithm, family).algorithm.memory).__name__
+    name = {"GRU": "gru", "FastWeights": "fast-weights"}[memory]
+    lines = []
+    for part in ([], [f"algorithm.memory:{name}"]):
+        assert main(["train", algorithm, family, *part, "--help"]) == 0
+        lines += [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+    assert any("algorithm.encoder:mlp" in line for line in lines), "a part that is None is listed"
+    for option in set(option_names(preset(algorithm, family))) - {"algorithm.encoder"}:
         at = next(i for i, line in enumerate(lines) if re.match(rf"--{option}\b", line))
         # The explanation stands on the next line, and the default behind it.
         assert re.match(r"[^(\-]", lines[at + 1]), f"--{option} is not explained"
