@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import FastWeights, Schedule, serialization
+from jaxmeta import GRU, Schedule, serialization
 from jaxmeta.baselines import play_baselines
 from jaxmeta_envs import BernoulliBandit, TabularMDP, TaskFamily
 
@@ -140,10 +140,11 @@ class Cell:
 
 LONG_BANDITS = jaxmeta.RL2(
     num_tasks=128,
-    memory=FastWeights(64, num_heads=2),
+    memory=GRU(64),
     learning_rate=Schedule(1e-3, 0.0),
-    entropy_coef=Schedule(0.02, 0.0),
-    gae_lambda=0.3,
+    entropy_coef=Schedule(0.05, 0.0),
+    discount=Schedule(0.9, 1.0),
+    gae_lambda=0.8,
 )
 
 
