@@ -14,6 +14,7 @@ from jaxmeta.networks import GRU, FastWeights
 from jaxmeta.registry import builtin_name, find_algorithm, find_family
 from jaxmeta.schedules import Schedule
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
+from jaxmeta_envs.cartpole import CartPole
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.tabular import TabularMDP
 
@@ -55,6 +56,17 @@ _ALL = (
         TabularMDP(),
         total_env_steps=20_000_000,
         updates_per_chunk=50,
+    ),
+    TrainConfig(
+        replace(
+            _AGENT,
+            num_tasks=64,
+            learning_rate=Schedule(1e-3, 0.0),
+            entropy_coef=Schedule(0.02, 0.0),
+            gae_lambda=0.95,
+        ),
+        CartPole(),
+        total_env_steps=4_000_000,
     ),
 )
 PRESETS: dict[tuple[str, str], TrainConfig] = {

@@ -31,14 +31,18 @@ def test_bandits_come_within_one_percent_of_the_optimum(arms, least):
 
 def test_grid_navigation_explores_once_and_then_goes_straight():
     curve = adaptation("grid-navigation").returns.mean((0, 1))
-    # The goal for episode 2 is 10.8 on average over seeds; single ones settle at 10.4, see
-    # RESULTS.md.
-    assert np.all(curve > [3.75, 10.2, 10.9, 10.9])
+    # A single seed may miss a goal in episode 2, which costs 0.2 to 0.6; see RESULTS.md.
+    assert np.all(curve > [3.85, 10.5, 11.0, 11.0])
 
 
-def test_tabular_mdps_rise_within_the_trial():
+def test_tabular_mdps_reach_greedy_play_on_the_true_prior():
     evaluation = adaptation("tabular-mdp", num_tasks=4000)
     curve = evaluation.returns.mean((0, 1))
-    random = evaluation.references["random"].sum(1)
-    assert curve.sum() > random.mean() + 8 * random.std() / len(random) ** 0.5
-    assert curve[-5:].mean() > curve[0] + 0.5
+    assert curve.sum() > evaluation.references["greedy"].sum(1).mean() - 2.0
+    assert curve.sum() > evaluation.references["psrl"].sum(1).mean() + 15.0
+    assert np.all(np.diff(curve) > -0.3)
+
+
+def test_cartpoles_are_balanced():
+    curve = adaptation("cartpole", num_tasks=2000).returns.mean((0, 1))
+    assert np.all(curve >= 475.0)
