@@ -17,6 +17,7 @@ from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.cartpole import CartPole
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.tabular import TabularMDP
+from jaxmeta_envs.two_step import TwoStep
 
 # Learning rate and entropy bonus fall to nothing over the run: its beginning explores among
 # policies, its end settles on one. Tuned on seeds 0 and 100; results are of other seeds.
@@ -55,6 +56,19 @@ _ALL = (
         ),
         TabularMDP(),
         total_env_steps=20_000_000,
+        updates_per_chunk=50,
+    ),
+    TrainConfig(
+        replace(
+            _AGENT,
+            num_tasks=128,
+            learning_rate=Schedule(1e-3, 0.0),
+            entropy_coef=Schedule(0.05, 0.0),
+            discount=0.9,
+            gae_lambda=0.9,
+        ),
+        TwoStep(),
+        total_env_steps=8_000_000,
         updates_per_chunk=50,
     ),
     TrainConfig(

@@ -46,3 +46,12 @@ def test_tabular_mdps_reach_greedy_play_on_the_true_prior():
 def test_cartpoles_are_balanced():
     curve = adaptation("cartpole", num_tasks=2000).returns.mean((0, 1))
     assert np.all(curve >= 475.0)
+
+
+def test_the_two_step_task_is_played_as_by_the_exact_filter():
+    evaluation = adaptation("two-step", num_tasks=4000)
+    totals = evaluation.returns.sum(2)
+    error = totals.std() / totals.size**0.5
+    assert totals.mean() > 0.98 * evaluation.optimal.sum() - 2 * error
+    assert totals.mean() < evaluation.optimal.sum() + 3 * error
+    assert totals.mean() > evaluation.references["win-stay-lose-shift"].sum(1).mean() + 5.0
