@@ -79,3 +79,12 @@ def check_positive(value: float | Schedule, field: str) -> None:
         require(value.initial > 0 and value.final >= 0, field, value, "a schedule of values > 0")
     else:
         require(value > 0, field, value, "a number above 0")
+
+
+def check_share(value: float | Schedule, field: str) -> None:
+    """Raises `ConfigError` unless a constant, or both ends of a schedule, are in [0, 1]."""
+    if isinstance(value, Schedule):
+        within = 0.0 <= value.initial <= 1.0 and 0.0 <= value.final <= 1.0
+        require(within, field, value, "a schedule of values from 0 to 1")
+    else:
+        require(0.0 <= value <= 1.0, field, value, "a number from 0 to 1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -45,13 +45,18 @@ class Batch(NamedTuple):
     mask: Array
 
 
-class PolicyOptimizer:
+class PolicyOptimizer(ABC):
     """Improves any policy on a batch of trials; a frozen dataclass of its hyperparameters."""
 
     @property
     @abstractmethod
     def task_multiple(self) -> int:
         """What the number of tasks of each device must be a multiple of."""
+
+    @property
+    @abstractmethod
+    def activation_share(self) -> float:
+        """Memory of back-propagation, as a share of that of one gradient of all trials."""
 
     @property
     def needs_separate_value(self) -> bool:

@@ -61,6 +61,10 @@ class PPO(PolicyOptimizer):
     def task_multiple(self) -> int:
         return self.minibatches
 
+    @property
+    def activation_share(self) -> float:
+        return 1.0 / self.minibatches
+
     def init(self, params: Any) -> optax.OptState:
         return self._descent().init(params)
 

@@ -18,7 +18,7 @@ from jaxmeta.networks import GRU, LSTM, MLP, ActorCritic, FastWeights, recurrent
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta.rollout import Trial, play_trial
-from jaxmeta.schedules import Schedule, check_positive, value_at
+from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
 
@@ -140,14 +140,8 @@ class RL2(Algorithm):
         resets = ("trial", "episode")
         require(self.memory_reset in resets, "memory_reset", self.memory_reset, "trial or episode")
         check_positive(self.learning_rate, "learning_rate")
-        if isinstance(self.discount, Schedule):
-            ends = (self.discount.initial, self.discount.final)
-            within = all(0.0 <= value <= 1.0 for value in ends)
-            require(within, "discount", self.discount, "a schedule of values from 0 to 1")
-        fixed = ("gae_lambda", "value_decay")
-        for name in fixed if isinstance(self.discount, Schedule) else ("discount", *fixed):
-            value = getattr(self, name)
-            require(0.0 <= value <= 1.0, name, value, "a number from 0 to 1")
+        for name in ("discount", "gae_lambda", "value_decay"):
+            check_share(getattr(self, name), name)
 
     @property
     def task_multiple(self) -> int:
@@ -220,9 +214,7 @@ class RL2(Algorithm):
         memories = 1 if self.value_network == "shared" else 2
         vectors = 3 if self.checkpoint else 10
         activations = vectors * 4 * self.memory.output_size * memories * self._trial_steps(family)
-        # TRPO differentiates all trials at once, and twice.
-        parts = self.optimizer.minibatches if isinstance(self.optimizer, PPO) else 0.5
-        per_task = 2 * _bytes(trial) + activations / parts
+        per_task = 2 * _bytes(trial) + activations * self.optimizer.activation_share
         return int(3 * _bytes(state) + self.num_tasks * per_task)
 
     def _trial_steps(self, family: TaskFamily) -> int:

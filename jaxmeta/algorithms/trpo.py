@@ -80,6 +80,10 @@ class TRPO(PolicyOptimizer):
         return self.value_minibatches
 
     @property
+    def activation_share(self) -> float:
+        return 2.0  # a gradient is itself differentiated
+
+    @property
     def needs_separate_value(self) -> bool:
         return True
 

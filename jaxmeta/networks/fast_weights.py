@@ -170,9 +170,14 @@ def _layer(size: int) -> Any:
 
 def _store_and_recall(table: Array, write: _Write) -> tuple[Array, Array]:
     """Returns the new table and what it holds under the query, ``[heads, value_size]``."""
-    error = write.value - _look_up(table, write.key)
-    table = table + _outer(write.key, write.rate[:, None] * error)
+    table, _ = _store(table, write)
     return table, _look_up(table, write.query)
+
+
+def _store(table: Array, write: _Write) -> tuple[Array, Array]:
+    """Returns the new table, and by how much the old one was wrong about the value."""
+    error = write.value - _look_up(table, write.key)
+    return table + _outer(write.key, write.rate[..., None] * error), error
 
 
 @jax.custom_vjp
@@ -195,8 +200,7 @@ def _store_and_recall_all(table: Array, writes: _Write) -> tuple[Array, Array]:
 
 def _forward(table: Array, writes: _Write) -> tuple[tuple[Array, Array], tuple]:
     def step(table: Array, write: _Write) -> tuple[Array, tuple[Array, Array]]:
-        error = write.value - _look_up(table, write.key)
-        table = table + _outer(write.key, write.rate[..., None] * error)
+        table, error = _store(table, write)
         return table, (_look_up(table, write.query), error)
 
     table, (reads, errors) = jax.lax.scan(step, table, writes)

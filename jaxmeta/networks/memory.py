@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from jaxmeta_envs.errors import require
 Params = Mapping[str, Any]
 
 
-class Memory:
+class Memory(ABC):
     """What an agent remembers with; a frozen dataclass of its sizes.
 
     A subclass gives parameters, an empty memory and one step; `unroll` follows from the
