@@ -119,7 +119,8 @@ def library(family: TaskFamily, memory: Memory, num_tasks: int) -> dict[str, Pro
 
 def by_hand(family: str, hidden: int, num_tasks: int) -> dict[str, Program]:
     """The same, written by hand."""
-    length = {"bernoulli-bandit": 100, "tabular-mdp": 100}[family]
+    tasks = FAMILIES[family]
+    length = tasks.default_episodes * tasks.horizon
     first, rollout, update = plain_kernel.make(family, hidden, num_tasks, length)
     key = jax.random.key(0)
     state = jax.jit(first)(key)

@@ -197,7 +197,7 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
         self, key: Array, state: GridState, action: Array, task: GridTask
     ) -> tuple[GridState, Timestep]:
         del key
-        move = jnp.asarray(MOVES, jnp.int32)[jnp.clip(action, 0, len(MOVES) - 1)]
+        move = jnp.asarray(MOVES, jnp.int32)[self.action_space.clip(action)]
         x = jnp.clip(state.position % self.size + move[0], 0, self.size - 1)
         y = jnp.clip(state.position // self.size + move[1], 0, self.size - 1)
         position = y * self.size + x

@@ -87,7 +87,7 @@ class GymnaxTasks(TaskFamily[Task, GymnaxState]):
     def step(
         self, key: Array, state: GymnaxState, action: Array, task: Task
     ) -> tuple[GymnaxState, Timestep]:
-        action = _clip(self.action_space, action)
+        action = self.action_space.clip(action)
         obs, new_env, reward, terminated, _ = self.environment().step_env(
             key, state.env, action, self.env_params(task)
         )
@@ -275,12 +275,6 @@ def _convert(space: Any, role: str) -> Space:
         high=highest if highest < largest else np.inf,
         shape=tuple(int(size) for size in space.shape),
     )
-
-
-def _clip(space: Space, action: Array) -> Array:
-    if isinstance(space, Discrete):
-        return jnp.clip(action, 0, space.n - 1)
-    return jnp.clip(action, space.low, space.high)
 
 
 def _arrays(tree: Any) -> Any:

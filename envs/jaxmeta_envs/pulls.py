@@ -45,7 +45,7 @@ class OnePullFamily(TaskFamily[Task, BanditState]):
         self, key: Array, state: BanditState, action: Array, task: Task
     ) -> tuple[BanditState, Timestep]:
         """Pulls arm ``action``; every pull ends its episode."""
-        arm = jnp.clip(action, 0, self.action_space.n - 1)
+        arm = self.action_space.clip(action)
         return state, Timestep(
             obs=jnp.zeros((), jnp.int32),
             reward=self.pull(key, arm, task),

@@ -45,6 +45,10 @@ class Discrete:
     def sample(self, key: Array) -> Array:
         return jax.random.randint(key, (), 0, self.n, dtype=jnp.int32)
 
+    def clip(self, x: Array) -> Array:
+        """Returns the value nearest to ``x``."""
+        return jnp.clip(x, 0, self.n - 1)
+
     def flatten(self, x: Array) -> Array:
         """Returns ``x`` one-hot, float32 ``[n]``."""
         return jax.nn.one_hot(x, self.n, dtype=jnp.float32)
@@ -91,6 +95,10 @@ class Box:
         low = self.low if math.isfinite(self.low) else min(-1.0, self.high - 1.0)
         high = self.high if math.isfinite(self.high) else max(1.0, low + 1.0)
         return jax.random.uniform(key, self.shape, jnp.float32, low, high)
+
+    def clip(self, x: Array) -> Array:
+        """Returns the value nearest to ``x``."""
+        return jnp.clip(x, self.low, self.high)
 
     def flatten(self, x: Array) -> Array:
         """Returns ``x`` as a float32 vector ``[flat_size]``."""

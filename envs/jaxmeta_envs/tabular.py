@@ -161,7 +161,7 @@ class TabularMDP(TaskFamily[TabularTask, TabularState]):
     def step(
         self, key: Array, state: TabularState, action: Array, task: TabularTask
     ) -> tuple[TabularState, Timestep]:
-        action = jnp.clip(action, 0, self.num_actions - 1)
+        action = self.action_space.clip(action)
         # One call to the generator: the first normal, through its own distribution
         # function, is the uniform that picks the next state.
         noise = jax.random.normal(key, (2,))

@@ -151,7 +151,7 @@ class TwoStep(TaskFamily[TwoStepTask, TwoStepState]):
     ) -> tuple[TwoStepState, Timestep]:
         draw = jax.random.uniform(key)
         at_first = state.position == 0
-        own = jnp.clip(action, 0, 1)
+        own = self.action_space.clip(action)
         reached = jnp.where(draw < task.common, own, 1 - own).astype(jnp.int32)
         position = jnp.where(at_first, 1 + reached, 0)
 

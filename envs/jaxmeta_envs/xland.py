@@ -161,7 +161,7 @@ class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
             discount=None,
             observation=None,
         )
-        after = env.step(params, before, jnp.clip(action, 0, NUM_ACTIONS - 1))
+        after = env.step(params, before, self.action_space.clip(action))
         terminated = after.discount == 0.0
         time = state.time + 1
         timestep = Timestep(

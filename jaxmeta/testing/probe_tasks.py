@@ -82,7 +82,7 @@ class ProbeTask(TaskFamily[Hidden, Clock]):
 
     def step(self, key: Array, state: Clock, action: Array, task: Hidden) -> tuple[Clock, Timestep]:
         del key
-        action = self._within(action)
+        action = self.action_space.clip(action)
         reward, ended = self.pay(state, action, task)
         chosen = jnp.round(action).astype(jnp.int32).reshape(())
         new = Clock(state.time + 1, jnp.where(state.time == 0, chosen, state.first))
@@ -91,11 +91,6 @@ class ProbeTask(TaskFamily[Hidden, Clock]):
         obs = self.observe(new, task)
         reward = jnp.asarray(reward, jnp.float32)
         return new, Timestep(obs, reward, terminated, clock & ~terminated)
-
-    def _within(self, action: Array) -> Array:
-        space = self.action_space
-        low, high = (0, space.n - 1) if isinstance(space, Discrete) else (space.low, space.high)
-        return jnp.clip(action, low, high)
 
     @abstractmethod
     def observe(self, state: Clock, task: Hidden) -> Array:
