@@ -15,6 +15,7 @@ from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.gymnax_adapter import GymnaxFamily, from_gymnax
 from jaxmeta_envs.informative_bandit import InformativeBandit
+from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.spaces import Box, Discrete, Space
@@ -36,6 +37,7 @@ __all__ = [
     "GridNavigation",
     "GymnaxFamily",
     "InformativeBandit",
+    "PhysicalFamily",
     "PolicyInput",
     "Reference",
     "RestlessBandit",

@@ -14,7 +14,8 @@ from jax import Array
 from jaxmeta_envs.base import Reference, random_reference
 from jaxmeta_envs.cartpole_references import fixed_controller, oracle
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.gymnax_adapter import GymnaxTasks, find_environment
+from jaxmeta_envs.gymnax_adapter import GymnaxState, GymnaxTasks, find_environment
+from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import Uniform
 from jaxmeta_envs.spaces import Box, Discrete
 
@@ -44,7 +45,7 @@ MASSES = ("cart_mass", "pole_mass")
 
 
 @dataclass(frozen=True)
-class CartPole(GymnaxTasks[CartPoleTask]):
+class CartPole(GymnaxTasks[CartPoleTask], PhysicalFamily[CartPoleTask, GymnaxState]):
     """CartPole-v1 with random gravity, masses, pole length and force.
 
     A pole stands on a cart that is pushed left (0) or right (1), 50 times a second. It
@@ -136,8 +137,20 @@ class CartPole(GymnaxTasks[CartPoleTask]):
         low, high = (CartPoleTask(*(r[end] for r in ranges.values())) for end in (0, 1))
         return jax.tree.map(jnp.float32, Uniform(low, high))
 
-    def sample_task(self, key: Array, split: str = "train") -> CartPoleTask:
-        return self.distribution(split).sample(key)
+    def nominal_task(self) -> CartPoleTask:
+        return jax.tree.map(jnp.float32, STANDARD)
+
+    def limits(self) -> Uniform[CartPoleTask]:
+        """Returns the ranges of "wide"."""
+        return self.distribution("wide")
+
+    def predict(self, obs: Array, action: Array, task: CartPoleTask) -> Array:
+        params = self.env_params(task)
+        state, time = self.reset(jax.random.key(0), task)[0]
+        x, x_dot, theta, theta_dot = obs
+        start = state.replace(x=x, x_dot=x_dot, theta=theta, theta_dot=theta_dot, time=time)
+        env = self.environment()
+        return self._observation(env.step_env(jax.random.key(0), start, action, params)[0])
 
     def references(self, num_episodes: int) -> Mapping[str, Reference]:
         """Returns "random", "oracle" and "fixed".

@@ -43,6 +43,22 @@ def test_every_parameter_changes_the_dynamics(field):
     assert np.abs(after - before).max() > 1e-4
 
 
+def test_a_predicted_observation_is_that_of_a_step():
+    task = jax.tree.map(jnp.float32, OTHER)
+    observation = jnp.asarray([0.3, -0.4, 0.05, 0.6])
+    for action in (0, 1):
+        predicted = jax.jit(FAMILY.predict)(observation, jnp.int32(action), task)
+        np.testing.assert_allclose(predicted, moved(task, observation, action), rtol=1e-6)
+
+
+def test_the_limits_contain_all_splits():
+    low, high = FAMILY.limits()
+    for split in CartPole.splits:
+        inner = FAMILY.distribution(split)
+        assert all(a <= b for a, b in zip(low, inner.low, strict=True))
+        assert all(a >= b for a, b in zip(high, inner.high, strict=True))
+
+
 def test_fields_that_depend_on_others_follow_them():
     params = FAMILY.env_params(OTHER)
     assert params.total_mass == pytest.approx(0.8)

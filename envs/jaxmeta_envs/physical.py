@@ -1,0 +1,54 @@
+"""The contract of a family whose tasks are vectors of physical parameters."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import jax
+from jax import Array
+
+from jaxmeta_envs.base import State, Task, TaskFamily
+from jaxmeta_envs.physics import Distribution, Uniform
+
+
+class PhysicalFamily(TaskFamily[Task, State]):
+    """Simulators of one system that differ in physical parameters.
+
+    A task is a named tuple of float32 scalars. Beside sampling it, such a family shows the
+    distribution itself, as a pytree, so that a learner can update it from data and a map
+    can be drawn over it; and it predicts single transitions, so that parameters can be
+    inferred from what a real system did.
+    """
+
+    @abc.abstractmethod
+    def nominal_task(self) -> Task:
+        """Returns the standard parameters: the one simulator that most people train on."""
+
+    @abc.abstractmethod
+    def distribution(self, split: str = "train") -> Distribution[Task]:
+        """Returns the distribution of the tasks of ``split``.
+
+        Raises:
+            ConfigError: If ``split`` is unknown.
+        """
+
+    @abc.abstractmethod
+    def limits(self) -> Uniform[Task]:
+        """Returns the box in which simulation makes sense; it contains all splits."""
+
+    @abc.abstractmethod
+    def predict(self, obs: Array, action: Array, task: Task) -> Array:
+        """Returns the observation that follows ``obs`` after ``action``, without noise.
+
+        What ends an episode plays no part. Differentiable in ``obs`` where the dynamics
+        are.
+        """
+
+    def sample_task(self, key: Array, split: str = "train") -> Task:
+        return self.distribution(split).sample(key)
+
+    def parameter_names(self) -> tuple[str, ...]:
+        """Returns the names of the physical parameters, in the order of the task's leaves."""
+        task: Any = jax.eval_shape(self.nominal_task)
+        return task._fields
