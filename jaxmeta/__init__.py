@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxmeta.networks import GRU, LSTM, MLP, FastWeights
     from jaxmeta.presets import preset
     from jaxmeta.registry import register_algorithm, register_family
+    from jaxmeta.risk import CVaR, Mean
     from jaxmeta.schedules import Schedule
     from jaxmeta.training import (
         TrainingDiverged,
@@ -49,6 +50,8 @@ _HOME = {
     "preset": "jaxmeta.presets",
     "register_algorithm": "jaxmeta.registry",
     "register_family": "jaxmeta.registry",
+    "CVaR": "jaxmeta.risk",
+    "Mean": "jaxmeta.risk",
     "Schedule": "jaxmeta.schedules",
     "TrainingDiverged": "jaxmeta.training",
     "TrainingInterrupted": "jaxmeta.training",
@@ -70,9 +73,11 @@ __all__ = [
     "TRPO",
     "AdaptivePolicy",
     "Algorithm",
+    "CVaR",
     "ConfigError",
     "Evaluation",
     "FastWeights",
+    "Mean",
     "Plan",
     "Schedule",
     "TrainConfig",

@@ -58,7 +58,8 @@ The options are the fields of the algorithm, the family and the run:
   jaxmeta train rl2 bernoulli-bandit --help
 
 jaxmeta list says what the names stand for. A setting that may be a schedule takes a number
-or INITIAL:FINAL[:UPDATES][:cosine]; 0.001:0 falls to 0 over the whole run."""
+or INITIAL:FINAL[:UPDATES][:SHAPE]; 0.001:0 falls to 0 over the whole run. Shapes are linear,
+cosine and step."""
 
 
 def _details(family: str) -> dict[str, list[str]]:

@@ -28,7 +28,7 @@ RunDir = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
 _SCHEDULE = re.compile(
     r"(?P<initial>[^:]+):(?P<final>[^:]+)(:(?P<updates>\d+))?(:(?P<shape>[a-z]+))?"
 )
-_SCHEDULE_METAVAR = "INITIAL:FINAL[:UPDATES][:cosine]"
+_SCHEDULE_METAVAR = "INITIAL:FINAL[:UPDATES][:SHAPE]"
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,8 @@ def parse_schedule(text: str) -> float | Schedule:
     """Reads a number or ``INITIAL:FINAL[:UPDATES][:SHAPE]``.
 
     ``0.001:0`` falls linearly over the whole run, ``0.001:0:500`` over 500 updates,
-    ``0.001:0:cosine`` and ``0.001:0:500:cosine`` along a cosine.
+    ``0.001:0:cosine`` and ``0.001:0:500:cosine`` along a cosine; ``1:0.1:100:step`` changes at
+    once after 100 updates.
 
     Raises:
         ValueError: If ``text`` is neither.

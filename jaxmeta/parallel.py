@@ -113,12 +113,7 @@ def _sharing(shares: int) -> Iterator[None]:
 
 def task_keys(key: Array, num_tasks: int) -> Array:
     """Returns one key per task of this device's share, ``[num_tasks / devices]``."""
-    keys = jax.random.split(key, num_tasks)
-    shares = _shares.get()
-    if shares == 1:
-        return keys
-    share = num_tasks // shares
-    return jax.lax.dynamic_slice_in_dim(keys, jax.lax.axis_index(AXIS) * share, share)
+    return own_tasks(jax.random.split(key, num_tasks))
 
 
 def sum_over_devices(tree: Tree) -> Tree:
@@ -127,6 +122,26 @@ def sum_over_devices(tree: Tree) -> Tree:
         return tree
     flat, unravel = ravel_pytree(tree)
     return unravel(jax.lax.psum(flat, AXIS))
+
+
+def gather_tasks(x: Array) -> Array:
+    """Returns the numbers of all tasks, ``[num_tasks]``, given those of this device's share."""
+    shares = _shares.get()
+    if shares == 1:
+        return x
+    everywhere = jnp.zeros(shares * x.shape[0], x.dtype)
+    start = jax.lax.axis_index(AXIS) * x.shape[0]
+    # As a sum it is the collective that every other reduction is.
+    return jax.lax.psum(jax.lax.dynamic_update_slice_in_dim(everywhere, x, start, 0), AXIS)
+
+
+def own_tasks(x: Array) -> Array:
+    """Returns this device's share of the numbers of all tasks."""
+    shares = _shares.get()
+    if shares == 1:
+        return x
+    share = x.shape[0] // shares
+    return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(AXIS) * share, share)
 
 
 def sum_over_tasks(tree: Tree) -> Tree:

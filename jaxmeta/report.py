@@ -68,8 +68,9 @@ class Evaluation:
         ``"policies"`` maps a name to ``{"total": {...}, "rows": {...}}``: of the return of
         the whole trial (the sum over rows), numbers; of the K rows, lists. Both have
         ``mean``, its standard error ``stderr`` and bootstrap 95 % interval ``low``,
-        ``high``, and ``iqm``, ``cvar10``, ``worst`` over all pairs of seed and task (of
-        returns as played, the luck of the episode included). The total also has the
+        ``high``, and ``iqm``, ``cvar10``, ``worst``, ``median`` and the percentiles ``p5``,
+        ``p10``, ``p25``, ``p75``, ``p90`` over all pairs of seed and task (of returns as
+        played, the luck of the episode included). The total also has the
         intervals of ``iqm`` and ``cvar10``. Where the optimum is known, ``regret`` is the
         exact expected optimum minus the mean, with the interval of the mean; below 0 it is
         luck, or in one row a debt paid in another. What is undefined (the standard error
@@ -146,7 +147,11 @@ def _describe(returns: np.ndarray, optimal: np.ndarray | None) -> list[dict[str,
         "iqm": statistics.iqm(pooled, axis=0),
         "cvar10": statistics.cvar(pooled, axis=0),
         "worst": statistics.worst(pooled, axis=0),
+        "median": np.median(pooled, axis=0),
     }
+    levels = [level for level in statistics.PERCENTILES if level != 50]
+    percentiles = np.percentile(pooled, levels, axis=0)
+    columns |= {f"p{level}": row for level, row in zip(levels, percentiles, strict=True)}
     if optimal is not None:
         best = np.append(optimal, optimal.sum())
         columns["regret"] = best - columns["mean"]

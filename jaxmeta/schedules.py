@@ -20,25 +20,26 @@ class Schedule:
     """A value that moves from ``initial`` to ``final`` and stays there.
 
     With ``u`` updates done and ``x = min(u / num_updates, 1)`` the value is
-    ``final + (initial - final) * f(x)`` where ``f(x) = 1 - x`` (linear) or
-    ``(1 + cos(πx)) / 2`` (cosine).
+    ``final + (initial - final) * f(x)`` where ``f(x) = 1 - x`` (linear),
+    ``(1 + cos(πx)) / 2`` (cosine), or 1 while ``x < 1`` and then 0 (step).
 
     Attributes:
         initial: Value before the first update.
         final: Value from update ``num_updates`` on.
         num_updates: Updates that the way takes; None takes the whole run.
-        shape: ``linear`` or ``cosine``.
+        shape: ``linear``, ``cosine`` or ``step``.
     """
 
     initial: float
     final: float
     num_updates: int | None = None
-    shape: Literal["linear", "cosine"] = "linear"
+    shape: Literal["linear", "cosine", "step"] = "linear"
 
     def __post_init__(self) -> None:
         updates = self.num_updates
         require(updates is None or updates >= 1, "num_updates", updates, "at least 1 or None")
-        require(self.shape in ("linear", "cosine"), "shape", self.shape, "linear or cosine")
+        shapes = ("linear", "cosine", "step")
+        require(self.shape in shapes, "shape", self.shape, ", ".join(shapes))
 
 
 def value_at(value: float | Schedule, updates: Array) -> Array:
@@ -53,6 +54,8 @@ def value_at(value: float | Schedule, updates: Array) -> Array:
     if value.num_updates is None:
         raise ConfigError("num_updates is None; outside a run it must be a number of updates")
     x = jnp.minimum(updates.astype(jnp.float32) / value.num_updates, 1.0)
+    if value.shape == "step":
+        return jnp.where(x < 1.0, jnp.float32(value.initial), jnp.float32(value.final))
     left = 1.0 - x if value.shape == "linear" else 0.5 * (1.0 + jnp.cos(math.pi * x))
     return value.final + (value.initial - value.final) * left
 

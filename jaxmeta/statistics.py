@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
+PERCENTILES = (5, 10, 25, 50, 75, 90)
+"""Percentiles of the return over tasks that are reported, while training and after."""
+
 Statistic = Callable[..., np.ndarray]
 """``(values, axis=...) -> values without that axis``."""
 

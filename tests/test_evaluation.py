@@ -168,6 +168,8 @@ def test_the_summary_is_what_the_statistics_say():
             ("mean", statistics.mean),
             ("iqm", statistics.iqm),
             ("cvar10", statistics.cvar),
+            ("median", np.median),
+            ("p10", lambda x: np.percentile(x, 10)),
             ("worst", statistics.worst),
         ):
             assert total[key] == pytest.approx(of(sums))

@@ -16,14 +16,15 @@ LAYERS = [
     {"catalogue", "dry_run", "options", "presets"},
     {"training", "evaluation", "testing", "baselines"},
     {"loop", "player", "run_dir", "logs", "checkpoint", "progress", "interrupts"},
-    {"report", "table", "plots", "statistics"},
+    {"report", "table", "plots"},
     {"serialization", "registry"},
     {"engine"},
     {"config"},
     {"algorithms"},
+    {"risk"},
     {"rollout", "parallel", "schedules", "files"},
     {"networks"},
-    {"ops"},
+    {"ops", "statistics"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

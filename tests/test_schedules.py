@@ -32,7 +32,7 @@ def test_a_schedule_without_a_length_is_refused_outside_a_run():
         value_at(Schedule(1.0, 0.0), jnp.int32(0))
 
 
-@pytest.mark.parametrize("bad", [{"num_updates": 0}, {"shape": "step"}])
+@pytest.mark.parametrize("bad", [{"num_updates": 0}, {"shape": "cubic"}])
 def test_bad_schedules_are_refused(bad):
     with pytest.raises(jaxmeta.ConfigError, match=next(iter(bad))):
         Schedule(1.0, 0.0, **bad)

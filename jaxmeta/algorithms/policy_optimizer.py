@@ -35,6 +35,8 @@ class Batch(NamedTuple):
         advantage: Advantage of it, normalised.
         target: Target of the value estimate, in the units of the value output.
         mask: Whether the step was played.
+        weight: Of the trial in the policy's objective, ``[B]``, such that the mean over all
+            played steps is 1. The value is fitted to all trials alike.
     """
 
     inputs: PolicyInput
@@ -43,6 +45,7 @@ class Batch(NamedTuple):
     advantage: Array
     target: Array
     mask: Array
+    weight: Array
 
 
 class PolicyOptimizer(ABC):
@@ -193,6 +196,11 @@ def policy_terms(distributions: Distribution, batch: Batch) -> Terms:
         "entropy": each_step(lambda d: d.entropy())(distributions),
         "approx_kl": jnp.expm1(log_ratio) - log_ratio,
     }
+
+
+def weigh(terms: Terms, batch: Batch) -> Terms:
+    """Multiplies the terms of each trial by its weight."""
+    return {name: batch.weight[:, None] * x for name, x in terms.items()}
 
 
 def each_step(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from jaxmeta.algorithms.policy_optimizer import (
     Replay,
     Terms,
     policy_terms,
+    weigh,
 )
 from jaxmeta_envs.errors import require
 
@@ -92,18 +93,18 @@ class PPO(PolicyOptimizer):
             terms = policy_terms(distributions, part)
             log_ratio = terms.pop("log_ratio")
             beyond = jnp.abs(jnp.expm1(log_ratio)) > self.clip
-            return terms | {
+            terms |= {
                 "policy_loss": -clipped_surrogate(log_ratio, part.advantage, self.clip),
-                "value_loss": 0.5 * (values - part.target) ** 2,
                 "clip_fraction": jnp.asarray(beyond, jnp.float32),
             }
+            return weigh(terms, part) | {"value_loss": 0.5 * (values - part.target) ** 2}
 
-        def weigh(means: Terms) -> Array:
+        def loss(means: Terms) -> Array:
             loss = means["policy_loss"] + self.value_coef * means["value_loss"]
             return loss - entropy_coef * means["entropy"]
 
         return self._descent().minimize(
-            terms, weigh, params, opt_state, batch, key, learning_rate, self.max_kl
+            terms, loss, params, opt_state, batch, key, learning_rate, self.max_kl
         )
 
     def _descent(self) -> MinibatchAdam:

@@ -11,15 +11,16 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm
-from jaxmeta.algorithms.policy_optimizer import Batch
 from jaxmeta.algorithms.ppo import PPO
+from jaxmeta.algorithms.trials import act_and_store, flat, make_batch, measure, risk_weights
 from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import GRU, LSTM, MLP, ActorCritic, FastWeights, recurrent_actor_critic
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
+from jaxmeta.risk import CVaR, Mean
 from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily
 from jaxmeta_envs.errors import require
 
 
@@ -38,13 +39,6 @@ class RL2State(NamedTuple):
     opt_state: Any
     value_moments: Moments
     updates: Array
-
-
-class _Acted(NamedTuple):
-    """Stored per step while acting."""
-
-    log_prob: Array
-    value: Array
 
 
 @dataclass(frozen=True)
@@ -70,6 +64,9 @@ class RL2(Algorithm):
         value_network: ``shared`` reads the value from the policy's memory, ``separate``
             trains a second encoder and memory for it (as in the paper; TRPO needs it).
         optimizer: How the policy is improved on a batch of trials.
+        risk: What is maximised of the undiscounted returns of trials, over tasks: their mean
+            or, with ``CVaR(ε)``, the mean of the lowest ε of them. The value is learned from
+            all trials.
         learning_rate: Step size of Adam, constant or a schedule over updates.
         entropy_coef: Weight of the entropy bonus, constant or a schedule over updates.
         discount: γ, per step of the trial, constant or a schedule over updates. Rising from
@@ -99,6 +96,7 @@ class RL2(Algorithm):
     encoder: MLP | None = None
     value_network: Literal["shared", "separate"] = "shared"
     optimizer: PPO | TRPO = field(default_factory=PPO)
+    risk: Mean | CVaR = field(default_factory=Mean)
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.01
     discount: float | Schedule = 0.99
@@ -139,6 +137,7 @@ class RL2(Algorithm):
         )
         resets = ("trial", "episode")
         require(self.memory_reset in resets, "memory_reset", self.memory_reset, "trial or episode")
+        self.risk.check(self.num_tasks)
         check_positive(self.learning_rate, "learning_rate")
         for name in ("discount", "gae_lambda", "value_decay"):
             check_share(getattr(self, name), name)
@@ -185,7 +184,17 @@ class RL2(Algorithm):
             lambda task, key: self._play(family, network, state, task, key)
         )(tasks, play_keys)
 
-        batch, moments, metrics = self._learnable(trials, advantage, value, state.value_moments)
+        weight, kept = risk_weights(self.risk, trials.trajectory, state.updates)
+        batch, moments, metrics = make_batch(
+            trials.trajectory,
+            trials.extras.log_prob,
+            advantage,
+            value,
+            weight,
+            state.value_moments,
+            self.value_decay,
+        )
+        metrics |= measure(trials.trajectory) | {"risk_share": kept}
         learning_rate = value_at(self.learning_rate, state.updates)
         params, opt_state, losses = self.optimizer.improve(
             network.replay,
@@ -236,21 +245,13 @@ class RL2(Algorithm):
         self, family: TaskFamily, network: ActorCritic, state: RL2State, task: Any, key: Array
     ) -> tuple[Trial, Array, Array]:
         """Plays a trial; returns it with advantages and values, ``[E T]`` in reward units."""
-
-        def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple:
-            carry, output = network.step(params, carry, inputs)
-            action = output.distribution.sample(key)
-            acted = _Acted(output.distribution.log_prob(action), output.value)
-            return action, carry, acted
-
         params = state.params
-        trial = play_trial(
-            family, act, params, network.begin(params), task, key, self.trial_episodes(family)
-        )
+        act, begun = act_and_store(network), network.begin(params)
+        trial = play_trial(family, act, params, begun, task, key, self.trial_episodes(family))
         _, beyond = network.step(params, trial.carry, trial.final)
         moments = state.value_moments
-        values = moments.denormalize(_flat(trial.extras.value))
-        steps = jax.tree.map(_flat, trial.trajectory)
+        values = moments.denormalize(flat(trial.extras.value))
+        steps = jax.tree.map(flat, trial.trajectory)
         played = steps.mask
         last = jnp.max(jnp.where(played, jnp.arange(len(played)), -1))
         advantage = generalized_advantages(
@@ -266,71 +267,6 @@ class RL2(Algorithm):
             lambda_=self.gae_lambda,
         )
         return trial, advantage, values
-
-    def _learnable(
-        self, trials: Trial, advantage: Array, value: Array, moments: Moments
-    ) -> tuple[Batch, Moments, dict[str, Array]]:
-        """Normalises advantages and targets, over all devices, and measures the trials."""
-        steps = jax.tree.map(jax.vmap(_flat), trials.trajectory)
-        mask = steps.mask
-        target = advantage + value
-
-        def sums(x: Array) -> tuple[Array, Array]:
-            x = jnp.where(mask, x, 0.0)
-            return jnp.sum(x, axis=0), jnp.sum(x**2, axis=0)
-
-        counts, advantages, targets = parallel.sum_over_devices(
-            (
-                jnp.sum(mask, axis=0, dtype=jnp.float32),
-                sums(advantage),
-                # Shifted by the running mean: float32 squares of large returns lose digits.
-                sums(target - moments.mean[None]),
-            )
-        )
-        # The advantages of all steps are of one kind, the targets of each of its own.
-        count = jnp.sum(counts)
-        mean, variance = _mean_and_variance(jax.tree.map(jnp.sum, advantages), count)
-        shift, target_variance = _mean_and_variance(targets, jnp.maximum(counts, 1.0))
-        new_moments = moments.update(
-            moments.mean + shift, target_variance, self.value_decay, counts > 0
-        )
-        to_explain = jnp.sum(counts * target_variance) / count
-        batch = Batch(
-            inputs=steps.inputs,
-            action=steps.action,
-            log_prob=jax.vmap(_flat)(trials.extras.log_prob),
-            advantage=(advantage - mean) / (jnp.sqrt(variance) + 1e-8),
-            target=jax.vmap(new_moments.normalize)(target),
-            mask=mask,
-        )
-        metrics = _measure(trials.trajectory) | {
-            "value_explained": 1.0 - variance / jnp.maximum(to_explain, 1e-8)
-        }
-        return batch, new_moments, metrics
-
-
-def _measure(trajectory: Trajectory) -> dict[str, Array]:
-    """Returns per trial and episode, averaged over tasks; leaves ``[B, E, T]``."""
-    returns = jnp.sum(trajectory.reward, axis=2)
-    length = jnp.sum(trajectory.mask, axis=2, dtype=jnp.float32)
-    return parallel.mean_over_tasks(
-        {
-            "return": jnp.sum(returns, axis=1),
-            "return_first_episode": returns[:, 0],
-            "return_last_episode": returns[:, -1],
-            "episode_length": jnp.mean(length, axis=1),
-        }
-    )
-
-
-def _mean_and_variance(sums: tuple[Array, Array], count: Array) -> tuple[Array, Array]:
-    mean = sums[0] / count
-    return mean, jnp.maximum(sums[1] / count - mean**2, 0.0)
-
-
-def _flat(x: Array) -> Array:
-    """``[E, T, ...] -> [E T, ...]``."""
-    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def _at(index: Array, like: Array) -> Array:

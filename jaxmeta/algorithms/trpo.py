@@ -20,6 +20,7 @@ from jaxmeta.algorithms.policy_optimizer import (
     each_step,
     mean_terms,
     policy_terms,
+    weigh,
 )
 from jaxmeta_envs.errors import require
 
@@ -134,7 +135,7 @@ class TRPO(PolicyOptimizer):
                 "entropy": terms["entropy"],
                 "kl": each_step(lambda old, new: old.kl(new))(before, distributions),
             }
-            return mean_terms(terms, batch.mask, count)
+            return mean_terms(weigh(terms, batch), batch.mask, count)
 
         def loss(terms: Terms) -> Array:
             return terms["policy_loss"] - entropy_coef * terms["entropy"]

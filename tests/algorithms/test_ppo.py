@@ -49,7 +49,8 @@ def make_batch(seed=0):
     distributions, _ = replay(params, inputs, mask)
     log_prob = jax.vmap(jax.vmap(lambda d, a: d.log_prob(a)))(distributions, action)
     advantage, target = jnp.float32(rng.normal(size=(2, TASKS, LENGTH)))
-    return params, Batch(inputs, action, log_prob, advantage, target, mask)
+    weight = jnp.ones(TASKS)
+    return params, Batch(inputs, action, log_prob, advantage, target, mask, weight)
 
 
 def improve(ppo, params, batch, learning_rate, entropy_coef):
@@ -69,13 +70,16 @@ def objective(theta, batch, value_coef, entropy_coef):
         ratio = np.exp(log_p[batch.action[i, t]] - np.float64(batch.log_prob[i, t]))
         entropy = -np.sum(np.exp(log_p) * log_p)
         error = 0.5 * (obs * v - np.float64(batch.target[i, t])) ** 2
-        gain = ratio * np.float64(batch.advantage[i, t])
-        terms.append(-gain + value_coef * error - entropy_coef * entropy)
+        gain = ratio * np.float64(batch.advantage[i, t]) + entropy_coef * entropy
+        terms.append(value_coef * error - np.float64(batch.weight[i]) * gain)
     return np.mean(terms)
 
 
-def test_one_step_is_adam_on_the_surrogate():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_one_step_is_adam_on_the_surrogate(weighted):
     params, batch = make_batch()
+    if weighted:
+        batch = batch._replace(weight=jnp.linspace(0.0, 2.0, TASKS))
     ppo = PPO(epochs=1, minibatches=1, max_grad_norm=1e9, value_coef=0.7)
     new, _, metrics = improve(ppo, params, batch, 0.01, 0.3)
 

@@ -86,6 +86,18 @@ def test_the_policy_improves_inside_the_trust_region_again_and_again():
         assert surrogate(vector(new), vector(params), batch, 0.0) > first
 
 
+def test_trials_without_weight_count_as_if_never_played():
+    params, batch = make_batch()
+    kept = jnp.arange(8) % 2 == 0
+    alone = batch._replace(mask=batch.mask & kept[:, None])
+    share = jnp.sum(batch.mask) / jnp.sum(alone.mask)
+    new, _, metrics = improve(STEP, params, batch._replace(weight=share * kept), 0.1)
+    expected, _, same = improve(STEP, params, alone, 0.1)
+    for name in ("b", "w"):
+        np.testing.assert_allclose(new[name], expected[name], rtol=1e-3, atol=1e-6)
+    assert metrics["kl"] == pytest.approx(float(same["kl"]), rel=1e-3)
+
+
 def test_the_line_search_shortens_a_step_that_is_too_long():
     """Far from the quadratic model: with one observation huge, the divergence overshoots."""
     params, batch = make_batch()
