@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxmeta.algorithms.base import Algorithm
+    from jaxmeta.algorithms.epopt import EPOpt
+    from jaxmeta.algorithms.linear_baseline import LinearBaseline
     from jaxmeta.algorithms.ppo import PPO
     from jaxmeta.algorithms.rl2 import RL2
     from jaxmeta.algorithms.trpo import TRPO
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Algorithm": "jaxmeta.algorithms.base",
+    "EPOpt": "jaxmeta.algorithms.epopt",
+    "LinearBaseline": "jaxmeta.algorithms.linear_baseline",
     "PPO": "jaxmeta.algorithms.ppo",
     "RL2": "jaxmeta.algorithms.rl2",
     "TRPO": "jaxmeta.algorithms.trpo",
@@ -75,8 +79,10 @@ __all__ = [
     "Algorithm",
     "CVaR",
     "ConfigError",
+    "EPOpt",
     "Evaluation",
     "FastWeights",
+    "LinearBaseline",
     "Mean",
     "Plan",
     "Schedule",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from typing import Any
 
 from jaxmeta import parallel
 from jaxmeta.config import TrainConfig
@@ -33,11 +31,8 @@ def describe_run(config: TrainConfig) -> str:
 
 def memory_per_device(config: TrainConfig, num_devices: int) -> int:
     """Estimates the bytes that training needs on each device; 0 if unknown."""
-    # A device plays its share of the tasks of every seed: an algorithm of that share says
-    # what it needs, state included, which every device holds whole.
-    algorithm: Any = config.algorithm
-    share = dataclasses.replace(algorithm, num_tasks=algorithm.num_tasks // num_devices)
-    return config.num_seeds * share.memory_bytes(config.tasks)
+    share = config.algorithm.num_tasks // num_devices
+    return config.num_seeds * config.algorithm.memory_bytes(config.tasks, share)
 
 
 def format_bytes(count: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.epopt import EPOpt
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.base import TaskFamily
@@ -20,7 +21,7 @@ from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
 from jaxmeta_envs.xland import XLandMiniGrid
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"rl2": RL2}
+ALGORITHMS: dict[str, type[Algorithm]] = {"rl2": RL2, "epopt": EPOpt}
 """Name of every known algorithm."""
 
 FAMILIES: dict[str, type[TaskFamily]] = {

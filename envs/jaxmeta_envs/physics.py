@@ -38,6 +38,11 @@ class Uniform(NamedTuple, Generic[Parameters]):
         """Returns the log-density, float32 scalar; ``-inf`` outside the intervals."""
         return _sum_leaves(_uniform_log_prob, parameters, *self)
 
+    def location(self) -> tuple[Parameters, Parameters]:
+        """Returns mean and standard deviation of every parameter."""
+        mean = jax.tree.map(lambda low, high: (low + high) / 2, *self)
+        return mean, jax.tree.map(lambda low, high: (high - low) / 12**0.5, *self)
+
 
 class TruncatedNormal(NamedTuple, Generic[Parameters]):
     """Every parameter normal, on condition that it falls in an interval of its own.
@@ -68,6 +73,10 @@ class TruncatedNormal(NamedTuple, Generic[Parameters]):
     def log_prob(self, parameters: Parameters) -> Array:
         """Returns the log-density, float32 scalar; ``-inf`` outside the intervals."""
         return _sum_leaves(_truncated_normal_log_prob, parameters, *self)
+
+    def location(self) -> tuple[Parameters, Parameters]:
+        """Returns mean and standard deviation of every parameter, before truncation."""
+        return self.mean, self.std
 
 
 Distribution = Uniform[Parameters] | TruncatedNormal[Parameters]

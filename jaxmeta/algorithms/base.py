@@ -67,7 +67,12 @@ class Algorithm(abc.ABC):
         """The tasks on each device must be a multiple of this number."""
         return 1
 
-    def memory_bytes(self, family: TaskFamily) -> int:
-        """Estimates the bytes that one update needs on one device, per seed."""
-        del family
+    def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
+        """Estimates the bytes of one update on a device, per seed; 0 if unknown.
+
+        Args:
+            family: The task family.
+            num_tasks: The device's share of the tasks. The state it holds whole.
+        """
+        del family, num_tasks
         return 0

@@ -67,6 +67,10 @@ class PolicyOptimizer(ABC):
         return False
 
     @abstractmethod
+    def without_value(self) -> PolicyOptimizer:
+        """Returns this optimiser for a policy whose value is estimated elsewhere."""
+
+    @abstractmethod
     def init(self, params: Any) -> Any:
         """Returns the optimiser's first state."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -65,6 +65,9 @@ class PPO(PolicyOptimizer):
     @property
     def activation_share(self) -> float:
         return 1.0 / self.minibatches
+
+    def without_value(self) -> PPO:
+        return replace(self, value_coef=0.0)
 
     def init(self, params: Any) -> optax.OptState:
         return self._descent().init(params)

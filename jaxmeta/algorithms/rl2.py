@@ -17,6 +17,7 @@ from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import GRU, LSTM, MLP, ActorCritic, FastWeights, recurrent_actor_critic
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
+from jaxmeta.ops.trees import num_bytes
 from jaxmeta.risk import CVaR, Mean
 from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
@@ -208,7 +209,7 @@ class RL2(Algorithm):
         metrics |= losses | {"learning_rate": learning_rate}
         return RL2State(params, opt_state, moments, state.updates + 1), metrics
 
-    def memory_bytes(self, family: TaskFamily) -> int:
+    def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
         """Bytes of one update: state, stored trials, and activations of one minibatch."""
         state = jax.eval_shape(lambda: self.init(family, jax.random.key(0)))
         trial = jax.eval_shape(
@@ -223,8 +224,8 @@ class RL2(Algorithm):
         memories = 1 if self.value_network == "shared" else 2
         vectors = 3 if self.checkpoint else 10
         activations = vectors * 4 * self.memory.output_size * memories * self._trial_steps(family)
-        per_task = 2 * _bytes(trial) + activations * self.optimizer.activation_share
-        return int(3 * _bytes(state) + self.num_tasks * per_task)
+        per_task = 2 * num_bytes(trial) + activations * self.optimizer.activation_share
+        return int(3 * num_bytes(state) + num_tasks * per_task)
 
     def _trial_steps(self, family: TaskFamily) -> int:
         return self.trial_episodes(family) * family.horizon
@@ -271,7 +272,3 @@ class RL2(Algorithm):
 
 def _at(index: Array, like: Array) -> Array:
     return jnp.arange(len(like)) == index
-
-
-def _bytes(tree: Any) -> int:
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -45,7 +45,7 @@ class TRPO(PolicyOptimizer):
         damping: Added to the diagonal of H.
         backtrack: β, the factor of the line search.
         line_search_steps: Candidates of the line search.
-        value_epochs: Passes over the batch that fit the value network.
+        value_epochs: Passes over the batch that fit the value network; with 0 it stays.
         value_minibatches: Gradient steps per pass; divides the tasks of each device.
         max_grad_norm: Bound on the global norm of the value network's gradient.
 
@@ -67,12 +67,8 @@ class TRPO(PolicyOptimizer):
         require(self.max_kl > 0, "max_kl", self.max_kl, "above 0")
         require(self.damping >= 0, "damping", self.damping, "at least 0")
         require(0 < self.backtrack < 1, "backtrack", self.backtrack, "a number between 0 and 1")
-        for name in (
-            "cg_iterations",
-            "line_search_steps",
-            "value_epochs",
-            "value_minibatches",
-        ):
+        require(self.value_epochs >= 0, "value_epochs", self.value_epochs, "at least 0")
+        for name in ("cg_iterations", "line_search_steps", "value_minibatches"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.max_grad_norm > 0, "max_grad_norm", self.max_grad_norm, "above 0")
 
@@ -87,6 +83,9 @@ class TRPO(PolicyOptimizer):
     @property
     def needs_separate_value(self) -> bool:
         return True
+
+    def without_value(self) -> TRPO:
+        return replace(self, value_epochs=0, value_minibatches=1)
 
     def init(self, params: Any) -> optax.OptState:
         return self._descent().init(params)
@@ -110,6 +109,8 @@ class TRPO(PolicyOptimizer):
             policy, and ``value_loss``, the mean while it was fitted.
         """
         params, metrics = self._step(replay, params, batch, entropy_coef)
+        if self.value_epochs == 0:
+            return params, opt_state, metrics | {"value_loss": jnp.float32(0.0)}
 
         def terms(params: Any, part: Batch) -> Terms:
             _, values = replay(params, part.inputs, part.mask)
@@ -180,7 +181,7 @@ class TRPO(PolicyOptimizer):
         return _add(params, share * longest, direction), metrics
 
     def _descent(self) -> MinibatchAdam:
-        return MinibatchAdam(self.value_epochs, self.value_minibatches, self.max_grad_norm)
+        return MinibatchAdam(max(self.value_epochs, 1), self.value_minibatches, self.max_grad_norm)
 
 
 def _add(tree: Any, scale: Array | float, other: Any) -> Any:

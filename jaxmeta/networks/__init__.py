@@ -3,6 +3,7 @@
 from jaxmeta.networks.actor_critic import ActorCritic, ActorCriticOutput, recurrent_actor_critic
 from jaxmeta.networks.encoder import MLP
 from jaxmeta.networks.fast_weights import FastWeights
+from jaxmeta.networks.feedforward import feedforward_actor_critic
 from jaxmeta.networks.memory import GRU, LSTM, Memory
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "ActorCriticOutput",
     "FastWeights",
     "Memory",
+    "feedforward_actor_critic",
     "recurrent_actor_critic",
 ]

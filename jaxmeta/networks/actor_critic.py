@@ -75,7 +75,9 @@ def at_trial_start(family: TaskFamily, inputs: PolicyInput) -> PolicyInput:
     )
 
 
-class _PolicyHead(nn.Module):
+class PolicyHead(nn.Module):
+    """From features to a distribution over actions."""
+
     action_space: Space
 
     @nn.compact
@@ -90,7 +92,9 @@ class _PolicyHead(nn.Module):
         return Normal(out.reshape(shape), log_std.reshape(shape))
 
 
-class _ValueHead(nn.Module):
+class ValueHead(nn.Module):
+    """From features to a value estimate, a scalar."""
+
     @nn.compact
     def __call__(self, x: Array) -> Array:
         return nn.Dense(1, kernel_init=orthogonal(1.0))(x)[0]
@@ -122,7 +126,7 @@ def recurrent_actor_critic(
             None for none.
         checkpoint: Whether ``replay`` trades time for memory, see `Memory.unroll`.
     """
-    policy_head, value_head = _PolicyHead(family.action_space), _ValueHead()
+    policy_head, value_head = PolicyHead(family.action_space), ValueHead()
     names = ("policy", "value") if value_network == "separate" else ("policy",)
     seen = input_size(family)
     features_size = encoder.output_size if encoder else seen

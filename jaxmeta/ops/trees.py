@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 Tree = TypeVar("Tree")
+
+
+def num_bytes(tree: Any) -> int:
+    """Returns the bytes of all arrays of a pytree, which may be shapes only."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def select(condition: Array, yes: Tree, no: Tree) -> Tree:

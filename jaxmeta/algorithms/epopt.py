@@ -1,0 +1,342 @@
+"""EPOpt: one policy, made robust over an ensemble of simulators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmeta import parallel
+from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.linear_baseline import LinearBaseline
+from jaxmeta.algorithms.policy_optimizer import PolicyOptimizer
+from jaxmeta.algorithms.ppo import PPO
+from jaxmeta.algorithms.trials import act_and_store, flat, make_batch, measure, risk_weights
+from jaxmeta.algorithms.trpo import TRPO
+from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
+from jaxmeta.ops.moments import Moments
+from jaxmeta.ops.returns import generalized_advantages
+from jaxmeta.ops.trees import num_bytes
+from jaxmeta.risk import CVaR, Mean
+from jaxmeta.rollout import Trial, play_trial
+from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
+from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily
+from jaxmeta_envs.errors import require
+from jaxmeta_envs.physical import PhysicalFamily
+from jaxmeta_envs.physics import Distribution, Uniform
+
+NOMINAL = "nominal"
+"""The source that is the standard simulator alone."""
+
+
+class EPOptState(NamedTuple):
+    """What the next update needs.
+
+    Attributes:
+        params: Parameters of the policy and, if there is one, the value network.
+        opt_state: The policy optimiser's state.
+        value_moments: Running moments of the value network's targets, scalars.
+        baseline: Weights of the linear baseline; empty with a value network.
+        source: Distribution of the simulators trained on; empty if the family does not
+            show one.
+        updates: Updates done, int32.
+    """
+
+    params: Any
+    opt_state: Any
+    value_moments: Moments
+    baseline: Any
+    source: Any
+    updates: Array
+
+
+@dataclass(frozen=True)
+class EPOpt(Algorithm):
+    """Robust policy optimisation over an ensemble of simulators.
+
+    An update draws ``num_tasks`` simulators from the source distribution, plays each for
+    ``episodes_per_task`` episodes, ranks simulators by their undiscounted return, and
+    improves the policy on those at or below the ε-percentile::
+
+        maximise  E_p [ R(p) | R(p) ≤ Q_ε(R) ],    R(p) = E_π [ Σ_t r_t | simulator p ]
+
+    that is, CVaR at level ε. With ``risk=Mean()`` it is domain randomisation, and with
+    ``source="nominal"`` training on a single simulator. The policy sees the observation
+    only and does not adapt.
+
+    Attributes:
+        num_tasks: Simulators per update, N, over all devices.
+        episodes_per_task: Trajectories of each. With more than one, simulators are ranked
+            by the sum: by how bad they are rather than by bad luck.
+        source: What simulators are drawn from: a split of the family, or ``nominal``, its
+            standard parameters alone.
+        risk: ε of the percentile: by default 1 for the first 100 updates, then 0.1.
+        network: Layers of the policy.
+        baseline: The value estimate, learned from all trajectories: linear in features, or
+            a network with these layers.
+        optimizer: How the policy is improved on the trajectories that are kept.
+        learning_rate: Step size of Adam, constant or a schedule over updates; TRPO with the
+            linear baseline has no use for it.
+        entropy_coef: Weight of the entropy bonus, constant or a schedule over updates.
+        discount: γ, per step, constant or a schedule over updates.
+        gae_lambda: λ of generalized advantage estimation; 1 is the return minus the
+            baseline.
+        value_decay: Forgetting rate per update of the moments that normalise a value
+            network's targets.
+
+    Reference: Rajeswaran et al. 2017, arXiv 1610.01283.
+    Differs from the paper: ties at the percentile share what is left of ε N instead of all
+    being kept; advantages are normalised over the kept trajectories together.
+    """
+
+    num_tasks: int = 240
+    episodes_per_task: int = 1
+    source: str = "train"
+    risk: Mean | CVaR = field(default_factory=lambda: CVaR(Schedule(1.0, 0.1, 100, "step")))
+    network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
+    baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
+    optimizer: PPO | TRPO = field(default_factory=TRPO)
+    learning_rate: float | Schedule = 1e-3
+    entropy_coef: float | Schedule = 0.0
+    discount: float | Schedule = 0.995
+    gae_lambda: float = 1.0
+    value_decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        episodes = self.episodes_per_task
+        require(episodes >= 1, "episodes_per_task", episodes, "at least 1")
+        multiple = self.task_multiple
+        require(
+            self.num_tasks >= 1 and self.num_tasks % multiple == 0,
+            "num_tasks",
+            self.num_tasks,
+            f"a positive multiple of {multiple}, the minibatches of optimizer",
+        )
+        self.risk.check(self.num_tasks)
+        check_positive(self.learning_rate, "learning_rate")
+        for name in ("discount", "gae_lambda", "value_decay"):
+            check_share(getattr(self, name), name)
+
+    @property
+    def bootstraps(self) -> bool:
+        """Whether a time limit is told from a termination; `LinearBaseline` ends at both."""
+        return self._has_value_network
+
+    @property
+    def task_multiple(self) -> int:
+        return self._optimizer.task_multiple
+
+    def check(self, family: TaskFamily) -> None:
+        require(family.horizon >= 1, "horizon", family.horizon, "at least 1")
+        if self.source == NOMINAL:
+            require(
+                isinstance(family, PhysicalFamily),
+                "source",
+                self.source,
+                f"a split of {type(family).__name__}, which has no standard parameters: "
+                f"{', '.join(family.splits)}",
+            )
+            return
+        splits = (*family.splits, NOMINAL)
+        require(self.source in splits, "source", self.source, f"one of {', '.join(splits)}")
+
+    def trial_episodes(self, family: TaskFamily) -> int:
+        del family
+        return 1
+
+    def env_steps_per_update(self, family: TaskFamily) -> int:
+        return self.num_tasks * self.episodes_per_task * family.horizon
+
+    def init(self, family: TaskFamily, key: Array) -> EPOptState:
+        params = self._network(family).init(key)
+        weights: Any = ()
+        if isinstance(self.baseline, LinearBaseline):
+            weights = self.baseline.init(family.observation_space.flat_size)
+        return EPOptState(
+            params,
+            self._optimizer.init(params),
+            Moments.empty(),
+            weights,
+            self.first_source(family),
+            jnp.int32(0),
+        )
+
+    def first_source(self, family: TaskFamily) -> Distribution[Any] | tuple[()]:
+        """Returns what simulators are first drawn from, if the family shows it."""
+        if not isinstance(family, PhysicalFamily):
+            return ()
+        if self.source == NOMINAL:
+            task = family.nominal_task()
+            return Uniform(task, task)
+        return family.distribution(self.source)
+
+    def policy(self, family: TaskFamily) -> AdaptivePolicy:
+        network = self._network(family)
+
+        def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
+            carry, output = network.step(params, carry, inputs)
+            return output.distribution.sample(key), carry
+
+        return AdaptivePolicy(begin=lambda params, key: network.begin(params), act=act)
+
+    def update(
+        self, family: TaskFamily, state: EPOptState, key: Array
+    ) -> tuple[EPOptState, dict[str, Array]]:
+        task_key, play_key, step_key = jax.random.split(key, 3)
+        network = self._network(family)
+        task_keys = parallel.task_keys(task_key, self.num_tasks)
+        tasks = jax.vmap(lambda key: self._sample_task(family, state, key))(task_keys)
+        trials, advantage, value = jax.vmap(
+            lambda task, key: self._play(family, network, state, task, key)
+        )(tasks, parallel.task_keys(play_key, self.num_tasks))
+
+        weight, kept = risk_weights(self.risk, trials.trajectory, state.updates)
+        batch, moments, metrics = make_batch(
+            trials.trajectory,
+            trials.extras.log_prob,
+            advantage,
+            value,
+            weight,
+            state.value_moments,
+            self.value_decay,
+        )
+        if not self._has_value_network:
+            batch = batch._replace(target=jnp.zeros_like(batch.target))
+        metrics |= measure(trials.trajectory) | {"risk_share": kept}
+        learning_rate = value_at(self.learning_rate, state.updates)
+        params, opt_state, losses = self._optimizer.improve(
+            network.replay,
+            state.params,
+            state.opt_state,
+            batch,
+            step_key,
+            learning_rate,
+            value_at(self.entropy_coef, state.updates),
+        )
+        metrics |= losses | {"learning_rate": learning_rate} | _describe(state.source)
+        weights = self._fit_baseline(family, state, trials)
+        updates = state.updates + 1
+        return EPOptState(params, opt_state, moments, weights, state.source, updates), metrics
+
+    def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
+        """Bytes of one update: state, stored trajectories, and activations of one minibatch."""
+        state = jax.eval_shape(lambda: self.init(family, jax.random.key(0)))
+        trial = jax.eval_shape(
+            lambda key, state: self._play(
+                family, self._network(family), state, self._sample_task(family, state, key), key
+            ),
+            jax.random.key(0),
+            state,
+        )
+        layers = [self.network, self.baseline] if self._has_value_network else [self.network]
+        # Back-propagation keeps the input and the output of every activation.
+        units = sum(2 * sum(part.sizes) for part in layers if isinstance(part, MLP))
+        activations = 4 * units * self.episodes_per_task * family.horizon
+        per_task = 2 * num_bytes(trial) + activations * self._optimizer.activation_share
+        return int(3 * num_bytes(state) + num_tasks * per_task)
+
+    @property
+    def _has_value_network(self) -> bool:
+        return isinstance(self.baseline, MLP)
+
+    @property
+    def _optimizer(self) -> PolicyOptimizer:
+        return self.optimizer if self._has_value_network else self.optimizer.without_value()
+
+    def _network(self, family: TaskFamily) -> ActorCritic:
+        value = self.baseline if isinstance(self.baseline, MLP) else None
+        return feedforward_actor_critic(family, self.network, value)
+
+    def _sample_task(self, family: TaskFamily, state: EPOptState, key: Array) -> Any:
+        if isinstance(family, PhysicalFamily):
+            return state.source.sample(key)
+        return family.sample_task(key, self.source)
+
+    def _play(
+        self, family: TaskFamily, network: ActorCritic, state: EPOptState, task: Any, key: Array
+    ) -> tuple[Trial, Array, Array]:
+        """Plays a simulator; returns trajectories, advantages and values, ``[E T]``."""
+        act, begun = act_and_store(network), network.begin(state.params)
+        episodes = self.episodes_per_task
+        trial = play_trial(family, act, state.params, begun, task, key, episodes)
+        steps, moments = trial.trajectory, state.value_moments
+        end = _last_played(steps.mask)
+        if isinstance(self.baseline, LinearBaseline):
+            values = self.baseline.value(state.baseline, *_seen(family, trial))
+            beyond = jnp.zeros_like(values)
+        else:
+            values = moments.denormalize(trial.extras.value)
+            beyond = moments.denormalize(self._values_beyond(network, state, trial, end))
+        discount = value_at(self.discount, state.updates)
+        advantage = generalized_advantages(
+            reward=flat(steps.reward),
+            value=flat(values),
+            discount=discount * (1.0 - flat(steps.terminated)),
+            end=flat(end),
+            bootstrap=flat(beyond),
+            mask=flat(steps.mask),
+            lambda_=self.gae_lambda,
+        )
+        return trial, advantage, flat(values)
+
+    def _values_beyond(
+        self, network: ActorCritic, state: EPOptState, trial: Trial, end: Array
+    ) -> Array:
+        """Returns the value of the observation after each episode's last step, ``[E, T]``."""
+        rows = jnp.arange(end.shape[0])
+        last = jnp.argmax(end, axis=1)
+        inputs = jax.tree.map(lambda x: x[rows, last], trial.trajectory.inputs)
+        final = inputs._replace(
+            obs=jax.tree.map(lambda x: x[rows, last], trial.trajectory.next_obs)
+        )
+        values = jax.vmap(lambda x: network.step(state.params, (), x)[1].value)(final)
+        return jnp.broadcast_to(values[:, None], end.shape)
+
+    def _fit_baseline(self, family: TaskFamily, state: EPOptState, trials: Trial) -> Any:
+        """Returns the linear baseline of the next update, fitted to these trajectories."""
+        if not isinstance(self.baseline, LinearBaseline):
+            return state.baseline
+        steps = trials.trajectory
+        ends = jax.vmap(_last_played)(steps.mask)
+        discount = value_at(self.discount, state.updates)
+
+        def to_the_end(reward: Array, mask: Array, end: Array) -> Array:
+            zero = jnp.zeros_like(reward)
+            constant = jnp.full_like(reward, discount)
+            return generalized_advantages(reward, zero, constant, end, zero, mask, 1.0)
+
+        flattened = (jax.vmap(flat)(x) for x in (steps.reward, steps.mask, ends))
+        returns = jax.vmap(to_the_end)(*flattened)
+        obs, time = jax.vmap(lambda trial: _seen(family, trial))(trials)
+        return self.baseline.fit(
+            obs.reshape(-1, obs.shape[-1]),
+            time.reshape(-1),
+            returns.reshape(-1),
+            steps.mask.reshape(-1),
+        )
+
+
+def _last_played(mask: Array) -> Array:
+    """Whether a step is the last of its episode, ``[E, T]``."""
+    after = jnp.concatenate([mask[:, 1:], jnp.zeros_like(mask[:, :1])], axis=1)
+    return mask & ~after
+
+
+def _seen(family: TaskFamily, trial: Trial) -> tuple[Array, Array]:
+    """Returns what the linear baseline reads: flat observations and times, ``[E, T, ...]``."""
+    obs = jax.vmap(jax.vmap(family.observation_space.flatten))(trial.trajectory.inputs.obs)
+    time = jnp.arange(obs.shape[1], dtype=jnp.float32)
+    return obs, jnp.broadcast_to(time[None], obs.shape[:2])
+
+
+def _describe(source: Any) -> dict[str, Array]:
+    """Returns the centre and the spread of each physical parameter of a source."""
+    if not source:
+        return {}
+    mean, std = (place._asdict() for place in source.location())
+    return {f"source_mean/{name}": value for name, value in mean.items()} | {
+        f"source_std/{name}": value for name, value in std.items()
+    }

@@ -1,0 +1,56 @@
+"""A policy without memory, and a value network beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmeta.networks.actor_critic import ActorCritic, ActorCriticOutput, PolicyHead, ValueHead
+from jaxmeta.networks.encoder import MLP
+from jaxmeta_envs.base import PolicyInput, TaskFamily
+
+
+def feedforward_actor_critic(family: TaskFamily, policy: MLP, value: MLP | None) -> ActorCritic:
+    """Builds a policy that sees the current observation and nothing else.
+
+    Its carry is empty. ``replay`` has no time axis to unroll: all steps are one batch.
+
+    Args:
+        family: Gives the spaces.
+        policy: Layers of the policy.
+        value: Layers of the value network; without it every value is 0.
+    """
+    policy_head, value_head = PolicyHead(family.action_space), ValueHead()
+    seen = family.observation_space.flat_size
+
+    def init(key: Array) -> dict:
+        keys = jax.random.split(key, 4)
+        params = {
+            "policy": policy.init(keys[0], seen),
+            "policy_head": policy_head.init(keys[1], jnp.zeros(policy.output_size)),
+        }
+        if value:
+            params["value"] = value.init(keys[2], seen)
+            params["value_head"] = value_head.init(keys[3], jnp.zeros(value.output_size))
+        return params
+
+    def output(params: dict, inputs: PolicyInput) -> ActorCriticOutput:
+        obs = family.observation_space.flatten(inputs.obs)
+        features = policy.apply(params["policy"], obs)
+        distribution: Any = policy_head.apply(params["policy_head"], features)
+        if value is None:
+            return ActorCriticOutput(distribution, jnp.float32(0.0))
+        worth: Any = value_head.apply(params["value_head"], value.apply(params["value"], obs))
+        return ActorCriticOutput(distribution, worth)
+
+    def step(params: dict, carry: Any, inputs: PolicyInput) -> tuple[Any, ActorCriticOutput]:
+        return carry, output(params, inputs)
+
+    def replay(params: dict, inputs: PolicyInput, played: Array) -> ActorCriticOutput:
+        del played
+        return jax.vmap(jax.vmap(lambda row: output(params, row)))(inputs)
+
+    return ActorCritic(init=init, begin=lambda params: (), step=step, replay=replay)
