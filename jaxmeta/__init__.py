@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from jaxmeta.presets import preset
     from jaxmeta.registry import register_algorithm, register_family
     from jaxmeta.schedules import Schedule
+    from jaxmeta.source_adaptation import SourcePosterior, adapt_source
+    from jaxmeta.source_settings import SourceAdaptation
     from jaxmeta.training import (
         TrainingDiverged,
         TrainingInterrupted,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         resume,
         train,
     )
+    from jaxmeta.transitions import Transitions
     from jaxmeta_envs import AdaptivePolicy, ConfigError
 
 _HOME = {
@@ -50,12 +53,16 @@ _HOME = {
     "register_algorithm": "jaxmeta.registry",
     "register_family": "jaxmeta.registry",
     "Schedule": "jaxmeta.schedules",
+    "SourcePosterior": "jaxmeta.source_adaptation",
+    "adapt_source": "jaxmeta.source_adaptation",
+    "SourceAdaptation": "jaxmeta.source_settings",
     "TrainingDiverged": "jaxmeta.training",
     "TrainingInterrupted": "jaxmeta.training",
     "TrainResult": "jaxmeta.training",
     "load": "jaxmeta.training",
     "resume": "jaxmeta.training",
     "train": "jaxmeta.training",
+    "Transitions": "jaxmeta.transitions",
     "AdaptivePolicy": "jaxmeta_envs",
     "ConfigError": "jaxmeta_envs",
 }
@@ -75,11 +82,15 @@ __all__ = [
     "FastWeights",
     "Plan",
     "Schedule",
+    "SourceAdaptation",
+    "SourcePosterior",
     "TrainConfig",
     "TrainResult",
     "TrainingDiverged",
     "TrainingInterrupted",
+    "Transitions",
     "__version__",
+    "adapt_source",
     "evaluate",
     "evaluate_policy",
     "load",
