@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from jaxmeta.registry import register_algorithm, register_family
     from jaxmeta.risk import CVaR, Mean
     from jaxmeta.schedules import Schedule
+    from jaxmeta.source_adaptation import SourcePosterior, adapt_source
+    from jaxmeta.source_settings import SourceAdaptation
     from jaxmeta.training import (
         TrainingDiverged,
         TrainingInterrupted,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         resume,
         train,
     )
+    from jaxmeta.transitions import Transitions
     from jaxmeta_envs import AdaptivePolicy, ConfigError
 
 _HOME = {
@@ -57,12 +60,16 @@ _HOME = {
     "CVaR": "jaxmeta.risk",
     "Mean": "jaxmeta.risk",
     "Schedule": "jaxmeta.schedules",
+    "SourcePosterior": "jaxmeta.source_adaptation",
+    "adapt_source": "jaxmeta.source_adaptation",
+    "SourceAdaptation": "jaxmeta.source_settings",
     "TrainingDiverged": "jaxmeta.training",
     "TrainingInterrupted": "jaxmeta.training",
     "TrainResult": "jaxmeta.training",
     "load": "jaxmeta.training",
     "resume": "jaxmeta.training",
     "train": "jaxmeta.training",
+    "Transitions": "jaxmeta.transitions",
     "AdaptivePolicy": "jaxmeta_envs",
     "ConfigError": "jaxmeta_envs",
 }
@@ -86,11 +93,15 @@ __all__ = [
     "Mean",
     "Plan",
     "Schedule",
+    "SourceAdaptation",
+    "SourcePosterior",
     "TrainConfig",
     "TrainResult",
     "TrainingDiverged",
     "TrainingInterrupted",
+    "Transitions",
     "__version__",
+    "adapt_source",
     "evaluate",
     "evaluate_policy",
     "load",

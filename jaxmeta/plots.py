@@ -1,8 +1,9 @@
-"""Figures: adaptation curves. Matplotlib without pyplot, so without global state."""
+"""Figures: adaptation curves and posteriors. Matplotlib without pyplot, so without global state."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,11 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from jaxmeta.report import Evaluation
+    from jaxmeta.source_adaptation import SourcePosterior
+    from jaxmeta_envs.physics import Distribution
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; black is for the optimum
 # and yellow, which fades on white, gives way to grey.
@@ -42,7 +46,6 @@ def plot_adaptation(evaluation: Evaluation, path: str | Path, title: str | None 
         path: The PNG to write, whole or not at all.
         title: Title; None names agent, family and split.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     summary = evaluation.summary()
@@ -50,7 +53,6 @@ def plot_adaptation(evaluation: Evaluation, path: str | Path, title: str | None 
     lines = len(summary["policies"]) + (summary["optimal"] is not None)
     size = (7.0, 1.6 + 0.32 * lines) if single else (8.0, max(4.2, 1.2 + 0.3 * lines))
     figure = Figure(figsize=size, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     (_draw_points if single else _draw_curves)(axes, summary)
@@ -58,11 +60,107 @@ def plot_adaptation(evaluation: Evaluation, path: str | Path, title: str | None 
     heading += "" if evaluation.split == "test" else f', split "{evaluation.split}"'
     axes.set_title(heading if title is None else title, pad=18)  # room for `_above`
 
+    _write(figure, path)
+
+
+def plot_posterior(
+    posteriors: Sequence[SourcePosterior],
+    path: str | Path,
+    *,
+    source: Distribution[Any] | None = None,
+    truth: Any = None,
+    title: str | None = None,
+) -> None:
+    """Draws how the posterior of every parameter moves from round to round.
+
+    A panel per parameter that was inferred: the posterior's mean with its central 95 %
+    interval, and the truth, where it is known, as a dashed line.
+
+    Args:
+        posteriors: What `jaxmeta.adapt_source` returned, round after round.
+        path: The PNG to write, whole or not at all.
+        source: The distribution before the first round, drawn at round 0.
+        truth: A task with the true parameters.
+        title: Title; None has none.
+    """
+    from matplotlib.figure import Figure
+
+    names = [
+        name
+        for name in posteriors[0].mean._fields
+        if any(float(getattr(posterior.std, name)) > 0 for posterior in posteriors)
+    ]
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(1.0 + 3.2 * columns, 0.8 + 2.6 * rows), layout="constrained")
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        _draw_rounds(axes, name, posteriors, source, truth)
+    handles, labels = figure.axes[0].get_legend_handles_labels()  # one legend serves all
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    if title is not None:
+        figure.suptitle(title)
+    _write(figure, path)
+
+
+def _draw_rounds(
+    axes: Axes,
+    name: str,
+    posteriors: Sequence[SourcePosterior],
+    source: Distribution[Any] | None,
+    truth: Any,
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    summaries = [[getattr(task, name) for task in (p.mean, p.low, p.high)] for p in posteriors]
+    table = np.asarray(summaries, float)
+    if source is not None:
+        table = np.concatenate([[_central(source, name)], table])
+    mean, low, high = table.T
+    rounds = np.arange(len(posteriors) + 1)[-len(table) :]
+    # The mean of a skewed posterior may lie beyond an end.
+    ends = np.maximum([mean - low, high - mean], 0.0)
+    first = int(source is not None)
+    styles = {"posterior, 95 %": (_AGENT, slice(first, None))}
+    if source is not None:
+        styles["source before"] = (_REFERENCES[-1], slice(0, 1))
+    axes.plot(rounds, mean, color=_AGENT, linewidth=0.8, alpha=0.5)
+    for label, (colour, part) in styles.items():
+        style = {"color": colour, "fmt": "o", "markersize": 5, "elinewidth": 2.0, "zorder": 4}
+        axes.errorbar(rounds[part], mean[part], ends[:, part], label=label, **style)
+    if truth is not None:
+        line = {"color": "black", "linestyle": "--", "linewidth": 1.2, "zorder": 2}
+        axes.axhline(float(getattr(truth, name)), label="truth", **line)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.08)
+    axes.set_xlabel("round")
+    axes.set_title(name.replace("_", " "), fontsize="medium")
+
+
+def _central(source: Distribution[Any], name: str) -> tuple[float, float, float]:
+    """Returns mean and ends of the central 95 % of one parameter's distribution."""
+    from scipy import stats
+
+    fields = {key: float(getattr(task, name)) for key, task in source._asdict().items()}
+    low, high = fields["low"], fields["high"]
+    if "std" in fields:
+        mean, std = fields["mean"], fields["std"]
+        exact = stats.truncnorm((low - mean) / std, (high - mean) / std, mean, std)
+    else:
+        exact = stats.uniform(low, high - low)
+    return float(exact.mean()), float(exact.ppf(0.025)), float(exact.ppf(0.975))
+
+
+def _write(figure: Figure, path: str | Path) -> None:
+    """Writes a PNG, whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("wb") as file:
-            canvas.print_png(file)
+            FigureCanvasAgg(figure).print_png(file)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
