@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.rl2 import RL2
+from jaxmeta.targets import check_target
 from jaxmeta_envs.bandits import BernoulliBandit
 from jaxmeta_envs.base import TaskFamily
 from jaxmeta_envs.errors import require
@@ -49,6 +50,9 @@ class TrainConfig:
             0 saves only at the end.
         keep_checkpoints: How many of the newest checkpoints stay on disk.
         run_dir: Where everything is written; None writes nothing.
+        target: The system that the algorithm adapts its simulators to, between chunks: a
+            split of the tasks (a hidden draw from it), ``task:NAME=VALUE,...`` (a task), or
+            ``gymnasium:ENVIRONMENT`` (a Gymnasium environment, on the host); None for none.
         devices: Devices that share the tasks; None takes as many local ones as fit.
     """
 
@@ -63,6 +67,7 @@ class TrainConfig:
     checkpoint_every: int = 10
     keep_checkpoints: int = 3
     run_dir: str | None = None
+    target: str | None = None
     devices: int | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +87,19 @@ class TrainConfig:
         require(self.seed + self.num_seeds <= 2**32, "seed", self.seed, "below 2**32 - num_seeds")
         require(self.devices is None or self.devices >= 1, "devices", self.devices, "at least 1")
         self.algorithm.check(self.tasks)
+        if self.target is not None:
+            self._check_target(self.target)
+
+    def _check_target(self, target: str) -> None:
+        self.algorithm.check_target(self.tasks)
+        check_target(target, self.tasks)
+        every = self.algorithm.round_updates
+        require(
+            every is not None and every % self.updates_per_chunk == 0,
+            "updates_per_chunk",
+            self.updates_per_chunk,
+            f"a divisor of round_updates={every}, as a target is met between chunks",
+        )
 
     def plan(self) -> Plan:
         """Returns the exact counts of the run."""

@@ -16,6 +16,8 @@ import numpy as np
 from jaxmeta.files import write_atomically
 
 Metrics = Mapping[str, np.ndarray]
+EVENTS = ("evaluation", "adaptation")
+"""What happens between chunks and is written down."""
 
 
 class History(NamedTuple):
@@ -25,19 +27,22 @@ class History(NamedTuple):
         metrics: Arrays ``[updates, S]``.
         evaluations: Arrays ``[evaluations, S]``, and ``"update"`` ``[evaluations]``: the
             updates done at each.
+        adaptations: What meetings with the run's target brought, likewise.
     """
 
     metrics: dict[str, np.ndarray]
     evaluations: dict[str, np.ndarray]
+    adaptations: dict[str, np.ndarray]
 
 
 class MetricsLog(contextlib.AbstractContextManager):
-    """``metrics.jsonl``: one JSON object per update and one per evaluation.
+    """``metrics.jsonl``: one JSON object per update, per evaluation, per adaptation.
 
     A line is ``{"update", "env_steps", "seconds", "metrics": {name: [per seed]}}`` or
-    ``{"update", "env_steps", "evaluation": {name: [per seed]}}``, where ``update`` counts
-    the updates done (the first line says 1), ``env_steps`` the environment steps of each
-    seed and ``seconds`` the time spent training, without compilation, evaluation and
+    ``{"update", "env_steps", "evaluation": {name: [per seed]}}``, or the same with
+    ``"adaptation"``, where ``update`` counts the updates done (the first line says 1),
+    ``env_steps`` the environment steps of each seed and ``seconds`` the time spent
+    training, without compilation, evaluation, the meeting of targets and
     saving. A number that is not finite is null.
 
     Args:
@@ -69,11 +74,10 @@ class MetricsLog(contextlib.AbstractContextManager):
         ]
         self._append(lines)
 
-    def write_evaluation(self, update: int, steps_per_update: int, evaluation: Metrics) -> None:
-        """Appends an evaluation, values ``[S]``."""
-        values = {name: _plain(value) for name, value in evaluation.items()}
-        env_steps = update * steps_per_update
-        self._append([{"update": update, "env_steps": env_steps, "evaluation": values}])
+    def write_event(self, kind: str, update: int, steps_per_update: int, values: Metrics) -> None:
+        """Appends an ``evaluation`` or an ``adaptation``, values ``[S]``."""
+        plain = {name: _plain(value) for name, value in values.items()}
+        self._append([{"update": update, "env_steps": update * steps_per_update, kind: plain}])
 
     def sync(self) -> None:
         """Brings everything written to the disk, as a checkpoint must not precede it."""
@@ -108,20 +112,28 @@ def read_log(path: Path, updates: int, num_seeds: int) -> History:
             metrics[name][line["update"] - 1] = _array(values)
     if not seen.all():
         warnings.warn(f"{path} lacks {int((~seen).sum())} of {updates} updates", stacklevel=2)
-    evaluations = [(line["update"], line["evaluation"]) for line in lines if "evaluation" in line]
-    return History(metrics, stack_evaluations(evaluations))
+    events = {
+        kind: [(line["update"], line[kind]) for line in lines if kind in line] for kind in EVENTS
+    }
+    return History(metrics, *(stack_events(events[kind]) for kind in EVENTS))
 
 
-def stack_evaluations(
-    evaluations: Sequence[tuple[int, Mapping[str, Any]]],
-) -> dict[str, np.ndarray]:
+def stack_events(events: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, np.ndarray]:
     """Returns ``(update, {name: [S]})`` pairs as the arrays of `History`."""
-    if not evaluations:
+    if not events:
         return {}
-    stacked = {"update": np.array([update for update, _ in evaluations])}
-    for name in evaluations[0][1]:
-        stacked[name] = np.stack([_array(values[name]) for _, values in evaluations])
+    stacked = {"update": np.array([update for update, _ in events])}
+    for name in events[0][1]:
+        stacked[name] = np.stack([_array(values[name]) for _, values in events])
     return stacked
+
+
+def list_events(stacked: Mapping[str, np.ndarray]) -> list[tuple[int, dict[str, np.ndarray]]]:
+    """Returns the pairs that `stack_events` was given."""
+    return [
+        (int(update), {name: v[i] for name, v in stacked.items() if name != "update"})
+        for i, update in enumerate(stacked.get("update", ()))
+    ]
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

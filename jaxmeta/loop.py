@@ -17,9 +17,10 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 from jaxmeta import engine, parallel
 from jaxmeta.config import TrainConfig
 from jaxmeta.interrupts import Interrupts
-from jaxmeta.logs import History, stack_evaluations
+from jaxmeta.logs import History, list_events, stack_events
 from jaxmeta.parallel import Device
 from jaxmeta.progress import Progress
+from jaxmeta.rounds import Rounds, describe_round
 from jaxmeta.run_dir import RunDirectory
 
 
@@ -136,6 +137,7 @@ class Loop:
     Attributes:
         config: The run.
         program: Its compiled chunk; None if there is nothing left to train.
+        rounds: Meetings with its target.
         state: The state after `update` updates. While a chunk runs there is none.
         update: Updates done.
         seconds: Seconds of training so far.
@@ -148,6 +150,7 @@ class Loop:
 
     config: TrainConfig
     program: Program | None
+    rounds: Rounds
     state: Any
     update: int
     seconds: float
@@ -160,11 +163,8 @@ class Loop:
     def __post_init__(self) -> None:
         self.plan = self.config.plan()
         self._chunks = [self.history.metrics] if self.history.metrics else []
-        before = self.history.evaluations
-        self._evaluations = [
-            (int(update), {name: v[i] for name, v in before.items() if name != "update"})
-            for i, update in enumerate(before.get("update", ()))
-        ]
+        self._evaluations = list_events(self.history.evaluations)
+        self._adaptations = list_events(self.history.adaptations)
         self._good = True
 
     def run(self, interrupts: Interrupts) -> None:
@@ -173,6 +173,7 @@ class Loop:
             self._evaluate_if_due()  # a process that was killed may have left it undone
             while self.update < self.plan.updates and interrupts.signum is None:
                 info = self._train_chunk()
+                self._meet_target_if_due()
                 if self._is_due(self.config.checkpoint_every):
                     self.save()
                 if self.callback is not None:
@@ -195,7 +196,8 @@ class Loop:
         """Returns everything measured so far."""
         names = self._chunks[-1] if self._chunks else {}
         metrics = {name: np.concatenate([c[name] for c in self._chunks]) for name in names}
-        return History(metrics, stack_evaluations(self._evaluations))
+        events = (stack_events(e) for e in (self._evaluations, self._adaptations))
+        return History(metrics, *events)
 
     def _train_chunk(self) -> ChunkInfo:
         assert self.program is not None
@@ -256,7 +258,18 @@ class Loop:
         values = quick_evaluation(self.config, self.state.params, self.config.eval_tasks)
         self._evaluations.append((self.update, values))
         if self.store is not None:
-            self.store.write_evaluation(self.update, values)
+            self.store.write_event("evaluation", self.update, values)
+
+    def _meet_target_if_due(self) -> None:
+        if not self.rounds.due(self.update):
+            return
+        self._good = False  # half a round is none: what is saved must be before or after it
+        self.state, values = self.rounds.meet(self.state, self.update)
+        self._good = True
+        self._adaptations.append((self.update, values))
+        self.progress.say(describe_round(len(self._adaptations), values))
+        if self.store is not None:
+            self.store.write_event("adaptation", self.update, values)
 
     def _save_despite(self, error: BaseException) -> None:
         """Saves the last good state on the way out; never hides what went wrong."""

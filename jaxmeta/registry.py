@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 from jaxmeta.algorithms.base import Algorithm
@@ -13,7 +12,7 @@ from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.base import TaskFamily
 from jaxmeta_envs.cartpole import CartPole
 from jaxmeta_envs.correlated_bandit import CorrelatedBandit
-from jaxmeta_envs.errors import ConfigError, require
+from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.restless_bandit import RestlessBandit
@@ -76,12 +75,6 @@ def find_family(name: str) -> type[TaskFamily]:
 def builtin_name(cls: type) -> str | None:
     """Returns the name under which files mention a class of this library, or None."""
     return _BUILTIN.get(cls)
-
-
-def closest(word: str, words: Iterable[str]) -> str:
-    """Returns " (did you mean x?)" if one of ``words`` is near ``word``, else nothing."""
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _register(known: dict[str, Class], name: str, cls: Class, base: type) -> None:

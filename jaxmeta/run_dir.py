@@ -192,12 +192,12 @@ class RunDirectory(contextlib.AbstractContextManager):
             events.write(update * steps, {name: v[i] for name, v in metrics.items()})
         events.flush()
 
-    def write_evaluation(self, update: int, evaluation: Metrics) -> None:
-        """Writes an evaluation, values ``[S]``."""
+    def write_event(self, kind: str, update: int, values: Metrics) -> None:
+        """Writes one of `jaxmeta.logs.EVENTS`, values ``[S]``."""
         log, events = self._logs()
         steps = self.record.config.plan().env_steps_per_update
-        log.write_evaluation(update, steps, evaluation)
-        events.write(update * steps, evaluation)
+        log.write_event(kind, update, steps, values)
+        events.write(update * steps, values)
         events.flush()
 
     def save(self, update: int, state: Any, seconds: float) -> None:

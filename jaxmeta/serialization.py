@@ -17,7 +17,7 @@ from typing import Any, Literal, Union
 import numpy as np
 
 from jaxmeta import registry
-from jaxmeta_envs.errors import ConfigError, require
+from jaxmeta_envs.errors import ConfigError, closest, require
 
 SCHEMA = 1
 """Version of the format; a file of a later version is refused."""
@@ -105,7 +105,7 @@ def _build(cls: type, data: dict[str, Any], path: str) -> Any:
         if name not in fields:
             raise ConfigError(
                 f"{path}.{name} is not a field of {cls.__name__}; its fields are "
-                f"{', '.join(fields)}{registry.closest(name, fields)}"
+                f"{', '.join(fields)}{closest(name, fields)}"
             )
     hints = _hints(cls)
     values = {name: _decode(value, f"{path}.{name}") for name, value in data.items()}
@@ -133,7 +133,7 @@ def _find_class(kind: str, path: str) -> type:
         known = sorted(registry.ALGORITHMS | registry.FAMILIES)
         raise ConfigError(
             f"{path}.kind is {kind!r}; it must be one of {', '.join(known)}, or "
-            f"module:QualifiedName of a dataclass{registry.closest(kind, known)}"
+            f"module:QualifiedName of a dataclass{closest(kind, known)}"
         )
     return cls
 

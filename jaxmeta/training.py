@@ -28,6 +28,7 @@ from jaxmeta.loop import (
 )
 from jaxmeta.parallel import Device
 from jaxmeta.progress import make_progress
+from jaxmeta.rounds import Rounds
 from jaxmeta.run_dir import (
     Record,
     RunDirectory,
@@ -61,6 +62,8 @@ class TrainResult(NamedTuple):
         metrics: What each update measured, ``[updates, S]``.
         evaluations: What evaluations on held-out tasks measured, ``[evaluations, S]``, and
             ``"update"`` ``[evaluations]``, the updates done at each.
+        adaptations: What meetings with the run's target brought, ``[meetings, S]``, and
+            ``"update"``, likewise; empty without one.
         env_steps: Environment steps done, per seed.
         run_dir: Where the run is written, or None.
     """
@@ -69,6 +72,7 @@ class TrainResult(NamedTuple):
     state: Any
     metrics: dict[str, np.ndarray]
     evaluations: dict[str, np.ndarray]
+    adaptations: dict[str, np.ndarray]
     env_steps: int
     run_dir: Path | None
 
@@ -114,18 +118,18 @@ def train(
         progress: Whether to show how training goes.
 
     Raises:
-        ConfigError: If ``run_dir`` holds a run or cannot be written, if the devices do not
-            fit, or if the tasks need a package that is not installed.
+        ConfigError: If ``run_dir`` holds a run or cannot be written, if the devices or the
+            target do not fit, or if the tasks need a package that is not installed.
         TrainingDiverged: If a metric or a parameter is not finite.
         TrainingInterrupted: If a signal stopped training.
     """
     parallel.request_cpu_devices()
     config.tasks.check_installed()
-    devices = _choose_devices(config, config.devices)
+    devices, rounds = _choose_devices(config, config.devices), Rounds(config)
     if config.run_dir is None:
-        return _run(config, devices, None, callback, progress)
+        return _run(config, devices, rounds, None, callback, progress)
     with RunDirectory.create(config, len(devices), devices[0].platform) as store:
-        return _run(config, devices, store, callback, progress)
+        return _run(config, devices, rounds, store, callback, progress)
 
 
 def resume(
@@ -165,7 +169,8 @@ def resume(
         least = stored.total_env_steps
         require(total >= least, "total_env_steps", total, f"at least {least}, the run's length")
         longer = replace(stored, total_env_steps=total)
-        return _run(longer, _same_devices(store.record), store, callback, progress)
+        devices, rounds = _same_devices(store.record), Rounds(longer)
+        return _run(longer, devices, rounds, store, callback, progress)
 
 
 def load(run_dir: str | Path) -> TrainResult:
@@ -188,6 +193,7 @@ def load(run_dir: str | Path) -> TrainResult:
 def _run(
     config: TrainConfig,
     devices: list[Device],
+    rounds: Rounds,
     store: RunDirectory | None,
     callback: Callback | None,
     progress: bool,
@@ -200,7 +206,7 @@ def _run(
         target = state_target(config, sharding)
         restored = store.checkpoints.restore(target) if store else None
         update = restored.update if restored else 0
-        history = store.begin(update) if store else History({}, {})
+        history = store.begin(update) if store else History({}, {}, {})
         if store and config.total_env_steps != store.record.config.total_env_steps:
             store.extend(config.total_env_steps, update)
         steps = plan.env_steps_per_update * config.num_seeds
@@ -213,6 +219,7 @@ def _run(
         loop = Loop(
             config=config,
             program=program,
+            rounds=rounds,
             state=restored.state if restored else first_state(config, sharding),
             update=update,
             seconds=restored.seconds if restored else 0.0,
@@ -236,7 +243,7 @@ def _result(
     env_steps = update * config.plan().env_steps_per_update
     # Every device holds all of it; one copy is what a user can mix with arrays of their own.
     state = jax.tree.map(lambda x: x.addressable_data(0), state)
-    return TrainResult(config, state, history.metrics, history.evaluations, env_steps, path)
+    return TrainResult(config, state, *history, env_steps, path)
 
 
 def _choose_devices(config: TrainConfig, devices: int | None) -> list[Device]:

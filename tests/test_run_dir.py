@@ -181,7 +181,7 @@ def write_log(path, updates):
             values = {"return": np.array([[update, -update]], np.float32)}
             log.write_updates(range(update, update + 1), 4, 1.5, values)
             if update % 2 == 0:
-                log.write_evaluation(update, 4, {"eval/return": np.array([0.5, np.inf])})
+                log.write_event("evaluation", update, 4, {"eval/return": np.array([0.5, np.inf])})
 
 
 def test_metrics_are_one_line_of_strict_json_per_update(tmp_path):

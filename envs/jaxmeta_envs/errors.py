@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Iterable
 from typing import Any
 
 
 class ConfigError(ValueError):
     """Bad input: the message names the field, the value and what is allowed."""
+
+
+def closest(word: str, words: Iterable[str]) -> str:
+    """Returns " (did you mean x?)" if one of ``words`` is near ``word``, else nothing."""
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def require(condition: bool, field: str, value: Any, allowed: str) -> None:

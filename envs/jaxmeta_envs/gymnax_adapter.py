@@ -8,7 +8,6 @@ first used, never before.
 from __future__ import annotations
 
 import abc
-import difflib
 import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs.base import Task, TaskFamily, Timestep
-from jaxmeta_envs.errors import ConfigError, require
+from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.extras import import_extra
 from jaxmeta_envs.spaces import Box, Discrete, Space
 
@@ -237,9 +236,7 @@ def find_environment(env: Any) -> Any:
         require(usable, "env", env, "a gymnax environment or the name of one")
         return env
     known = gymnax.registered_envs
-    near = difflib.get_close_matches(env, known, n=1)
-    guess = f" (did you mean {near[0]}?)" if near else ""
-    require(env in known, "env", env, f"one of {', '.join(sorted(known))}{guess}")
+    require(env in known, "env", env, f"one of {', '.join(sorted(known))}{closest(env, known)}")
     with jax.ensure_compile_time_eval():
         return gymnax.make(env)[0]
 

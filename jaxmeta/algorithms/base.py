@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 from jax import Array
 
+from jaxmeta.transitions import Transitions
 from jaxmeta_envs.base import AdaptivePolicy, TaskFamily
+from jaxmeta_envs.errors import require
 
 Metrics = Mapping[str, Array]
 
@@ -61,6 +63,38 @@ class Algorithm(abc.ABC):
     @abc.abstractmethod
     def trial_episodes(self, family: TaskFamily) -> int:
         """Episodes that a task is met for during training."""
+
+    @property
+    def round_updates(self) -> int | None:
+        """Updates between two meetings with a run's target; None if it has no use for one."""
+        return None
+
+    @property
+    def target_episodes(self) -> int:
+        """Episodes that are played on the target at each meeting."""
+        return 0
+
+    def check_target(self, family: TaskFamily) -> None:
+        """Raises `ConfigError` if it cannot be trained on ``family`` to meet a target."""
+        del family
+        text = f"None: {type(self).__name__} cannot adapt to one"
+        require(self.round_updates is not None, "target", "given", text)
+
+    def meet(
+        self, family: Any, state: Any, transitions: Transitions, key: Array
+    ) -> tuple[Any, Metrics]:
+        """Learns from what a target did; called between chunks if the run has a target.
+
+        Args:
+            family: The task family.
+            state: The state of one seed.
+            transitions: Played by the policy as it is now, leaves ``[E, T, ...]``.
+            key: Typed PRNG key.
+
+        Returns:
+            The next state, of the same structure, shapes and dtypes, and scalars to report.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no use for a target")
 
     @property
     def task_multiple(self) -> int:

@@ -23,10 +23,13 @@ from jaxmeta.ops.trees import num_bytes
 from jaxmeta.risk import CVaR, Mean
 from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
+from jaxmeta.source_adaptation import adapt_source
+from jaxmeta.source_settings import SourceAdaptation
+from jaxmeta.transitions import Transitions
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.physical import PhysicalFamily
-from jaxmeta_envs.physics import Distribution, Uniform
+from jaxmeta_envs.physics import TruncatedNormal, Uniform, as_truncated_normal
 
 NOMINAL = "nominal"
 """The source that is the standard simulator alone."""
@@ -86,6 +89,9 @@ class EPOpt(Algorithm):
             baseline.
         value_decay: Forgetting rate per update of the moments that normalise a value
             network's targets.
+        round_updates: Updates between two meetings with the run's target, if it has one.
+        target_episodes: Episodes played there each time.
+        adaptation: How they update the source distribution.
 
     Reference: Rajeswaran et al. 2017, arXiv 1610.01283.
     Differs from the paper: ties at the percentile share what is left of ε N instead of all
@@ -104,6 +110,9 @@ class EPOpt(Algorithm):
     discount: float | Schedule = 0.995
     gae_lambda: float = 1.0
     value_decay: float = 0.9
+    round_updates: int = 50  # pyright: ignore[reportIncompatibleMethodOverride]
+    target_episodes: int = 3  # pyright: ignore[reportIncompatibleMethodOverride]
+    adaptation: SourceAdaptation = field(default_factory=SourceAdaptation)
 
     def __post_init__(self) -> None:
         episodes = self.episodes_per_task
@@ -115,6 +124,8 @@ class EPOpt(Algorithm):
             self.num_tasks,
             f"a positive multiple of {multiple}, the minibatches of optimizer",
         )
+        for name in ("round_updates", "target_episodes"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         self.risk.check(self.num_tasks)
         check_positive(self.learning_rate, "learning_rate")
         for name in ("discount", "gae_lambda", "value_decay"):
@@ -143,6 +154,12 @@ class EPOpt(Algorithm):
         splits = (*family.splits, NOMINAL)
         require(self.source in splits, "source", self.source, f"one of {', '.join(splits)}")
 
+    def check_target(self, family: TaskFamily) -> None:
+        text = "a split where a target is given: one simulator leaves nothing to infer"
+        require(self.source != NOMINAL, "source", self.source, text)
+        if isinstance(family, PhysicalFamily):
+            self.adaptation.check(family)
+
     def trial_episodes(self, family: TaskFamily) -> int:
         del family
         return 1
@@ -164,14 +181,29 @@ class EPOpt(Algorithm):
             jnp.int32(0),
         )
 
-    def first_source(self, family: TaskFamily) -> Distribution[Any] | tuple[()]:
-        """Returns what simulators are first drawn from, if the family shows it."""
+    def first_source(self, family: TaskFamily) -> TruncatedNormal[Any] | tuple[()]:
+        """Returns what simulators are first drawn from, if the family shows it.
+
+        Always a truncated normal, as that is what adaptation puts in its place.
+        """
         if not isinstance(family, PhysicalFamily):
             return ()
         if self.source == NOMINAL:
             task = family.nominal_task()
-            return Uniform(task, task)
-        return family.distribution(self.source)
+            return as_truncated_normal(Uniform(task, task))
+        return as_truncated_normal(family.distribution(self.source))
+
+    def meet(
+        self, family: Any, state: EPOptState, transitions: Transitions, key: Array
+    ) -> tuple[EPOptState, dict[str, Array]]:
+        """Adapts the source distribution, see `jaxmeta.adapt_source`."""
+        posterior = adapt_source(family, state.source, transitions, key, adaptation=self.adaptation)
+        told = {"ess": posterior.ess, "log_evidence": posterior.log_evidence}
+        told |= {"temperature": posterior.temperature, "acceptance": posterior.acceptance}
+        for name in ("mean", "std", "low", "high"):
+            values = getattr(posterior, name)._asdict()
+            told |= {f"posterior_{name}/{parameter}": x for parameter, x in values.items()}
+        return state._replace(source=posterior.source), told
 
     def policy(self, family: TaskFamily) -> AdaptivePolicy:
         network = self._network(family)

@@ -15,6 +15,7 @@ from jaxmeta.ops.moments import Moments
 from jaxmeta.testing import check_algorithm
 from jaxmeta.testing.policies import first_input
 from jaxmeta_envs import BernoulliBandit, CartPole, Timestep, Uniform
+from jaxmeta_envs.physics import as_truncated_normal
 from tests.toy_families import Counter, CounterTask, Target
 
 TINY = EPOpt(num_tasks=8, episodes_per_task=2, risk=Mean(), network=MLP((4,), "tanh"))
@@ -96,7 +97,7 @@ CARTPOLE = CartPole(episode_length=100)
 def test_simulators_come_from_the_source(source, spread):
     algorithm = dataclasses.replace(TINY, source=source)
     state = jax.eval_shape(lambda: algorithm.init(CARTPOLE, jax.random.key(0)))
-    assert set(state.source._fields) == {"low", "high"}
+    assert set(state.source._fields) == {"mean", "std", "low", "high"}
     first = algorithm.first_source(CARTPOLE)
     expected = CARTPOLE.distribution("train" if source == "nominal" else source)
     width = float(first.high.cart_mass - first.low.cart_mass)
@@ -111,13 +112,15 @@ def test_simulators_are_drawn_from_the_state():
     algorithm = dataclasses.replace(TINY, episodes_per_task=1)
     state = algorithm.init(CARTPOLE, jax.random.key(0))
     task = CARTPOLE.nominal_task()._replace(gravity=jnp.float32(7.0))
-    state = state._replace(source=Uniform(task, task))
+    state = state._replace(source=as_truncated_normal(Uniform(task, task)))
     drawn = algorithm._sample_task(CARTPOLE, state, jax.random.key(3))
     assert drawn.gravity == 7.0
     new, metrics = jax.jit(lambda s, k: algorithm.update(CARTPOLE, s, k))(state, jax.random.key(1))
     assert metrics["source_mean/gravity"] == 7.0
     assert metrics["source_std/gravity"] == 0.0
     assert new.source.low.gravity == 7.0
+    same = jax.tree.structure(state) == jax.tree.structure(new)
+    assert same
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmeta_envs.physics import TruncatedNormal, Uniform
+from jaxmeta_envs.physics import TruncatedNormal, Uniform, as_truncated_normal
 
 # mean, std, low, high: in the middle, one-sided, far out in either tail, unbounded.
 NORMALS = [
@@ -30,6 +30,34 @@ def test_truncated_normal_has_the_density_of_scipy(parameters):
     x = exact.ppf(np.linspace(0.01, 0.99, 23)).astype(np.float32)
     ours = jax.vmap(truncated_normal(parameters).log_prob)(jnp.asarray(x))
     np.testing.assert_allclose(ours, exact.logpdf(x), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("parameters", NORMALS)
+def test_location_is_that_of_scipy(parameters):
+    mean, std = truncated_normal(parameters).location()
+    exact = scipy_truncnorm(*parameters)
+    assert mean == pytest.approx(exact.mean(), rel=1e-3, abs=0.01 * exact.std())
+    assert std == pytest.approx(exact.std(), rel=0.02)
+
+
+def test_a_uniform_distribution_as_a_normal_stays_one():
+    low, high = {"a": jnp.float32(-1.0)}, {"a": jnp.float32(3.0)}
+    normal = as_truncated_normal(Uniform(low, high))
+    densities = [float(normal.log_prob({"a": jnp.float32(x)})) for x in (-1.0, 1.0, 3.0)]
+    np.testing.assert_allclose(densities, -np.log(4.0), atol=0.01)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = np.asarray(jax.vmap(normal.sample)(keys)["a"])
+    assert stats.kstest(drawn, stats.uniform(-1.0, 4.0).cdf).pvalue > 1e-3
+    mean, std = normal.location()
+    assert mean["a"] == pytest.approx(1.0, abs=1e-3)
+    assert std["a"] == pytest.approx(4 / 12**0.5, rel=0.01)
+
+
+def test_one_point_is_drawn_again_and_again():
+    point = {"a": jnp.float32(2.5)}
+    normal = as_truncated_normal(Uniform(point, point))
+    assert float(normal.sample(jax.random.key(0))["a"]) == 2.5
+    assert [float(x["a"]) for x in normal.location()] == [2.5, 0.0]
 
 
 @pytest.mark.parametrize("parameters", NORMALS)
