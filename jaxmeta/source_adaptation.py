@@ -7,6 +7,7 @@ system did, and from which distribution to train next.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -191,11 +192,11 @@ def _check_source(family: PhysicalFamily, source: Distribution[Any]) -> None:
         values = {field: getattr(task, name) for field, task in source._asdict().items()}
         if any(isinstance(value, Tracer) for value in values.values()):
             continue
-        empty = not values["low"] < values["high"]
-        require(not empty, f"source.low.{name}", float(values["low"]), "below source.high")
+        # As NumPy's: inside of ``jit`` JAX would trace even what is known.
+        values = {field: float(np.asarray(value)) for field, value in values.items()}
+        require(values["low"] < values["high"], f"source.low.{name}", values["low"], "below high")
         if "std" in values:
-            std = float(values["std"])
-            require(std > 0, f"source.std.{name}", std, "above 0")
+            require(values["std"] > 0, f"source.std.{name}", values["std"], "above 0")
 
 
 def _check_task(
@@ -207,5 +208,6 @@ def _check_task(
         value = getattr(task, name)
         require(np.shape(value) == (), f"{field}.{name}", f"of shape {np.shape(value)}", "a scalar")
         if not isinstance(value, Tracer):
-            good = not np.isnan(value) if may_be_infinite else np.isfinite(value)
-            require(bool(good), f"{field}.{name}", float(value), "a finite number")
+            number = float(np.asarray(value))
+            good = not math.isnan(number) if may_be_infinite else math.isfinite(number)
+            require(good, f"{field}.{name}", number, "a finite number")

@@ -78,7 +78,7 @@ def make_prior(
         return jnp.where(_in_cube(x), log_density, -jnp.inf)
 
     offset_key, doubt_key, source_key = jax.random.split(key, 3)
-    trusted = jax.vmap(source.sample)(jax.random.split(source_key, n))
+    trusted = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (n, k)), source).sample(source_key)
     doubted = jax.random.uniform(doubt_key, (n, k))
     # As many of either as they should be, but for rounding, which is left to chance.
     index = (jnp.arange(n) + jax.random.uniform(offset_key)) / n

@@ -1,10 +1,13 @@
 import sys
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from jaxmeta.plots import _styles, plot_adaptation
+from jaxmeta.plots import _styles, plot_adaptation, plot_posterior
 from jaxmeta.report import Evaluation
+from jaxmeta_envs.physics import TruncatedNormal, Uniform
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -114,3 +117,38 @@ def test_plotting_leaves_no_global_state(tmp_path):
     before = "matplotlib.pyplot" in sys.modules
     plot_adaptation(fake(2), tmp_path / "figure.png")
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+class Mass(NamedTuple):
+    cart_mass: Any
+    gravity: Any
+
+
+def posterior(mean, std):
+    """A round in which gravity was known."""
+    low, high = Mass(mean - 2 * std, 9.8), Mass(mean + 2 * std, 9.8)
+    return SimpleNamespace(mean=Mass(mean, 9.8), std=Mass(std, 0.0), low=low, high=high)
+
+
+def test_a_posterior_is_drawn_round_by_round(tmp_path, axes):
+    rounds = [posterior(1.4, 0.2), posterior(1.5, 0.1)]
+    source = TruncatedNormal(*(Mass(x, x + 8.8) for x in (1.0, 0.3, 0.5, 2.0)))
+    path = tmp_path / "figure.png"
+    plot_posterior(rounds, path, source=source, truth=Mass(1.52, 9.8), title="Cart")
+    assert path.read_bytes().startswith(PNG)
+    (ax,) = axes  # what was known has no panel
+    assert ax.get_title() == "cart mass"
+    assert ax.get_xlabel() == "round"
+    curve = ax.get_lines()[0]
+    np.testing.assert_array_equal(curve.get_xdata(), [0, 1, 2])
+    np.testing.assert_allclose(curve.get_ydata()[1:], [1.4, 1.5])
+    labels = set(ax.get_legend_handles_labels()[1])
+    assert labels == {"posterior, 95 %", "source before", "truth"}
+
+
+def test_a_posterior_alone_is_drawn_without_what_is_not_known(tmp_path, axes):
+    plot_posterior([posterior(1.4, 0.2)], tmp_path / "figure.png")
+    assert axes[0].get_legend_handles_labels()[1] == ["posterior, 95 %"]
+    box = Uniform(Mass(0.5, 9.0), Mass(2.5, 10.0))
+    plot_posterior([posterior(1.4, 0.2)], tmp_path / "figure.png", source=box)
+    np.testing.assert_allclose(axes[1].get_lines()[0].get_ydata(), [1.5, 1.4])

@@ -17,7 +17,7 @@ _HALVINGS = 50  # the first increment of a likelihood of many steps may be 1e-8 
 def normalize(log_weights: Array) -> Array:
     """Returns ``log_weights [N]`` shifted so that the weights sum to 1."""
     chex.assert_rank(log_weights, 1)
-    return log_weights - logsumexp(log_weights)
+    return jax.nn.log_softmax(log_weights)
 
 
 def effective_share(log_weights: Array) -> Array:
@@ -25,9 +25,7 @@ def effective_share(log_weights: Array) -> Array:
 
     1 where all weights are equal, 1 / N where one particle has all the weight.
     """
-    chex.assert_rank(log_weights, 1)
-    ratio = 2.0 * logsumexp(log_weights) - logsumexp(2.0 * log_weights)
-    return jnp.exp(ratio) / log_weights.shape[0]
+    return jnp.exp(-logsumexp(2.0 * normalize(log_weights))) / log_weights.shape[0]
 
 
 def temper(log_likelihood: Array, power: Array) -> Array:

@@ -177,16 +177,14 @@ def _metropolis(
     def target(cloud: _Cloud) -> Array:
         return cloud.log_prior + weighted.temper(cloud.log_likelihood, temperature)
 
-    def move(carry: tuple[_Cloud, Array], key: Array) -> tuple[tuple[_Cloud, Array], Array]:
-        cloud, log_scale = carry
-        step_key, accept_key = jax.random.split(key)
-        noise = jax.random.normal(step_key, cloud.x.shape)
+    def move(carry: tuple[_Cloud, Array], chance: tuple) -> tuple[tuple[_Cloud, Array], Array]:
+        (cloud, log_scale), (noise, log_uniform) = carry, chance
         jump = jnp.exp(log_scale) * jnp.matmul(noise, steps, precision="highest")
         proposal = locate(cloud.x + jump)
         here = target(cloud)
         # Without a weight, what is impossible has nothing to gain by moving.
         log_ratio = jnp.where(here > -jnp.inf, target(proposal) - here, -jnp.inf)
-        accepted = -jax.random.exponential(accept_key, log_ratio.shape) < log_ratio
+        accepted = log_uniform < log_ratio
 
         def choose(new: Array, old: Array) -> Array:
             return jnp.where(jnp.expand_dims(accepted, tuple(range(1, new.ndim))), new, old)
@@ -195,5 +193,8 @@ def _metropolis(
         cloud = jax.tree.map(choose, proposal, cloud)
         return (cloud, log_scale + rate - _GOOD_ACCEPTANCE), rate
 
-    (cloud, log_scale), rates = jax.lax.scan(move, (cloud, log_scale), jax.random.split(key, moves))
+    step_key, accept_key = jax.random.split(key)
+    noise = jax.random.normal(step_key, (moves, *cloud.x.shape))
+    log_uniform = -jax.random.exponential(accept_key, noise.shape[:2])
+    (cloud, log_scale), rates = jax.lax.scan(move, (cloud, log_scale), (noise, log_uniform))
     return cloud, log_scale, jnp.mean(rates)
