@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from jaxmeta.networks import GRU, LSTM, MLP, FastWeights
     from jaxmeta.presets import preset
     from jaxmeta.registry import register_algorithm, register_family
+    from jaxmeta.robustness_map import robustness
+    from jaxmeta.robustness_report import Robustness
     from jaxmeta.schedules import Schedule
     from jaxmeta.training import (
         TrainingDiverged,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         resume,
         train,
     )
+    from jaxmeta.worst_case import CrossEntropy
     from jaxmeta_envs import AdaptivePolicy, ConfigError
 
 _HOME = {
@@ -49,6 +52,8 @@ _HOME = {
     "preset": "jaxmeta.presets",
     "register_algorithm": "jaxmeta.registry",
     "register_family": "jaxmeta.registry",
+    "robustness": "jaxmeta.robustness_map",
+    "Robustness": "jaxmeta.robustness_report",
     "Schedule": "jaxmeta.schedules",
     "TrainingDiverged": "jaxmeta.training",
     "TrainingInterrupted": "jaxmeta.training",
@@ -56,6 +61,7 @@ _HOME = {
     "load": "jaxmeta.training",
     "resume": "jaxmeta.training",
     "train": "jaxmeta.training",
+    "CrossEntropy": "jaxmeta.worst_case",
     "AdaptivePolicy": "jaxmeta_envs",
     "ConfigError": "jaxmeta_envs",
 }
@@ -71,9 +77,11 @@ __all__ = [
     "AdaptivePolicy",
     "Algorithm",
     "ConfigError",
+    "CrossEntropy",
     "Evaluation",
     "FastWeights",
     "Plan",
+    "Robustness",
     "Schedule",
     "TrainConfig",
     "TrainResult",
@@ -88,6 +96,7 @@ __all__ = [
     "register_algorithm",
     "register_family",
     "resume",
+    "robustness",
     "train",
 ]
 

@@ -14,8 +14,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"cli", "__main__"},
     {"catalogue", "dry_run", "options", "presets"},
-    {"training", "evaluation", "testing", "baselines"},
-    {"loop", "player", "run_dir", "logs", "checkpoint", "progress", "interrupts"},
+    {"training", "evaluation", "testing", "baselines", "robustness_map"},
+    {"robustness_checks"},
+    {"loop", "player", "run_dir", "logs", "checkpoint", "progress", "interrupts", "worst_case"},
+    {"robustness_report", "robustness_plots", "robustness_table"},
     {"report", "table", "plots", "statistics"},
     {"serialization", "registry"},
     {"engine"},
