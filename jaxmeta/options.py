@@ -112,7 +112,8 @@ class RobustnessOptions:
         search: How to search for it.
         labels: Names of the runs, in their order; by default those of the directories.
         seed: Seed of all that is played.
-        save: Write the figure, and the numbers beside it as .json and .npz.
+        save: Write the figure, and the numbers beside it as .json and .npz; older ones of the
+            same name are replaced.
         out: The figure to write; None takes robustness.png in the directory of the run, and
             for several runs, none of which it belongs to, in the current directory.
     """

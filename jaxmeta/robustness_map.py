@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,7 +97,8 @@ def robustness(
 
     trials = _TRIALS[len(sweep.swept)] if trials is None else trials
     key = jax.random.fold_in(jax.random.key(seed), _STREAM)
-    session = _Session(sweep, trials, search, key, batch, _Watch(progress))
+    size = batch_size(len(sweep.simulators()) * trials, batch)
+    session = _Session(sweep, trials, search, jax.random.split(key, 4), size, _Watch(progress))
     prepared = [_prepare(result, episodes) for result in results]
     session.watch.total = sum(session.env_steps(run) for run in prepared)
     with session.watch:
@@ -126,22 +128,16 @@ class _Run(NamedTuple):
     rows: int
 
 
+@dataclass(frozen=True)
 class _Session:
     """Plays runs on one sweep."""
 
-    def __init__(
-        self,
-        sweep: Sweep,
-        trials: int,
-        search: CrossEntropy | None,
-        key: Array,
-        batch: int,
-        watch: _Watch,
-    ) -> None:
-        self.sweep, self.trials, self.search, self.watch = sweep, trials, search, watch
-        self.keys = jax.random.split(key, 4)
-        # One shape for all that is played, so that it compiles once.
-        self.size = batch_size(len(sweep.simulators()) * trials, batch)
+    sweep: Sweep
+    trials: int
+    search: CrossEntropy | None
+    keys: Array  # [4], of the grid, the search, the choice and the measurement
+    size: int  # of all batches, so that all that is played compiles once
+    watch: _Watch
 
     def env_steps(self, run: _Run) -> int:
         """Returns the steps that `play` will play (those of a filled-up batch left out)."""
@@ -181,9 +177,7 @@ class _Session:
         found = search_worst(search, *common, key=self.keys[1], low=low, high=high)
         lanes = search.iterations * search.population * search.trials * run.seeds
         self.watch.advance(lanes * self._steps_of_lane(run), float(found.history[-1]))
-        candidates = found.candidates
-        if np.all((of_grid >= low) & (of_grid <= high)):
-            candidates = np.concatenate([candidates, of_grid[None]])
+        candidates = np.concatenate([found.candidates, np.clip(of_grid, low, high)[None]])
         chosen = self._returns(run, candidates, search.fresh_trials, self.keys[2])
         worst = candidates[_lowest(chosen)]
         measured = self._returns(run, worst[None], search.fresh_trials, self.keys[3])

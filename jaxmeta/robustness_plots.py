@@ -99,23 +99,27 @@ def _draw_curve(axes: Axes, robustness: Robustness, run: RobustnessMap, index: i
         mark = {"marker": "v", "markersize": 9, "markeredgecolor": "black", "linestyle": "none"}
         at = worst[robustness.parameters[0]]
         lowest = described["everywhere"]["worst"]
-        label = "worst point" if index == 0 else None
-        axes.plot([at], [lowest], color=colour, label=label, zorder=6, clip_on=False, **mark)
+        axes.plot([at], [lowest], color=colour, zorder=6, clip_on=False, **mark)
+        if index == 0:
+            # In the legend it stands for all runs.
+            legend_colour = colour if len(robustness.maps) == 1 else _GREY
+            axes.plot([], [], color=legend_colour, label="worst point", **mark)
 
 
 def _draw_training_ranges(axes: Axes, runs: Sequence[RobustnessMap], name: str) -> None:
     ranges = [np.clip(run.training[name], *axes.get_xlim()) for run in runs]
     if all(np.array_equal(ends, ranges[0]) for ends in ranges):
         # The edge shows a range of one value, too.
-        shade = {"facecolor": "#777777", "edgecolor": "#555555", "alpha": 0.15, "zorder": 0}
+        shade = {"facecolor": _GREY, "edgecolor": "#555555", "alpha": 0.15, "zorder": 0}
         axes.axvspan(*ranges[0], linewidth=1, label="training range", **shade)
         return
     for index, ends in enumerate(ranges):
         height = 1.0 + 0.02 * (len(ranges) - index)
         place = {"transform": axes.get_xaxis_transform(), "clip_on": False}
-        label = "training ranges" if index == 0 else None
         bar = {"linewidth": 4, "solid_capstyle": "butt", "marker": "|", "markersize": 6}
-        axes.plot(ends, [height] * 2, color=_colour(index), label=label, **bar, **place)
+        axes.plot(ends, [height] * 2, color=_colour(index), **bar, **place)
+        if index == 0:
+            axes.plot([], [], color=_GREY, label="training ranges", **bar)
 
 
 def _margin_below_and_above(axes: Axes) -> None:

@@ -90,6 +90,15 @@ def test_an_agent_that_adapts_to_several_episodes_at_a_time_reports_its_last_ste
     assert (described["row"], described["episodes_per_adapt"]) == (3, 4)
 
 
+def test_an_agent_of_one_episode_per_trial_reports_it():
+    result = trained(family=FAMILY, episodes=1)
+    found = robustness(result, "mass", points=3, search=None, batch=BATCH)
+    assert found.maps[0].returns.shape == (2, 50, 3)
+    expected = depth(found.grid[0], NOMINAL.friction, NOMINAL.tilt) + 0.5
+    np.testing.assert_allclose(found.maps[0].mean, expected, rtol=1e-5)
+    assert "return; 3 simulators × 50 trials × 2 seeds" in printed(found)
+
+
 def test_given_tasks_are_played_each_with_its_luck():
     tasks = EchoTask(np.arange(5, dtype=np.float32))
     luck = np.array([3, 3, 0, 1, 3])
