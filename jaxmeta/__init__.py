@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from jaxmeta.presets import preset
     from jaxmeta.registry import register_algorithm, register_family
     from jaxmeta.risk import CVaR, Mean
+    from jaxmeta.robustness_map import robustness
+    from jaxmeta.robustness_report import Robustness
     from jaxmeta.schedules import Schedule
     from jaxmeta.source_adaptation import SourcePosterior, adapt_source
     from jaxmeta.source_settings import SourceAdaptation
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         train,
     )
     from jaxmeta.transitions import Transitions
+    from jaxmeta.worst_case import CrossEntropy
     from jaxmeta_envs import AdaptivePolicy, ConfigError
 
 _HOME = {
@@ -59,6 +62,8 @@ _HOME = {
     "register_family": "jaxmeta.registry",
     "CVaR": "jaxmeta.risk",
     "Mean": "jaxmeta.risk",
+    "robustness": "jaxmeta.robustness_map",
+    "Robustness": "jaxmeta.robustness_report",
     "Schedule": "jaxmeta.schedules",
     "SourcePosterior": "jaxmeta.source_adaptation",
     "adapt_source": "jaxmeta.source_adaptation",
@@ -70,6 +75,7 @@ _HOME = {
     "resume": "jaxmeta.training",
     "train": "jaxmeta.training",
     "Transitions": "jaxmeta.transitions",
+    "CrossEntropy": "jaxmeta.worst_case",
     "AdaptivePolicy": "jaxmeta_envs",
     "ConfigError": "jaxmeta_envs",
 }
@@ -86,12 +92,14 @@ __all__ = [
     "Algorithm",
     "CVaR",
     "ConfigError",
+    "CrossEntropy",
     "EPOpt",
     "Evaluation",
     "FastWeights",
     "LinearBaseline",
     "Mean",
     "Plan",
+    "Robustness",
     "Schedule",
     "SourceAdaptation",
     "SourcePosterior",
@@ -110,6 +118,7 @@ __all__ = [
     "register_algorithm",
     "register_family",
     "resume",
+    "robustness",
     "train",
 ]
 

@@ -23,6 +23,7 @@ from jaxmeta import __version__
 
 if TYPE_CHECKING:
     from jaxmeta.report import Evaluation
+    from jaxmeta.robustness_report import Robustness
     from jaxmeta.training import TrainResult
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
@@ -182,6 +183,37 @@ def _evaluate(arguments: list[str]) -> int:
     return OK
 
 
+def _robustness(arguments: list[str]) -> int:
+    from jaxmeta.options import RobustnessOptions, parse_options
+    from jaxmeta.parallel import request_cpu_devices
+    from jaxmeta.robustness_map import robustness
+
+    request_cpu_devices()
+    options = parse_options(RobustnessOptions, arguments, command="jaxmeta robustness")
+    run_dirs, out = list(options.run_dirs), options.out
+    if out is None and len(run_dirs) > 1:
+        out = "robustness.png"
+    found = robustness(
+        run_dirs,
+        options.parameters or None,
+        ranges=options.ranges,
+        fixed=options.fixed,
+        points=options.points,
+        trials=options.trials,
+        episodes=options.episodes,
+        search=options.search if options.worst_case else None,
+        labels=options.labels or None,
+        seed=options.seed,
+        save=options.save,
+        out=out,
+    )
+    _print_table(found)
+    if options.save:
+        picture = Path(run_dirs[0], "robustness.png") if out is None else Path(out)
+        print(f"\nThe numbers: {picture.with_suffix('.json')}\nThe figure:  {picture}")
+    return OK
+
+
 def _list(arguments: list[str]) -> int:
     from jaxmeta.catalogue import describe_catalogue
 
@@ -217,12 +249,12 @@ def _report(result: TrainResult, evaluate_too: bool) -> int:
     return OK
 
 
-def _print_table(evaluation: Evaluation) -> None:
+def _print_table(found: Evaluation | Robustness) -> None:
     from rich.console import Console
 
     # A file or pipe has no width; 80 columns would cut the table.
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(evaluation.table())
+    console.print(found.table())
 
 
 def _say_saved(evaluation: Evaluation, run_dir: str) -> None:
@@ -260,6 +292,11 @@ _COMMANDS = {
     "resume": Command(_resume, "resume RUN_DIR [OPTIONS]", "Continue a run that was stopped."),
     "evaluate": Command(
         _evaluate, "evaluate RUN_DIR [OPTIONS]", "Measure adaptation to held-out tasks."
+    ),
+    "robustness": Command(
+        _robustness,
+        "robustness RUN_DIR ... [OPTIONS]",
+        "Map the return over physical parameters.",
     ),
     "list": Command(_list, "list", "List algorithms, task families, splits and references."),
 }

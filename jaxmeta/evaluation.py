@@ -78,11 +78,11 @@ def evaluate(
     """
     result = _load(source) if isinstance(source, str | Path) else source
     algorithm, family = result.config.algorithm, result.config.tasks
-    _check_integer("seed", seed, least=0)
+    check_integer("seed", seed, least=0)
     require(seed < 2**32, "seed", seed, "below 2**32")
-    policy = _policy(algorithm, family)
+    policy = policy_of(algorithm, family)
     together = policy.episodes_per_adapt
-    trained = _trained_rows(algorithm, family)
+    trained = trained_rows(algorithm, family)
     rows = trained if episodes is None else episodes
     _check(family, split, num_tasks, rows, batch)
 
@@ -177,8 +177,8 @@ def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[s
     _check(family, "test", num_tasks, 1, BATCH)
     key = jax.random.fold_in(jax.random.key(0), _MONITOR_STREAM)
     play = functools.partial(play_tasks, key=key, num_tasks=num_tasks, split="test", batch=BATCH)
-    rows = _trained_rows(algorithm, family)
-    curves = _play_seeds(play, _policy(algorithm, family), params, family, rows)
+    rows = trained_rows(algorithm, family)
+    curves = _play_seeds(play, policy_of(algorithm, family), params, family, rows)
     curves = curves.mean(axis=1, dtype=np.float64)
     return {
         "eval/return": curves.sum(axis=1),
@@ -196,7 +196,8 @@ def _load(run_dir: str | Path) -> TrainResult:
 # Policies are closures without a useful equality; one object per algorithm and family is
 # what lets a second evaluation find the first one's compiled program.
 @functools.lru_cache(maxsize=32)
-def _policy(algorithm: Any, family: TaskFamily) -> AdaptivePolicy:
+def policy_of(algorithm: Any, family: TaskFamily) -> AdaptivePolicy:
+    """Returns the algorithm's policy, the same object for equal arguments."""
     return algorithm.policy(family)
 
 
@@ -205,8 +206,9 @@ def _references(family: TaskFamily, num_episodes: int) -> dict[str, Reference]:
     return dict(family.references(num_episodes))
 
 
-def _trained_rows(algorithm: Any, family: TaskFamily) -> int:
-    together = _policy(algorithm, family).episodes_per_adapt
+def trained_rows(algorithm: Any, family: TaskFamily) -> int:
+    """Returns K, the rows of the adaptation curve, of a trial as long as in training."""
+    together = policy_of(algorithm, family).episodes_per_adapt
     return max(1, math.ceil(algorithm.trial_episodes(family) / together))
 
 
@@ -239,11 +241,12 @@ def _play_references(
 
 def _check(family: TaskFamily, split: str, num_tasks: int, episodes: int, batch: int) -> None:
     family.check_split(split)
-    _check_integer("num_tasks", num_tasks, least=1)
-    _check_integer("episodes", episodes, least=1)
-    _check_integer("batch", batch, least=1)
+    check_integer("num_tasks", num_tasks, least=1)
+    check_integer("episodes", episodes, least=1)
+    check_integer("batch", batch, least=1)
 
 
-def _check_integer(name: str, value: int, least: int) -> None:
+def check_integer(name: str, value: int, least: int) -> None:
+    """Raises `ConfigError` unless ``value`` is an integer of at least ``least``."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     require(whole and value >= least, name, value, f"an integer of at least {least}")

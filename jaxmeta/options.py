@@ -12,7 +12,7 @@ import re
 import sys
 import types
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import tyro
@@ -20,6 +20,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from jaxmeta.config import TrainConfig
 from jaxmeta.schedules import Schedule
+from jaxmeta.worst_case import CrossEntropy
 from jaxmeta_envs.errors import ConfigError
 
 Options = TypeVar("Options")
@@ -86,6 +87,50 @@ class EvaluateOptions:
     seed: int = 0
     references: bool = True
     save: bool = True
+
+
+@dataclass(frozen=True)
+class RobustnessOptions:
+    """Maps the return over one or two physical parameters, and searches for the worst case.
+
+    Parameters that are not swept are those of the family's nominal task. Of an agent that
+    adapts, the return is that of the last episode of a trial; all training seeds play.
+    Several runs of one family are drawn together.
+
+    Attributes:
+        run_dirs: Directories of the runs.
+        parameters: One or two physical parameters; by default the family's first two.
+        ranges: Name, lowest and highest value of each parameter whose range is not to be
+            that of the family's limits: --ranges pole_mass 0.05 0.3 half_length 0.2 1.5.
+        fixed: Name and value of parameters that are not to be nominal: --fixed gravity 3.7.
+        points: Grid points per parameter.
+        trials: Trials on each simulator of the grid per training seed; None takes 50 for
+            one parameter and 10 for two.
+        episodes: Episodes of adaptation (for an agent that adapts to several at a time,
+            steps of adaptation); None takes as many as in training. The last one counts.
+        worst_case: Search for the most adverse simulator, too.
+        search: How to search for it.
+        labels: Names of the runs, in their order; by default those of the directories.
+        seed: Seed of all that is played.
+        save: Write the figure, and the numbers beside it as .json and .npz; older ones of the
+            same name are replaced.
+        out: The figure to write; None takes robustness.png in the directory of the run, and
+            for several runs, none of which it belongs to, in the current directory.
+    """
+
+    run_dirs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR ...")]
+    parameters: tuple[str, ...] = ()
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    fixed: dict[str, float] = field(default_factory=dict)
+    points: int = 21
+    trials: int | None = None
+    episodes: int | None = None
+    worst_case: bool = True
+    search: CrossEntropy = field(default_factory=CrossEntropy)
+    labels: tuple[str, ...] = ()
+    seed: int = 0
+    save: bool = True
+    out: str | None = None
 
 
 def parse_options(

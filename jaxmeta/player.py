@@ -21,7 +21,8 @@ from jaxmeta_envs.base import AdaptivePolicy, TaskFamily
 BATCH = 1024
 """Tasks played at a time by default."""
 
-_AXIS = "tasks"
+AXIS = "tasks"
+"""Name of the mesh axis that tasks are spread over."""
 
 
 def play_tasks(
@@ -54,50 +55,126 @@ def play_tasks(
     Returns:
         Undiscounted returns, float32 ``[B, K]``.
     """
-    devices = tuple(jax.local_devices())
-    # Equal batches, so that the last one is not mostly padding.
-    size = math.ceil(num_tasks / math.ceil(num_tasks / batch))
-    size = math.ceil(size / len(devices)) * len(devices)
-    mesh = Mesh(devices, (_AXIS,), axis_types=(AxisType.Auto,))
+    mesh = local_mesh()
+    size = batch_size(num_tasks, batch)
     player = _player(policy, family, rows, split, told_task, mesh)
-    member_index = None if member is None else np.int32(member)
-    replicated = NamedSharding(mesh, PartitionSpec())
-    params, member_index, key = jax.device_put((params, member_index, key), replicated)
+    params, member_index, key = _replicate(mesh, params, member, key)
     starts = range(0, num_tasks, size)
     played = [
-        player(params, member_index, key, np.arange(start, start + size, dtype=np.uint32))
+        player(params, member_index, key, np.arange(start, start + size, dtype=np.uint32), None)
         for start in starts
     ]
     return np.concatenate([np.asarray(returns) for returns in played])[:num_tasks]
 
 
+def play_given(
+    policy: AdaptivePolicy,
+    params: Any,
+    family: TaskFamily,
+    rows: int,
+    *,
+    key: Array,
+    tasks: Any,
+    luck: np.ndarray,
+    size: int,
+    member: int | None = None,
+    on_batch: Callable[[np.ndarray], None] = lambda returns: None,
+) -> np.ndarray:
+    """Plays tasks that are given rather than drawn.
+
+    Args:
+        policy: The policy.
+        params: What it reads; with ``member``, for every seed (leading axis).
+        family: The task family.
+        rows: K.
+        key: Typed PRNG key.
+        tasks: The tasks, NumPy leaves ``[B, ...]``.
+        luck: Index of the random numbers that each task is played with, ``[B]``: tasks of
+            the same index meet the same luck.
+        size: Tasks played at a time, a multiple of the devices (see `batch_size`). The last
+            batch is filled up, so that calls of different B share one compilation.
+        member: As in `play_tasks`.
+        on_batch: Told the returns ``[b, K]`` of every batch as it is done.
+
+    Returns:
+        Undiscounted returns, float32 ``[B, K]``.
+    """
+    mesh = local_mesh()
+    player = _player(policy, family, rows, None, False, mesh)
+    params, member_index, key = _replicate(mesh, params, member, key)
+    played = []
+    for start in range(0, len(luck), size):
+        lanes = np.minimum(np.arange(start, start + size), len(luck) - 1)
+        given = jax.tree.map(lambda leaf, lanes=lanes: np.asarray(leaf)[lanes], tasks)
+        played.append(player(params, member_index, key, np.uint32(luck[lanes]), given))
+    returns = []
+    for index, batch in enumerate(played):
+        returns.append(np.asarray(batch)[: len(luck) - index * size])
+        on_batch(returns[-1])
+    return np.concatenate(returns)
+
+
+def local_mesh() -> Mesh:
+    """Returns the mesh over which tasks are spread: all local devices."""
+    return Mesh(tuple(jax.local_devices()), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def batch_size(num_tasks: int, batch: int) -> int:
+    """Returns the size of equal batches of about ``batch`` tasks, a multiple of the devices."""
+    # Equal, so that the last one is not mostly padding.
+    size = math.ceil(num_tasks / math.ceil(num_tasks / batch))
+    devices = len(jax.local_devices())
+    return math.ceil(size / devices) * devices
+
+
+def adaptation_returns(
+    policy: AdaptivePolicy, given: Any, family: TaskFamily, task: Any, key: Array, rows: int
+) -> Array:
+    """Plays one task and returns the undiscounted returns, ``[K]``."""
+    trajectory = play_adaptation(family, policy, given, task, key, rows)
+    return trajectory.reward.sum(axis=-1).mean(axis=-1)
+
+
+def _replicate(mesh: Mesh, params: Any, member: int | None, key: Array) -> tuple[Any, Any, Array]:
+    member_index = None if member is None else np.int32(member)
+    return jax.device_put((params, member_index, key), NamedSharding(mesh, PartitionSpec()))
+
+
 @functools.lru_cache(maxsize=128)
 def _player(
-    policy: AdaptivePolicy, family: TaskFamily, rows: int, split: str, told_task: bool, mesh: Mesh
+    policy: AdaptivePolicy,
+    family: TaskFamily,
+    rows: int,
+    split: str | None,
+    told_task: bool,
+    mesh: Mesh,
 ) -> Callable[..., Array]:
-    """Compiles ``(params, member or None, key, indices[B]) -> returns[B, K]``."""
+    """Compiles ``(params, member or None, key, indices[B], tasks[B]) -> returns[B, K]``.
 
-    def play_task(params: Any, key: Array, index: Array) -> Array:
+    With a split the tasks are None and drawn from it; without, they are those given.
+    """
+
+    def play_task(params: Any, key: Array, index: Array, task: Any) -> Array:
         task_key, play_key = jax.random.split(jax.random.fold_in(key, index))
-        task = family.sample_task(task_key, split)
+        if split is not None:
+            task = family.sample_task(task_key, split)
         given = (params, task) if told_task else params
-        trajectory = play_adaptation(family, policy, given, task, play_key, rows)
-        return trajectory.reward.sum(axis=-1).mean(axis=-1)
+        return adaptation_returns(policy, given, family, task, play_key, rows)
 
-    def play(params: Any, member: Array | None, key: Array, indices: Array) -> Array:
+    def play(params: Any, member: Array | None, key: Array, indices: Array, tasks: Any) -> Array:
         if member is not None:
             params = jax.tree.map(
                 lambda x: jax.lax.dynamic_index_in_dim(x, member, keepdims=False), params
             )
-        return jax.vmap(play_task, in_axes=(None, None, 0))(params, key, indices)
+        return jax.vmap(play_task, in_axes=(None, None, 0, 0))(params, key, indices, tasks)
 
-    everywhere, shared = PartitionSpec(), PartitionSpec(_AXIS)
-    in_specs = (everywhere, everywhere, everywhere, shared)
+    everywhere, shared = PartitionSpec(), PartitionSpec(AXIS)
+    in_specs = (everywhere, everywhere, everywhere, shared, shared)
     sharded = jax.shard_map(play, mesh=mesh, in_specs=in_specs, out_specs=shared, check_vma=False)
-    return jax.jit(sharded, compiler_options=_compiler_options(mesh))
+    return jax.jit(sharded, compiler_options=compiler_options(mesh))
 
 
-def _compiler_options(mesh: Mesh) -> dict[str, int]:
+def compiler_options(mesh: Mesh) -> dict[str, int]:
     """Compiles evaluations on the CPU in half the time.
 
     An evaluation compiles a program for every reference and runs it for a moment. Measured

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; black is for the optimum
 # and yellow, which fades on white, gives way to grey.
-_AGENT = "#0072B2"
-_REFERENCES = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
-_DASHES = (
+AGENT_COLOUR = "#0072B2"
+OTHER_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
+DASHES = (
     (0, (5, 1.5)),
     (0, (1, 1.2)),
     (0, (6, 1.5, 1, 1.5)),
@@ -193,14 +193,14 @@ def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
     rows = summary["policies"][summary["agent"]]["rows"]
     if summary["num_seeds"] > 1:
         for curve in summary["curve_of_each_seed"]:
-            axes.plot(k, curve, color=_AGENT, linewidth=0.6, alpha=0.5, zorder=4)
+            axes.plot(k, curve, color=AGENT_COLOUR, linewidth=0.6, alpha=0.5, zorder=4)
     low, high = (np.asarray(rows[end], float) for end in ("low", "high"))  # None becomes NaN
-    axes.fill_between(k, low, high, color=_AGENT, alpha=0.22, linewidth=0)
+    axes.fill_between(k, low, high, color=AGENT_COLOUR, alpha=0.22, linewidth=0)
     marker = "o" if len(k) <= _FEW_ROWS else None
     axes.plot(
         k,
         rows["mean"],
-        color=_AGENT,
+        color=AGENT_COLOUR,
         linewidth=2.4,
         marker=marker,
         markersize=5,
@@ -224,7 +224,7 @@ def _legend(axes: Axes) -> None:
 
 def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
     """Draws one row per policy, best on top: the mean and its interval."""
-    colours = {summary["agent"]: _AGENT}
+    colours = {summary["agent"]: AGENT_COLOUR}
     for style, (name, _) in zip(_styles(summary), _references(summary), strict=True):
         colours[name] = style["color"]
     ordered = sorted(summary["policies"].items(), key=lambda item: item[1]["total"]["mean"])
@@ -236,7 +236,7 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         axes.plot(total["mean"], height, color=colours[name], marker=marker, markersize=7)
         if name == summary["agent"] and summary["num_seeds"] > 1:
             seeds = np.ravel(summary["curve_of_each_seed"])
-            axes.plot(seeds, [height] * len(seeds), "|", color=_AGENT, markersize=12)
+            axes.plot(seeds, [height] * len(seeds), "|", color=AGENT_COLOUR, markersize=12)
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
     axes.set_ylim(-0.6, len(ordered) - 0.4)
     if summary["optimal"] is not None:
@@ -266,12 +266,12 @@ def _references(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def _styles(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns a line style for each reference, no two with the same colour and dashes."""
-    colours = len(_REFERENCES)
+    colours = len(OTHER_COLOURS)
     marked = summary["rows"] <= _FEW_ROWS
     return [
         {
-            "color": _REFERENCES[i % colours],
-            "linestyle": _DASHES[(i + i // colours) % len(_DASHES)],
+            "color": OTHER_COLOURS[i % colours],
+            "linestyle": DASHES[(i + i // colours) % len(DASHES)],
             "marker": _MARKERS[i % len(_MARKERS)] if marked else None,
         }
         for i in range(len(summary["policies"]) - 1)

@@ -86,10 +86,11 @@ class _Lines(Progress):
 class _Bar(Progress):
     """A live bar, for terminals."""
 
-    def __init__(self, total: int, done: int, console: Console) -> None:
+    def __init__(self, total: int, done: int, console: Console, label: str) -> None:
         super().__init__(total, done)
         from rich import progress
 
+        self._label = label
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
@@ -110,12 +111,12 @@ class _Bar(Progress):
     def _show(self) -> None:
         if self._task is None:  # not before, so that compilation is not in the estimate
             self._task = self._bar.add_task(
-                "training", total=self._total, completed=self._first, status=""
+                self._label, total=self._total, completed=self._first, status=""
             )
         self._bar.update(self._task, completed=self._done, status=self._status())
 
 
-def make_progress(shown: bool, total: int, done: int) -> Progress:
+def make_progress(shown: bool, total: int, done: int, label: str = "training") -> Progress:
     """Returns a bar in a terminal, lines elsewhere, and nothing if not ``shown``."""
     if not shown:
         return Progress(total, done)
@@ -124,7 +125,9 @@ def make_progress(shown: bool, total: int, done: int) -> Progress:
     console = Console(stderr=True)
     if console.is_jupyter:  # where stderr looks like an error
         return _Lines(total, done, Console())
-    return (_Bar if console.is_terminal else _Lines)(total, done, console)
+    if console.is_terminal:
+        return _Bar(total, done, console, label)
+    return _Lines(total, done, console)
 
 
 def compact(number: float) -> str:

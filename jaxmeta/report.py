@@ -100,7 +100,7 @@ class Evaluation:
             "policies": policies,
             "curve_of_each_seed": self.returns.mean(axis=1, dtype=np.float64),
         }
-        return _plain(summary)
+        return plain(summary)
 
     def table(self) -> Table:
         """Returns a table for the terminal (`rich.print` it), best total first."""
@@ -181,12 +181,12 @@ def _robust_intervals(totals: np.ndarray) -> dict[str, float]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turns arrays into lists and what JSON cannot say (NaN, infinities) into None."""
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, list):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

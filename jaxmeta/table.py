@@ -56,18 +56,18 @@ def _lines(
     lines = []
     for name, policy in summary["policies"].items():
         total = policy["total"]
-        mean = _number(total["mean"], digits)
+        mean = show_number(total["mean"], digits)
         if total["low"] is not None:
-            mean += f" ±{_number((total['high'] - total['low']) / 2, digits)}"
-        cells = [_number(policy["rows"]["mean"][k], digits) for k in shown]
+            mean += f" ±{show_number((total['high'] - total['low']) / 2, digits)}"
+        cells = [show_number(policy["rows"]["mean"][k], digits) for k in shown]
         cells.append(mean)
         keys = ("iqm", "cvar10", "worst", "regret")
-        cells += [_number(total[key], digits) for key in keys if key in total]
+        cells += [show_number(total[key], digits) for key in keys if key in total]
         lines.append((total["mean"], name, cells))
     if summary["optimal"] is not None:
         best = summary["optimal_total"]
-        cells = [_number(summary["optimal"][k], digits) for k in shown]
-        cells += [_number(best, digits), "", "", "", ""]
+        cells = [show_number(summary["optimal"][k], digits) for k in shown]
+        cells += [show_number(best, digits), "", "", "", ""]
         lines.append((best, "optimum (exact)", cells))
     return lines
 
@@ -80,16 +80,24 @@ def _shown_rows(rows: int) -> list[int]:
 
 
 def _digits(summary: dict[str, Any]) -> int:
-    """Returns decimals such that the typical ± has two significant digits."""
-    totals = [policy["total"] for policy in summary["policies"].values()]
-    known = [total["high"] - total["low"] for total in totals if total["low"] is not None]
+    return decimals([policy["total"] for policy in summary["policies"].values()])
+
+
+def decimals(intervals: list[dict[str, Any]]) -> int:
+    """Returns decimals such that the typical ± has two significant digits.
+
+    Args:
+        intervals: With ``"low"`` and ``"high"``, which may be None.
+    """
+    known = [ends["high"] - ends["low"] for ends in intervals if ends["low"] is not None]
     widths = sorted(width / 2 for width in known if width > 0)
     if not widths:
         return 2
     return min(max(1 - math.floor(math.log10(widths[len(widths) // 2])), 1), 6)
 
 
-def _number(value: float, digits: int) -> str:
+def show_number(value: float, digits: int) -> str:
+    """Returns a number with so many decimals, and never a zero with a minus."""
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 

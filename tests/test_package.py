@@ -14,8 +14,11 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"cli", "__main__"},
     {"catalogue", "dry_run", "options", "presets"},
-    {"training", "evaluation", "testing", "baselines"},
-    {"loop", "rounds", "player", "run_dir", "logs", "checkpoint", "progress", "interrupts"},
+    {"training", "evaluation", "testing", "baselines", "robustness_map"},
+    {"robustness_checks"},
+    {"loop", "player", "run_dir", "checkpoint", "progress", "interrupts", "worst_case"},
+    {"rounds", "logs"},
+    {"robustness_report", "robustness_plots", "robustness_table"},
     {"report", "table", "plots"},
     {"serialization", "registry"},
     {"engine"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -80,6 +81,15 @@ class CartPole(GymnaxTasks[CartPoleTask], PhysicalFamily[CartPoleTask, GymnaxSta
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test", "wide", "heavy", "light")
+    units: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "gravity": "m/s²",
+            "cart_mass": "kg",
+            "pole_mass": "kg",
+            "half_length": "m",
+            "force": "N",
+        }
+    )
 
     episode_length: int = 500
     gravity: tuple[float, float] = (4.9, 19.6)

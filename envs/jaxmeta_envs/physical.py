@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import jax
 from jax import Array
@@ -19,7 +21,12 @@ class PhysicalFamily(TaskFamily[Task, State]):
     distribution itself, as a pytree, so that a learner can update it from data and a map
     can be drawn over it; and it predicts single transitions, so that parameters can be
     inferred from what a real system did.
+
+    Attributes:
+        units: Unit of each parameter that has one, for the axes of figures.
     """
+
+    units: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @abc.abstractmethod
     def nominal_task(self) -> Task:

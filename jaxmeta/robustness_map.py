@@ -1,0 +1,278 @@
+"""Robustness maps: the return of trained agents over physical parameters.
+
+Axes: S training seeds, E trials on each simulator, L lanes (a trial on a simulator each).
+Trial e is played with the same luck on all simulators, by all seeds and by all runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+
+from jaxmeta.evaluation import check_integer, policy_of, trained_rows
+from jaxmeta.player import BATCH, batch_size, play_given
+from jaxmeta.progress import Progress, make_progress
+from jaxmeta.robustness_checks import Sweep, check_out, choose_labels, plan_sweep
+from jaxmeta.robustness_report import Robustness, RobustnessMap, WorstCase
+from jaxmeta.worst_case import CrossEntropy, search_worst
+from jaxmeta_envs.errors import require
+
+if TYPE_CHECKING:
+    from jaxmeta.training import TrainResult
+
+__all__ = ["Robustness", "robustness"]
+
+DEFAULT_SEARCH = CrossEntropy()
+# Apart from training's streams and from those of `jaxmeta.evaluation`.
+_STREAM = 0x726F6275
+_TRIALS = {1: 50, 2: 10}
+_PATIENCE = 5.0  # seconds without a word
+
+
+def robustness(
+    sources: TrainResult | str | Path | Sequence[TrainResult | str | Path],
+    parameters: Sequence[str] | str | None = None,
+    *,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    points: int = 21,
+    trials: int | None = None,
+    episodes: int | None = None,
+    search: CrossEntropy | None = DEFAULT_SEARCH,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+    save: bool = True,
+    out: str | Path | None = None,
+    batch: int = BATCH,
+    progress: bool = True,
+) -> Robustness:
+    """Measures return over a grid of one or two physical parameters, and at the worst point.
+
+    All other parameters are those of the family's nominal task, or ``fixed``. Of an agent
+    that adapts, the return is that of the last row of a trial. All training seeds play.
+
+    Args:
+        sources: What `jaxmeta.training.train` returned or the directory of a run, or several
+            of them, whose families must be of one class; they may differ in the
+            distribution of training.
+        parameters: One or two names of physical parameters; None: the family's first two.
+        ranges: Lowest and highest value of a parameter; where not given, those of the
+            family's limits (of several runs, from the lowest to the highest limit). Also of
+            parameters that are not swept, for the search.
+        fixed: Values of parameters that are not swept; the search leaves them, too.
+        points: Grid points per parameter.
+        trials: Trials on each simulator of the grid per training seed, E; None: 50 for one
+            parameter, 10 for two.
+        episodes: Rows of adaptation of a trial; None: as in training. The last one counts.
+        search: How to look for the most adverse simulator; None: not at all.
+        labels: Names of the runs; None: those of their directories.
+        seed: Seed of all that is played.
+        save: Whether to write files, see `Robustness.save`.
+        out: The PNG to write, the numbers beside it. None: ``robustness.png`` in the
+            directory of a single run, and nowhere for several or without a directory.
+        batch: Trials played at a time; bounds the memory of the map (the search plays a
+            whole generation at a time).
+        progress: Whether to show how it goes, if it takes long.
+
+    Raises:
+        ConfigError: If an argument is out of range, a family has no physical parameters or
+            the runs do not fit together, before anything is compiled.
+    """
+    results = _load(sources)
+    _check_numbers(points, trials, episodes, seed, batch)
+    families = [result.config.tasks for result in results]
+    named = [parameters] if isinstance(parameters, str) else parameters
+    sweep = plan_sweep(families, named, ranges or {}, fixed or {}, points, search)
+    names = choose_labels(results, labels)
+    place = check_out(results, out) if save else None
+    for family in families:
+        family.check_installed()
+
+    trials = _TRIALS[len(sweep.swept)] if trials is None else trials
+    key = jax.random.fold_in(jax.random.key(seed), _STREAM)
+    size = batch_size(len(sweep.simulators()) * trials, batch)
+    session = _Session(sweep, trials, search, jax.random.split(key, 4), size, _Watch(progress))
+    prepared = [_prepare(result, episodes) for result in results]
+    session.watch.total = sum(session.env_steps(run) for run in prepared)
+    with session.watch:
+        maps = [session.play(run, name) for run, name in zip(prepared, names, strict=True)]
+    found = Robustness(
+        family=type(families[0]).__name__,
+        parameters=sweep.swept,
+        grid=sweep.grid,
+        fixed={name: value for name, value in sweep.base.items() if name not in sweep.swept},
+        maps=tuple(maps),
+        units=dict(families[0].units),
+        seed=seed,
+    )
+    if place is not None:
+        found.save(place)
+    return found
+
+
+class _Run(NamedTuple):
+    """An agent, ready to play."""
+
+    agent: str
+    family: Any
+    policy: Any
+    params: Any
+    seeds: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Session:
+    """Plays runs on one sweep."""
+
+    sweep: Sweep
+    trials: int
+    search: CrossEntropy | None
+    keys: Array  # [4], of the grid, the search, the choice and the measurement
+    size: int  # of all batches, so that all that is played compiles once
+    watch: _Watch
+
+    def env_steps(self, run: _Run) -> int:
+        """Returns the steps that `play` will play (those of a filled-up batch left out)."""
+        lanes = len(self.sweep.simulators()) * self.trials
+        if (search := self.search) is not None:
+            lanes += search.iterations * search.population * search.trials
+            lanes += (search.iterations + 3) * search.fresh_trials
+        return lanes * run.seeds * self._steps_of_lane(run)
+
+    def _steps_of_lane(self, run: _Run) -> int:
+        return run.rows * run.policy.episodes_per_adapt * run.family.horizon
+
+    def play(self, run: _Run, label: str) -> RobustnessMap:
+        """Plays the grid, and searches for the worst case if that is wanted."""
+        simulators = self.sweep.simulators()
+        returns = self._returns(run, simulators, self.trials, self.keys[0])
+        training = self.sweep.training_ranges(run.family)
+        worst_case = None
+        if self.search is not None:
+            worst = simulators[_lowest(returns)]
+            worst_case = self._worst_case(self.search, run, training, worst)
+        return RobustnessMap(
+            label=label,
+            agent=run.agent,
+            returns=returns.reshape(run.seeds, self.trials, *map(len, self.sweep.grid)),
+            training=training,
+            rows=run.rows,
+            episodes_per_adapt=run.policy.episodes_per_adapt,
+            worst_case=worst_case,
+        )
+
+    def _worst_case(
+        self, search: CrossEntropy, run: _Run, training: dict[str, Any], of_grid: np.ndarray
+    ) -> WorstCase:
+        low, high = self.sweep.box(search, training)
+        common = (run.policy, run.params, run.family, run.rows)
+        found = search_worst(search, *common, key=self.keys[1], low=low, high=high)
+        lanes = search.iterations * search.population * search.trials * run.seeds
+        self.watch.advance(lanes * self._steps_of_lane(run), float(found.history[-1]))
+        candidates = np.concatenate([found.candidates, np.clip(of_grid, low, high)[None]])
+        chosen = self._returns(run, candidates, search.fresh_trials, self.keys[2])
+        worst = candidates[_lowest(chosen)]
+        measured = self._returns(run, worst[None], search.fresh_trials, self.keys[3])
+        return WorstCase(
+            parameters=dict(zip(self.sweep.names, worst.tolist(), strict=True)),
+            searched=self.sweep.searched(search),
+            returns=measured[:, :, 0],
+            history=found.history,
+        )
+
+    def _returns(self, run: _Run, simulators: np.ndarray, trials: int, key: Array) -> np.ndarray:
+        """Plays simulators ``[P, D]``; returns ``[S, E, P]`` of the last row."""
+        luck = np.repeat(np.arange(trials), len(simulators))
+        tasks = self.sweep.tasks(np.tile(simulators, (trials, 1)))
+        steps = self._steps_of_lane(run)
+        played = [
+            play_given(
+                run.policy,
+                run.params,
+                run.family,
+                run.rows,
+                key=key,
+                tasks=tasks,
+                luck=luck,
+                size=self.size,
+                member=member,
+                on_batch=lambda returns: self.watch.advance(
+                    len(returns) * steps, float(returns[:, -1].mean())
+                ),
+            )[:, -1]
+            for member in range(run.seeds)
+        ]
+        return np.stack(played).reshape(run.seeds, trials, len(simulators))
+
+
+class _Watch:
+    """Shows how it goes, but not of what is over in a moment."""
+
+    def __init__(self, shown: bool) -> None:
+        self.total = 0
+        self._shown, self._done = shown, 0
+        self._start = self._last = time.monotonic()
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> None:
+        self._start = self._last = time.monotonic()
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._progress is not None:
+            self._progress.close()
+
+    def advance(self, env_steps: int, reached: float) -> None:
+        now = time.monotonic()
+        before, self._done = self._done, self._done + env_steps
+        if self._progress is None and now - self._start > _PATIENCE:
+            self._progress = make_progress(self._shown, self.total, before, "playing")
+        if self._progress is not None:
+            self._progress.advance(self._done, now - self._last, reached)
+        self._last = now
+
+
+def _lowest(returns: np.ndarray) -> int:
+    """Returns the index of the simulator with the lowest mean, of returns ``[S, E, P]``."""
+    means = returns.mean(axis=(0, 1), dtype=np.float64)
+    return int(np.argmin(np.where(np.isfinite(means), means, np.inf)))
+
+
+def _load(sources: Any) -> list[Any]:
+    """Returns the results of training; a single one is itself a tuple."""
+    single = isinstance(sources, str | Path) or hasattr(sources, "config")
+    several: list[Any] = [sources] if single else list(sources)  # pyright: ignore[reportArgumentType]
+    require(len(several) > 0, "runs", several, "at least one")
+    from jaxmeta.training import load
+
+    return [load(source) if isinstance(source, str | Path) else source for source in several]
+
+
+def _prepare(result: Any, episodes: int | None) -> _Run:
+    algorithm, family = result.config.algorithm, result.config.tasks
+    return _Run(
+        agent=type(algorithm).__name__,
+        family=family,
+        policy=policy_of(algorithm, family),
+        params=result.params,
+        seeds=jax.tree.leaves(result.params)[0].shape[0],
+        rows=trained_rows(algorithm, family) if episodes is None else episodes,
+    )
+
+
+def _check_numbers(
+    points: int, trials: int | None, episodes: int | None, seed: int, batch: int
+) -> None:
+    check_integer("points", points, least=2)
+    check_integer("trials", 1 if trials is None else trials, least=1)
+    check_integer("episodes", 1 if episodes is None else episodes, least=1)
+    check_integer("batch", batch, least=1)
+    check_integer("seed", seed, least=0)
+    require(seed < 2**32, "seed", seed, "below 2**32")

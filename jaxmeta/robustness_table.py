@@ -1,0 +1,113 @@
+"""The tables of robustness maps, for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jaxmeta.table import decimals, show_number
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from jaxmeta.robustness_report import Robustness
+
+
+def robustness_tables(robustness: Robustness) -> Group:
+    """Returns a table of returns over the grid, and one of the worst cases if searched.
+
+    What follows ± is half the width of the bootstrap 95 % interval.
+    """
+    from rich.console import Group
+
+    summary = robustness.summary()
+    tables = [_grid_table(summary)]
+    if any(run["worst_case"] is not None for run in summary["runs"].values()):
+        tables += ["", _worst_table(summary)]
+    return Group(*tables)
+
+
+def parameter_label(name: str, units: dict[str, str]) -> str:
+    """Returns a parameter as a person reads it, with its unit if there is one."""
+    words = name.replace("_", " ")
+    return f"{words} ({units[name]})" if name in units else words
+
+
+def row_label(run: dict[str, Any]) -> str:
+    """Returns which return is reported: ``"return of episode 3"``, or plainly ``"return"``."""
+    if run["row"] == 1:
+        return "return"
+    unit = "episode" if run["episodes_per_adapt"] == 1 else "step"
+    return f"return of {unit} {run['row']}"
+
+
+def _grid_table(summary: dict[str, Any]) -> Table:
+    runs = summary["runs"]
+    regions = ("everywhere", "inside_training")
+    digits = decimals([run[r] for run in runs.values() for r in regions if run[r] is not None])
+    swept = " × ".join(name.replace("_", " ") for name in summary["parameters"])
+    table = _table(f"Return on {summary['family']} over {swept}", _caption(summary))
+    table.add_column("run", no_wrap=True)
+    for heading in ("mean\n±95 %", "10th\npct.", "worst\npoint"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("in training\nmean ±95 %", "10th\npct.", "worst\npoint"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    by_mean = sorted(runs.items(), key=lambda item: -_mean(item[1]))
+    for label, run in by_mean:
+        cells = [cell for region in regions for cell in _region_cells(run[region], digits)]
+        table.add_row(label, *cells)
+    return table
+
+
+def _mean(run: dict[str, Any]) -> float:
+    return -float("inf") if run["everywhere"] is None else run["everywhere"]["mean"]
+
+
+def _region_cells(region: dict[str, Any] | None, digits: int) -> list[str]:
+    if region is None:
+        return ["–", "–", "–"]
+    others = [show_number(region[key], digits) for key in ("p10", "worst")]
+    return [_with_interval(region, digits), *others]
+
+
+def _with_interval(numbers: dict[str, Any], digits: int) -> str:
+    mean = show_number(numbers["mean"], digits)
+    if numbers["low"] is None:
+        return mean
+    return f"{mean} ±{show_number((numbers['high'] - numbers['low']) / 2, digits)}"
+
+
+def _worst_table(summary: dict[str, Any]) -> Table:
+    """Returns one line per run: the return in the worst case found, and where it is."""
+    found = {label: run["worst_case"] for label, run in summary["runs"].items()}
+    found = {label: worst for label, worst in found.items() if worst is not None}
+    digits = decimals(list(found.values()))
+    table = _table("Worst case found", "measured on fresh trials")
+    table.add_column("run", no_wrap=True)
+    table.add_column("return\n±95 %", justify="right", no_wrap=True)
+    names = next(iter(found.values()))["searched"]
+    for name in names:
+        heading = parameter_label(name, summary["units"]).replace(" (", "\n(")
+        table.add_column(heading, justify="right")
+    for label, worst in found.items():
+        values = [f"{worst['parameters'][name]:.4g}" for name in names]
+        table.add_row(label, _with_interval(worst, digits), *values)
+    return table
+
+
+def _table(title: str, caption: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
+    table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
+    return table
+
+
+def _caption(summary: dict[str, Any]) -> str:
+    sizes = " × ".join(str(len(values)) for values in summary["grid"].values())
+    runs = list(summary["runs"].values())
+    reported = " / ".join(dict.fromkeys(row_label(run) for run in runs))
+    seeds = "/".join(dict.fromkeys(str(run["num_seeds"]) for run in runs))
+    trials = runs[0]["trials"]
+    return f"{reported}; {sizes} simulators × {trials} trials × {seeds} seeds"
