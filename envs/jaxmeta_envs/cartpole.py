@@ -9,8 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from jax import Array
 
-from jaxmeta_envs.base import Reference, random_reference
-from jaxmeta_envs.cartpole_references import fixed_controller, oracle
+from jaxmeta_envs.base import Reference
+from jaxmeta_envs.cartpole_references import push_side, regulator_gain
+from jaxmeta_envs.controllers import control_references
 from jaxmeta_envs.gymnax_adapter import find_environment
 from jaxmeta_envs.gymnax_physics import GymnaxPhysics
 from jaxmeta_envs.spaces import Box, Discrete
@@ -118,8 +119,4 @@ class CartPole(GymnaxPhysics[CartPoleTask]):
         the regulator asks for.
         """
         del num_episodes
-        return {
-            "random": random_reference(self.action_space),
-            "oracle": oracle(),
-            "fixed": fixed_controller(STANDARD),
-        }
+        return control_references(self.action_space, regulator_gain, push_side, STANDARD)
