@@ -59,9 +59,10 @@ class Acrobot(GymnaxPhysics[AcrobotTask]):
     length nor mass, and "heavy" and "light" leave it alone.
 
     The parameters are independent of each other and uniform, by default within a quarter of
-    their value in Acrobot-v1. On 400 tasks the oracle earns -70.2 ± 1.5, the reference
-    "fixed" -86.0 ± 2.3 and chance -498; on "wide" the two earn -149 ± 8 and -251 ± 15, on
-    "heavy" -101 ± 2 and -190 ± 9, on "light" -57 ± 2 and -66 ± 3 (95 %).
+    their value in Acrobot-v1; observations tell all of them. On 400 tasks the oracle earns
+    -70.2 ± 1.5, the reference "fixed" -86.0 ± 2.3 and chance -498; on "wide" the two earn
+    -149 ± 8 and -251 ± 15, on "heavy" -101 ± 2 and -190 ± 9, on "light" -57 ± 2 and
+    -66 ± 3 (95 %).
 
     Splits:
         train, test: The given ranges.

@@ -52,7 +52,7 @@ class CartPole(GymnaxPhysics[CartPoleTask]):
     twice their value in CartPole-v1. There the task asks for robustness more than for
     adaptation: of 500, the regulator of CartPole-v1 itself, the reference "fixed", earns
     498.4 ± 0.8 without adapting, and the oracle 500. On "wide" they earn 258 ± 7 and
-    497 ± 1.
+    497 ± 1. Observations tell the masses and the force only up to a common factor.
 
     Splits:
         train, test: The given ranges.

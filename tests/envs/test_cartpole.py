@@ -87,3 +87,10 @@ def test_without_gymnax_the_command_line_lists_and_explains(monkeypatch, capsys,
     assert error.count("\n") == 1
     assert 'pip install "jaxmeta[gymnax]"' in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_masses_and_force_show_only_up_to_a_common_factor():
+    """The docstring says so, for whoever infers parameters from what a cart-pole did."""
+    twin = OTHER._replace(**{f: 2 * getattr(OTHER, f) for f in ("cart_mass", "pole_mass", "force")})
+    observation = jnp.asarray([0.3, -0.4, 0.05, 0.6])
+    np.testing.assert_allclose(moved(twin, observation, 1), moved(OTHER, observation, 1), rtol=1e-5)
