@@ -121,10 +121,10 @@ def _draw_rounds(
     # The mean of a skewed posterior may lie beyond an end.
     ends = np.maximum([mean - low, high - mean], 0.0)
     first = int(source is not None)
-    styles = {"posterior, 95 %": (_AGENT, slice(first, None))}
+    styles = {"posterior, 95 %": (AGENT_COLOUR, slice(first, None))}
     if source is not None:
-        styles["source before"] = (_REFERENCES[-1], slice(0, 1))
-    axes.plot(rounds, mean, color=_AGENT, linewidth=0.8, alpha=0.5)
+        styles["source before"] = (OTHER_COLOURS[-1], slice(0, 1))
+    axes.plot(rounds, mean, color=AGENT_COLOUR, linewidth=0.8, alpha=0.5)
     for label, (colour, part) in styles.items():
         style = {"color": colour, "fmt": "o", "markersize": 5, "elinewidth": 2.0, "zorder": 4}
         axes.errorbar(rounds[part], mean[part], ends[:, part], label=label, **style)

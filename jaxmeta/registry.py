@@ -8,6 +8,7 @@ from typing import TypeVar
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.epopt import EPOpt
 from jaxmeta.algorithms.rl2 import RL2
+from jaxmeta_envs.acrobot import Acrobot
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.base import TaskFamily
 from jaxmeta_envs.cartpole import CartPole
@@ -15,6 +16,8 @@ from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.informative_bandit import InformativeBandit
+from jaxmeta_envs.mountain_car import MountainCar
+from jaxmeta_envs.pendulum import Pendulum
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
@@ -33,6 +36,9 @@ FAMILIES: dict[str, type[TaskFamily]] = {
     "tabular-mdp": TabularMDP,
     "grid-navigation": GridNavigation,
     "cartpole": CartPole,
+    "pendulum": Pendulum,
+    "acrobot": Acrobot,
+    "mountain-car": MountainCar,
     "xland": XLandMiniGrid,
 }
 """Name of every known task family."""

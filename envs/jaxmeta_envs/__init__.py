@@ -1,5 +1,6 @@
 """Task families: distributions over environments, the task an argument of every step."""
 
+from jaxmeta_envs.acrobot import Acrobot, AcrobotTask
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.base import (
     AdaptivePolicy,
@@ -14,7 +15,10 @@ from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.gymnax_adapter import GymnaxFamily, from_gymnax
+from jaxmeta_envs.gymnax_physics import GymnaxPhysics
 from jaxmeta_envs.informative_bandit import InformativeBandit
+from jaxmeta_envs.mountain_car import MountainCar, MountainCarTask
+from jaxmeta_envs.pendulum import Pendulum, PendulumTask
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform
 from jaxmeta_envs.restless_bandit import RestlessBandit
@@ -25,6 +29,8 @@ from jaxmeta_envs.two_step_analysis import StayCounts, count_stays
 from jaxmeta_envs.xland import XLandMiniGrid
 
 __all__ = [
+    "Acrobot",
+    "AcrobotTask",
     "AdaptivePolicy",
     "BernoulliBandit",
     "Box",
@@ -36,7 +42,12 @@ __all__ = [
     "GaussianBandit",
     "GridNavigation",
     "GymnaxFamily",
+    "GymnaxPhysics",
     "InformativeBandit",
+    "MountainCar",
+    "MountainCarTask",
+    "Pendulum",
+    "PendulumTask",
     "PhysicalFamily",
     "PolicyInput",
     "Reference",
