@@ -80,8 +80,8 @@ def adapt_source(
         posterior   ∝ π(p) L(p)
         new source  TruncatedNormal(mean, max(std, min_std * width); family.limits())
 
-    where readings are noisy (``observation_std``) L is that of an extended Kalman filter,
-    see `jaxmeta.ops.transitions`. The posterior of a nearly deterministic simulator is
+    where readings are noisy (``observation_std``) L is that of a Kalman filter, see
+    `jaxmeta.ops.transitions`. The posterior of a nearly deterministic simulator is
     orders of magnitude narrower than the prior, so that plain importance weights collapse
     onto one particle: the particles move there by stages, see `jaxmeta.ops.tempering`.
 

@@ -24,8 +24,8 @@ class SourceAdaptation:
     Attributes:
         process_std: Noise of a transition itself, and with it the error that the simulator
             is trusted to make in one step. The posterior's width is proportional to it.
-        observation_std: Noise of a reading. Above 0 an extended Kalman filter follows every
-            episode for every particle; at 0 the transitions are scored in parallel.
+        observation_std: Noise of a reading. Above 0 a Kalman filter follows every episode
+            for every particle; at 0 the transitions are scored in parallel.
         free: Names of the parameters to infer; None infers all. The others count as known.
         num_particles: N.
         doubt: Weight of the uniform distribution over the family's limits in the prior.
@@ -38,7 +38,8 @@ class SourceAdaptation:
         max_stages: Cap on the number of stages; 10 to 40 are usual.
         max_transitions: If given, the likelihood uses so many transitions, drawn without
             replacement, for simulators that are expensive. The posterior is then an honest
-            one of fewer data, hence wider. Not together with ``observation_std``.
+            one of fewer data, hence wider. Not together with ``observation_std``. Of use too
+            beyond some 10⁶ numbers observed, whose sum in float32 is off by about a nat.
     """
 
     process_std: float | tuple[float, ...] = 0.01

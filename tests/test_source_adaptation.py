@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -191,6 +192,16 @@ def test_credible_intervals_cover_the_truth():
     for name in PendulumTask._fields:
         truth, low, high = (getattr(x, name) for x in (target, posterior.low, posterior.high))
         assert 0.90 <= np.mean((low <= truth) & (truth <= high)) <= 0.99, name
+
+
+def test_the_figures_that_are_reported_are_good_ones():
+    """From `scripts/reproduce/source_adaptation.py`, which takes a minute or two."""
+    path = Path(__file__).parent.parent / "results" / "source_adaptation" / "cartpole.json"
+    figures = json.loads(path.read_text())
+    assert figures["targets"] == 200
+    for name in ("pole_mass", "half_length"):
+        assert 0.90 <= figures["coverage"][name]["covered"] <= 0.99
+    assert all(case["largest_relative_error"] < 0.02 for case in figures["errors"].values())
 
 
 def test_within_jit_and_vmap_it_is_the_same_as_by_itself():

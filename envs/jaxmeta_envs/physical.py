@@ -48,8 +48,7 @@ class PhysicalFamily(TaskFamily[Task, State]):
     def predict(self, obs: Array, action: Array, task: Task) -> Array:
         """Returns the observation that follows ``obs`` after ``action``, without noise.
 
-        What ends an episode plays no part. Differentiable in ``obs`` where the dynamics
-        are.
+        What ends an episode plays no part. Not necessarily differentiable.
         """
 
     def sample_task(self, key: Array, split: str = "train") -> Task:
