@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,34 +95,79 @@ def plot_posterior(
     figure = Figure(figsize=(1.0 + 3.2 * columns, 0.8 + 2.6 * rows), layout="constrained")
     for i, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, i + 1)
-        _draw_rounds(axes, name, posteriors, source, truth)
-    handles, labels = figure.axes[0].get_legend_handles_labels()  # one legend serves all
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        summaries = [[getattr(task, name) for task in (p.mean, p.low, p.high)] for p in posteriors]
+        before = None if source is None else _central(source, name)
+        known = None if truth is None else float(getattr(truth, name))
+        _draw_rounds(axes, name, np.asarray(summaries, float), before, known)
     if title is not None:
         figure.suptitle(title)
+    _finish_rounds(figure, path)
+
+
+def plot_rounds(
+    adaptations: Mapping[str, np.ndarray],
+    metrics: Mapping[str, np.ndarray],
+    path: str | Path,
+    title: str | None = None,
+) -> None:
+    """Draws how a run's source distribution followed its target, round by round.
+
+    A column per parameter that was inferred, a row per seed. Before the first round stands
+    the source, with 1.73 standard deviations to either side: the ends of a uniform one.
+
+    Args:
+        adaptations: As in `jaxmeta.TrainResult`.
+        metrics: Likewise.
+        path: The PNG to write, whole or not at all.
+        title: Title; None has none.
+    """
+    from matplotlib.figure import Figure
+
+    prefix = "posterior_std/"
+    names = [n.removeprefix(prefix) for n, std in adaptations.items() if n.startswith(prefix)]
+    names = [n for n in names if np.any(adaptations[prefix + n] > 0)]
+    seeds = adaptations["target_return"].shape[1]
+    size = (1.0 + 3.2 * len(names), 0.8 + 2.6 * seeds)
+    figure = Figure(figsize=size, layout="constrained")
+    for seed in range(seeds):
+        for column, name in enumerate(names):
+            axes = figure.add_subplot(seeds, len(names), seed * len(names) + column + 1)
+            parts = [adaptations[f"posterior_{part}/{name}"] for part in ("mean", "low", "high")]
+            mean, std = (metrics[f"source_{part}/{name}"][0, seed] for part in ("mean", "std"))
+            before = (float(mean), float(mean - 3**0.5 * std), float(mean + 3**0.5 * std))
+            truth = adaptations.get(f"truth/{name}")
+            known = None if truth is None else float(truth[0, seed])
+            _draw_rounds(axes, name, np.stack(parts, axis=-1)[:, seed], before, known)
+    if title is not None:
+        figure.suptitle(title)
+    _finish_rounds(figure, path)
+
+
+def _finish_rounds(figure: Figure, path: str | Path) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()  # one legend serves all
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     _write(figure, path)
 
 
 def _draw_rounds(
     axes: Axes,
     name: str,
-    posteriors: Sequence[SourcePosterior],
-    source: Distribution[Any] | None,
-    truth: Any,
+    table: np.ndarray,
+    before: tuple[float, float, float] | None,
+    truth: float | None,
 ) -> None:
+    """Draws means and ends ``[rounds, 3]``, and those before the first round."""
     from matplotlib.ticker import MaxNLocator
 
-    summaries = [[getattr(task, name) for task in (p.mean, p.low, p.high)] for p in posteriors]
-    table = np.asarray(summaries, float)
-    if source is not None:
-        table = np.concatenate([[_central(source, name)], table])
+    first = int(before is not None)
+    rounds = np.arange(1 - first, len(table) + 1)
+    if before is not None:
+        table = np.concatenate([[before], table])
     mean, low, high = table.T
-    rounds = np.arange(len(posteriors) + 1)[-len(table) :]
     # The mean of a skewed posterior may lie beyond an end.
     ends = np.maximum([mean - low, high - mean], 0.0)
-    first = int(source is not None)
     styles = {"posterior, 95 %": (AGENT_COLOUR, slice(first, None))}
-    if source is not None:
+    if before is not None:
         styles["source before"] = (OTHER_COLOURS[-1], slice(0, 1))
     axes.plot(rounds, mean, color=AGENT_COLOUR, linewidth=0.8, alpha=0.5)
     for label, (colour, part) in styles.items():
@@ -130,7 +175,7 @@ def _draw_rounds(
         axes.errorbar(rounds[part], mean[part], ends[:, part], label=label, **style)
     if truth is not None:
         line = {"color": "black", "linestyle": "--", "linewidth": 1.2, "zorder": 2}
-        axes.axhline(float(getattr(truth, name)), label="truth", **line)
+        axes.axhline(truth, label="truth", **line)
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.08)

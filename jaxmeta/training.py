@@ -232,6 +232,11 @@ def _run(
         loop.run(interrupts)
     path = store.path if store else None
     result = _result(config, loop.state, loop.update, loop.measured(), path)
+    if store and any(name.startswith("posterior_std/") for name in result.adaptations):
+        from jaxmeta.plots import plot_rounds
+
+        title = f"target {config.target}"
+        plot_rounds(result.adaptations, result.metrics, store.path / "posterior.png", title)
     if interrupts.signum is not None:
         raise TrainingInterrupted(interrupts.signum, result)
     return result
