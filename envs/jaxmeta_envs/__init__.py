@@ -9,12 +9,15 @@ from jaxmeta_envs.base import (
     Timestep,
     Trajectory,
 )
+from jaxmeta_envs.bodies import Body, BodyFamily
+from jaxmeta_envs.body_physics import BodyTask
 from jaxmeta_envs.cartpole import CartPole, CartPoleTask
 from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.gymnax_adapter import GymnaxFamily, from_gymnax
 from jaxmeta_envs.informative_bandit import InformativeBandit
+from jaxmeta_envs.locomotion import HalfCheetah, Hopper
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform
 from jaxmeta_envs.restless_bandit import RestlessBandit
@@ -27,6 +30,9 @@ from jaxmeta_envs.xland import XLandMiniGrid
 __all__ = [
     "AdaptivePolicy",
     "BernoulliBandit",
+    "Body",
+    "BodyFamily",
+    "BodyTask",
     "Box",
     "CartPole",
     "CartPoleTask",
@@ -36,6 +42,8 @@ __all__ = [
     "GaussianBandit",
     "GridNavigation",
     "GymnaxFamily",
+    "HalfCheetah",
+    "Hopper",
     "InformativeBandit",
     "PhysicalFamily",
     "PolicyInput",
