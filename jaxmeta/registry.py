@@ -15,6 +15,7 @@ from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.informative_bandit import InformativeBandit
+from jaxmeta_envs.locomotion import HalfCheetah, Hopper
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
@@ -33,6 +34,8 @@ FAMILIES: dict[str, type[TaskFamily]] = {
     "tabular-mdp": TabularMDP,
     "grid-navigation": GridNavigation,
     "cartpole": CartPole,
+    "hopper": Hopper,
+    "half-cheetah": HalfCheetah,
     "xland": XLandMiniGrid,
 }
 """Name of every known task family."""
