@@ -1,7 +1,13 @@
 """Hopper and half-cheetah with unknown physics.
 
 Differs from Gymnasium's environments: the simulator is MJX in float32, and actions out of
-bounds are clipped before they are paid for.
+bounds are clipped before they are paid for. One step from the same state differs in velocities
+by about 1e-4 (m/s, rad/s) or less in 99 of 100 cases. The hopper stays within 5e-4 for a hundred
+steps of random actions; the cheetah's contacts amplify every rounding, in Gymnasium's engine
+too, so that after fifty steps it is elsewhere.
+
+MJX is made for accelerators. On one CPU core, with 128 tasks, the hopper makes some 2,700 steps
+a second and the cheetah 4,400, whether parameters differ between tasks or not.
 """
 
 from __future__ import annotations
