@@ -16,6 +16,7 @@ from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.informative_bandit import InformativeBandit
+from jaxmeta_envs.locomotion import HalfCheetah, Hopper
 from jaxmeta_envs.mountain_car import MountainCar
 from jaxmeta_envs.pendulum import Pendulum
 from jaxmeta_envs.restless_bandit import RestlessBandit
@@ -39,6 +40,8 @@ FAMILIES: dict[str, type[TaskFamily]] = {
     "pendulum": Pendulum,
     "acrobot": Acrobot,
     "mountain-car": MountainCar,
+    "hopper": Hopper,
+    "half-cheetah": HalfCheetah,
     "xland": XLandMiniGrid,
 }
 """Name of every known task family."""

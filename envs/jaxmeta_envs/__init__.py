@@ -10,6 +10,8 @@ from jaxmeta_envs.base import (
     Timestep,
     Trajectory,
 )
+from jaxmeta_envs.bodies import Body, BodyFamily
+from jaxmeta_envs.body_physics import BodyTask
 from jaxmeta_envs.cartpole import CartPole, CartPoleTask
 from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError
@@ -17,6 +19,7 @@ from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.gymnax_adapter import GymnaxFamily, from_gymnax
 from jaxmeta_envs.gymnax_physics import GymnaxPhysics
 from jaxmeta_envs.informative_bandit import InformativeBandit
+from jaxmeta_envs.locomotion import HalfCheetah, Hopper
 from jaxmeta_envs.mountain_car import MountainCar, MountainCarTask
 from jaxmeta_envs.pendulum import Pendulum, PendulumTask
 from jaxmeta_envs.physical import PhysicalFamily
@@ -33,6 +36,9 @@ __all__ = [
     "AcrobotTask",
     "AdaptivePolicy",
     "BernoulliBandit",
+    "Body",
+    "BodyFamily",
+    "BodyTask",
     "Box",
     "CartPole",
     "CartPoleTask",
@@ -43,6 +49,8 @@ __all__ = [
     "GridNavigation",
     "GymnaxFamily",
     "GymnaxPhysics",
+    "HalfCheetah",
+    "Hopper",
     "InformativeBandit",
     "MountainCar",
     "MountainCarTask",

@@ -16,6 +16,9 @@ VARIANTS = [
     pytest.param(GridNavigation(holdout=5), id="held-out-goals", marks=pytest.mark.slow),
 ]
 
+ELSEWHERE = {"hopper": "test_bodies.py", "half-cheetah": "test_bodies.py"}
+"""Where families are checked that are too slow here."""
+
 TINY = {
     "num_tasks": 8,
     "episodes_per_trial": 2,
@@ -43,6 +46,8 @@ def fits(default, value):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_registered_family_conforms(name):
+    if name in ELSEWHERE:
+        pytest.skip(f"{name}: see {ELSEWHERE[name]}")
     family = FAMILIES[name]()
     try:
         family.check_installed()
