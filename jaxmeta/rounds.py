@@ -77,7 +77,9 @@ class Rounds:
 def describe_round(number: int, values: dict[str, np.ndarray]) -> str:
     """Returns one line on a round, of the mean over seeds, for people."""
     means = {name: float(np.mean(v)) for name, v in values.items()}
-    names = [n.removeprefix("posterior_mean/") for n in means if n.startswith("posterior_mean/")]
+    prefix = "posterior_std/"
+    # What was known all along is not worth telling.
+    names = [n.removeprefix(prefix) for n, x in means.items() if n.startswith(prefix) and x > 0]
     intervals = (
         f"{n} {means[f'posterior_mean/{n}']:.4g} "
         f"[{means[f'posterior_low/{n}']:.4g}, {means[f'posterior_high/{n}']:.4g}]"
