@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from reproduce import rl2_tables
+from reproduce import epopt_robustness, rl2_tables
 
 ROOT = Path(__file__).parents[1]
 START, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -78,6 +78,30 @@ def describe_table(number: int, cells: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def describe_robustness(result: dict) -> str:
+    """Returns a section with EPOpt beside what it is compared with."""
+    lines = [
+        f"### EPOpt on {result['family']}",
+        "",
+        epopt_robustness.SETTINGS[result["family"]].says,
+        "",
+        "| | mean | 10th percentile | worst decile |",
+        "|---|---|---|---|",
+    ]
+    for name, policy in result["policies"].items():
+        cells = (policy[key] for key in ("mean", "p10", "worst_decile"))
+        shown = (f"{c['value']:.1f} [{c['low']:.1f}, {c['high']:.1f}]" for c in cells)
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    lines += [
+        "",
+        f"{result['seeds']} seeds of {result['env_steps_per_seed']:,} environment steps, "
+        f"{result['held_out_tasks']:,} held-out simulators, the mean of {result['episodes']} "
+        f"episodes on each, 95 % intervals; {result['minutes']:.0f} minutes in all "
+        f"({result['device']}, jax {result['jax']}).",
+    ]
+    return "\n".join(lines)
+
+
 def render() -> str:
     """Returns the rendered part of RESULTS.md."""
     parts = []
@@ -89,6 +113,9 @@ def render() -> str:
     for number, kind in ((1, "bandit"), (2, "mdp")):
         if kind in tables:
             parts.append(describe_table(number, tables[kind]))
+    folder = ROOT / "results" / "epopt"
+    found = [folder / f"{name}.json" for name in epopt_robustness.FAMILIES]
+    parts += [describe_robustness(json.loads(p.read_text())) for p in found if p.exists()]
     folder = ROOT / "results" / "rl2_adaptation"
     cells = [folder / f"{name}.json" for name in ORDER]
     parts += [describe(json.loads(p.read_text())) for p in cells if p.exists()]

@@ -62,6 +62,23 @@ def test_a_cell_is_trained_measured_and_written(load_script, tmp_path, capsys):
         script.main(("bandit:3:3",))
 
 
+def test_robustness_is_trained_measured_and_written(load_script, tmp_path, capsys):
+    script = load_script("reproduce/epopt_robustness")
+    small = {"seeds": 2, "steps": 1, "num_tasks": 20}
+    script.main(("cartpole",), runs=tmp_path / "runs", out=tmp_path / "out", **small)
+    text = (tmp_path / "out" / "cartpole.json").read_text()
+    policies = json.loads(text)["policies"]
+    assert set(policies) == {"EPOpt(0.1)", "EPOpt(1)", "one simulator"}
+    for policy in policies.values():
+        for part in (policy["mean"], policy["p10"], policy["worst_decile"]):
+            assert part["low"] <= part["value"] <= part["high"]
+        assert policy["worst_decile"]["value"] <= policy["p10"]["value"]
+    assert str(tmp_path) not in text
+    assert "worst decile" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="walker"):
+        script.main(("walker",))
+
+
 def test_the_benchmark_runs(load_script, tmp_path, monkeypatch, capsys):
     script = load_script("benchmark")
     monkeypatch.setattr(script, "UPDATES", 1)
