@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import MLP, RL2, EPOpt, Mean, SourceAdaptation, TrainConfig
+from jaxmeta import MLP, RL2, EPOpt, Mean, SourceAdaptation, TrainConfig, adapt_source
 from jaxmeta.targets import make_target
-from jaxmeta_envs import CartPole
+from jaxmeta_envs import Acrobot, CartPole, Pendulum
 
 FAMILY = CartPole(episode_length=50)
 LEARNER = EPOpt(
@@ -113,6 +113,34 @@ def test_a_resumed_run_goes_on_with_the_adapted_source(run, tmp_path):
         np.testing.assert_array_equal(a, b)
     for name, values in run.adaptations.items():
         np.testing.assert_allclose(resumed.adaptations[name], values, rtol=1e-12)
+
+
+REAL = {
+    "CartPole-v1": (CartPole(), ("gravity", "pole_mass", "half_length", "force")),
+    "Pendulum-v1": (Pendulum(), ("mass", "length")),
+    "Acrobot-v1": (Acrobot(), None),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_parameters_of_real_environments_are_recovered(name):
+    """From three episodes of a policy that has learned nothing."""
+    family, free = REAL[name]
+    learner = dataclasses.replace(LEARNER, network=MLP((8,), "tanh"))
+    params = learner.init(family, jax.random.key(0)).params
+    target = make_target(f"gymnasium:{name}", family, seed=0)
+    watched = target.watch(learner.policy(family), params, jax.random.key(1), episodes=3)
+    posterior = adapt_source(
+        family,
+        family.distribution("train"),
+        watched.transitions,
+        jax.random.key(2),
+        adaptation=SourceAdaptation(process_std=1e-4, free=free),
+    )
+    assert posterior.temperature == 1.0
+    for parameter, truth in family.standard._asdict().items():
+        found = float(getattr(posterior.mean, parameter))
+        assert found == pytest.approx(truth, rel=0.05), parameter
 
 
 @pytest.mark.parametrize(

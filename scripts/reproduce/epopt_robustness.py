@@ -60,9 +60,9 @@ SETTINGS = {
         Pendulum(gravity=(9.9, 10.1), mass=(0.5, 2.5), length=(0.3, 1.2)),
         dataclasses.replace(_BASE, num_tasks=160),
         4_000_000,
-        "Mass between a half and two and a half of Pendulum-v1's, length between 0.3 and 1.2: short "
-        "and heavy pendulums ask for another policy than long and light ones. Between three and "
-        "five quarters, the range of the family, the mean policy is already robust.",
+        "Mass between a half and two and a half of Pendulum-v1's, length between 0.3 and 1.2: "
+        "short and heavy pendulums ask for another policy than long and light ones. Between three "
+        "and five quarters, the range of the family, the mean policy is already robust.",
     ),
     "cartpole": Setting(
         CartPole(

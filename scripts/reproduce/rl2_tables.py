@@ -139,7 +139,7 @@ class Cell:
 
 
 LONG_BANDITS = jaxmeta.RL2(
-    num_tasks=128,
+    num_tasks=64,
     memory=GRU(64),
     learning_rate=Schedule(1e-3, 0.0),
     entropy_coef=Schedule(0.05, 0.0),
