@@ -11,9 +11,9 @@ from jaxmeta_envs import BernoulliBandit
 pytestmark = pytest.mark.slow
 
 
-def adaptation(family_name, tasks=None, num_tasks=20_000):
+def adaptation(family_name, tasks=None, num_tasks=20_000, algorithm="rl2"):
     """Trains a preset on a seed of its own; returns the evaluation."""
-    config = jaxmeta.preset("rl2", family_name)
+    config = jaxmeta.preset(algorithm, family_name)
     config = dataclasses.replace(config, tasks=tasks or config.tasks, seed=77)
     result = jaxmeta.train(config, progress=False)
     return jaxmeta.evaluate(result, num_tasks=num_tasks)
@@ -55,3 +55,31 @@ def test_the_two_step_task_is_played_as_by_the_exact_filter():
     assert totals.mean() > 0.98 * evaluation.optimal.sum() - 2 * error
     assert totals.mean() < evaluation.optimal.sum() + 3 * error
     assert totals.mean() > evaluation.references["win-stay-lose-shift"].sum(1).mean() + 5.0
+
+
+def test_one_policy_swings_up_every_pendulum():
+    evaluation = adaptation("pendulum", num_tasks=2000, algorithm="epopt")
+    mean, random = evaluation.returns.mean(), evaluation.references["random"].mean()
+    assert mean > evaluation.references["oracle"].mean() - 30.0
+    assert mean > random + 1000.0
+
+
+def test_one_policy_balances_every_pole():
+    evaluation = adaptation("cartpole", num_tasks=2000, algorithm="epopt")
+    assert np.percentile(evaluation.returns, 5) == 200.0
+
+
+def test_training_follows_a_real_cartpole(tmp_path):
+    config = jaxmeta.preset("epopt", "cartpole")
+    config = dataclasses.replace(
+        config, seed=77, total_env_steps=1_500_000, target="gymnasium:CartPole-v1"
+    )
+    result = jaxmeta.train(config, progress=False)
+    found = result.adaptations
+    assert found["target_return"][-1, 0] == 200.0
+    truth = {"gravity": 9.8, "pole_mass": 0.1, "half_length": 0.5, "force": 10.0}
+    for name, value in truth.items():
+        assert abs(found[f"posterior_mean/{name}"][-1, 0] / value - 1) < 0.05
+        assert (
+            found[f"posterior_low/{name}"][-1, 0] < value < found[f"posterior_high/{name}"][-1, 0]
+        )

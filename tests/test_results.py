@@ -79,6 +79,14 @@ def test_robustness_is_trained_measured_and_written(load_script, tmp_path, capsy
         script.main(("walker",))
 
 
+def test_the_cost_of_the_filter_is_measured(load_script, tmp_path, monkeypatch):
+    script = load_script("epopt_cost")
+    monkeypatch.setattr(script, "FAMILIES", ("pendulum",))
+    script.main(repetitions=1, tasks=4, out=tmp_path / "cost.json")
+    costs = json.loads((tmp_path / "cost.json").read_text())["pendulum"]
+    assert all(0.1 < cost < 10 for cost in costs.values())
+
+
 def test_the_benchmark_runs(load_script, tmp_path, monkeypatch, capsys):
     script = load_script("benchmark")
     monkeypatch.setattr(script, "UPDATES", 1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta import GRU, PPO, RL2, TRPO, FastWeights, Schedule
+from jaxmeta import GRU, MLP, PPO, RL2, TRPO, EPOpt, FastWeights, Mean, Schedule
 from jaxmeta.rollout import play_adaptation
 from jaxmeta.testing import PROBE_TASKS, ConformanceError, check_learning, check_task_family
 from jaxmeta.testing.probe_tasks import (
@@ -120,6 +120,21 @@ def test_staying_is_right_only_if_more_would_follow(clock_ends_it):
 def test_learners_pass(name):
     scores = check_learning(LEARNERS[name])
     assert len(scores) == len(PROBE_TASKS)
+
+
+@pytest.mark.slow
+def test_a_policy_without_memory_passes_what_needs_none():
+    learner = EPOpt(
+        num_tasks=128,
+        risk=Mean(),
+        network=MLP((16,), "tanh"),
+        baseline=MLP((16,), "tanh"),
+        optimizer=PPO(minibatches=2),
+        learning_rate=Schedule(5e-3, 0.0),
+        gae_lambda=0.95,
+    )
+    probes = [p for p in PROBE_TASKS if isinstance(p, PredictReward | StayOrLeave)]
+    assert len(check_learning(learner, probes)) == len(probes) == 3
 
 
 @pytest.mark.parametrize(
