@@ -51,8 +51,8 @@ def filter_cost(family: PhysicalFamily, algorithm: EPOpt, repetitions: int) -> f
         return lambda: step(state, jax.random.key(1))
 
     constant = dataclasses.replace(algorithm, learning_rate=1e-3)
-    risks = (dataclasses.replace(constant, risk=risk) for risk in (CVaR(0.1), Mean()))
-    return ratio(*(updater(algorithm) for algorithm in risks), repetitions)
+    tail, mean = (dataclasses.replace(constant, risk=risk) for risk in (CVaR(0.1), Mean()))
+    return ratio(updater(tail), updater(mean), repetitions)
 
 
 def physics_cost(family: PhysicalFamily, tasks: int, repetitions: int) -> float:

@@ -79,7 +79,6 @@ def test_training_follows_a_real_cartpole(tmp_path):
     assert found["target_return"][-1, 0] == 200.0
     truth = {"gravity": 9.8, "pole_mass": 0.1, "half_length": 0.5, "force": 10.0}
     for name, value in truth.items():
-        assert abs(found[f"posterior_mean/{name}"][-1, 0] / value - 1) < 0.05
-        assert (
-            found[f"posterior_low/{name}"][-1, 0] < value < found[f"posterior_high/{name}"][-1, 0]
-        )
+        mean, low, high = (found[f"posterior_{x}/{name}"][-1, 0] for x in ("mean", "low", "high"))
+        assert abs(mean / value - 1) < 0.05
+        assert low < value < high
