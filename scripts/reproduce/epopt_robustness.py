@@ -77,9 +77,9 @@ SETTINGS = {
         ),
         dataclasses.replace(_BASE, discount=0.99),
         4_000_000,
-        "Trained between a quarter and four times CartPole-v1's parameters, tested between an eighth "
-        "and eight times (the split wide). On the range that it is trained on one policy balances "
-        "all poles that can be balanced, whatever ε is, and nothing is at stake.",
+        "Trained between a quarter and four times CartPole-v1's parameters, tested between an "
+        "eighth and eight times (the split wide). On the range that it is trained on one policy "
+        "balances all poles that can be balanced, whatever ε is, and nothing is at stake.",
         split="wide",
     ),
 }
