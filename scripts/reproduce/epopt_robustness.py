@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import EPOpt, Mean, serialization, statistics
+from jaxmeta import CVaR, EPOpt, Mean, Schedule, serialization, statistics
 from jaxmeta_envs import CartPole, Pendulum, TaskFamily
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,9 @@ SETTINGS = {
             half_length=(0.125, 2.0),
             force=(2.5, 40.0),
         ),
-        dataclasses.replace(_BASE, discount=0.99),
+        # Falling slowly, ε goes on to tell simulators apart that all but fail: on the tuning seed
+        # the 10th percentile was 93, and 76 with a step.
+        dataclasses.replace(_BASE, discount=0.99, risk=CVaR(Schedule(1.0, 0.1, 120))),
         4_000_000,
         "Trained between a quarter and four times CartPole-v1's parameters, tested between an "
         "eighth and eight times (the split wide). On the range that it is trained on one policy "
