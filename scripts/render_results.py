@@ -92,12 +92,13 @@ def describe_robustness(result: dict) -> str:
         cells = (policy[key] for key in ("mean", "p10", "worst_decile"))
         shown = (f"{c['value']:.1f} [{c['low']:.1f}, {c['high']:.1f}]" for c in cells)
         lines.append(f"| {name} | {' | '.join(shown)} |")
+    minutes = result["minutes"]
+    time = "" if minutes is None else f"; {minutes:.0f} minutes in all"
     lines += [
         "",
         f"{result['seeds']} seeds of {result['env_steps_per_seed']:,} environment steps, "
         f"{result['held_out_tasks']:,} held-out simulators, the mean of {result['episodes']} "
-        f"episodes on each, 95 % intervals; {result['minutes']:.0f} minutes in all "
-        f"({result['device']}, jax {result['jax']}).",
+        f"episodes on each, 95 % intervals{time} ({result['device']}, jax {result['jax']}).",
     ]
     return "\n".join(lines)
 

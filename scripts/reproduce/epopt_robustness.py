@@ -126,7 +126,7 @@ def measure(returns: np.ndarray) -> dict[str, Any]:
 
 def compare(family: str, seeds: int, steps: int | None, num_tasks: int, runs: Path) -> dict:
     """Trains and measures the variants on one family."""
-    setting, found, started = SETTINGS[family], {}, time.monotonic()
+    setting, found, started, whole = SETTINGS[family], {}, time.monotonic(), True
     for name, variant in variants(setting.algorithm).items():
         run_dir = runs / f"{family}-{name.replace(' ', '-')}"
         config = jaxmeta.TrainConfig(
@@ -138,6 +138,7 @@ def compare(family: str, seeds: int, steps: int | None, num_tasks: int, runs: Pa
             run_dir=str(run_dir),
         )
         exists = (run_dir / "config.json").exists()
+        whole &= not exists
         result = jaxmeta.resume(run_dir) if exists else jaxmeta.train(config)
         evaluation = jaxmeta.evaluate(
             result,
@@ -157,7 +158,8 @@ def compare(family: str, seeds: int, steps: int | None, num_tasks: int, runs: Pa
         "seeds": seeds,
         "held_out_tasks": num_tasks,
         "env_steps_per_seed": result.env_steps,
-        "minutes": round((time.monotonic() - started) / 60, 2),
+        # Of a comparison that was taken up again the time says nothing.
+        "minutes": round((time.monotonic() - started) / 60, 2) if whole else None,
         "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
         "machine": platform.machine(),
         "jax": jax.__version__,
