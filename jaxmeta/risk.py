@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import chex
 import jax.numpy as jnp
+import tyro
 from jax import Array
 
 from jaxmeta.schedules import Schedule, check_share, value_at
@@ -96,6 +98,11 @@ class CVaR(Risk):
             self.fraction,
             f"at least 1 / {num_tasks}, one task of a batch",
         )
+
+
+# Named for the command line, which would read the capitals as "c-va-r".
+RiskMeasure = Mean | Annotated[CVaR, tyro.conf.subcommand("cvar")]
+"""A choice of risk measure, as the field of an algorithm."""
 
 
 def return_statistics(returns: Array) -> dict[str, Array]:

@@ -11,14 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
 import jaxmeta
-from jaxmeta import cli, engine, evaluation, player, registry, training
+from jaxmeta import CVaR, Mean, cli, engine, evaluation, player, registry, training
 
 # The package's attributes of these names may be its functions.
 from jaxmeta.algorithms.rl2 import RL2
@@ -137,14 +135,14 @@ def test_every_command_has_help(command, capsys):
 
 @pytest.mark.parametrize(("algorithm", "family"), PRESETS)
 def test_every_option_is_explained(algorithm, family, capsys):
-    # The options of a part are explained behind its name.
-    memory = type(preset(algorithm, family).algorithm.memory).__name__
-    name = {"GRU": "gru", "FastWeights": "fast-weights"}[memory]
+    # The options of a part are explained behind the name of one.
+    parts = ["algorithm.risk:mean"] if algorithm == "rl2" else ["algorithm.risk:cvar"]
     lines = []
-    for part in ([], [f"algorithm.memory:{name}"]):
+    for part in ([], parts):
         assert main(["train", algorithm, family, *part, "--help"]) == 0
         lines += [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
-    assert any("algorithm.encoder:mlp" in line for line in lines), "a part that is None is listed"
+    known = "algorithm.encoder:mlp" if algorithm == "rl2" else "algorithm.baseline:mlp"
+    assert any(known in line for line in lines), "a part that may be another is listed"
     for option in set(option_names(preset(algorithm, family))) - {"algorithm.encoder"}:
         at = next(i for i, line in enumerate(lines) if re.match(rf"--{option}\b", line))
         # The explanation stands on the next line, and the default behind it.
@@ -214,42 +212,15 @@ def test_optional_fields_take_a_value_or_none():
     assert parse("--devices", "None", "--run-dir", "None").run_dir is None
 
 
-@dataclass(frozen=True)
-class Mean:
-    """All tasks."""
-
-
-@dataclass(frozen=True)
-class Tail:
-    """The worst tasks.
-
-    Attributes:
-        share: Share of the tasks.
-    """
-
-    share: float = 0.1
-
-
-@dataclass(frozen=True)
-class Careful(RL2):
-    """An algorithm with a choice of parts.
-
-    Attributes:
-        risk: Which tasks count.
-    """
-
-    risk: Mean | Tail = field(default_factory=Mean)
-    constant: ClassVar[int] = 3
-
-
 def test_a_part_with_alternatives_is_chosen_by_name():
-    config = dataclasses.replace(preset("rl2", "bernoulli-bandit"), algorithm=Careful())
+    risk = parse("algorithm.risk:cvar", "--algorithm.risk.fraction", "0.2").algorithm.risk
+    assert risk == CVaR(0.2)
     chosen = parse(
-        "algorithm.risk:tail", "--algorithm.risk.share", "0.2", "--seed", "3", config=config
+        "algorithm.risk:cvar", "--algorithm.risk.fraction", "1:0.1:9:step", "--seed", "3"
     )
-    assert chosen.algorithm.risk == Tail(0.2)
+    assert chosen.algorithm.risk == CVaR(Schedule(1.0, 0.1, 9, "step"))
     assert chosen.seed == 3
-    assert parse("--seed", "3", config=config).algorithm.risk == Mean()
+    assert parse("--seed", "3").algorithm.risk == Mean()
 
 
 # Training

@@ -20,7 +20,7 @@ from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta.ops.trees import num_bytes
-from jaxmeta.risk import CVaR, Mean
+from jaxmeta.risk import CVaR, RiskMeasure
 from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta.source_adaptation import adapt_source
@@ -101,7 +101,7 @@ class EPOpt(Algorithm):
     num_tasks: int = 240
     episodes_per_task: int = 1
     source: str = "train"
-    risk: Mean | CVaR = field(default_factory=lambda: CVaR(Schedule(1.0, 0.1, 100, "step")))
+    risk: RiskMeasure = field(default_factory=lambda: CVaR(Schedule(1.0, 0.1, 100, "step")))
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
     optimizer: PPO | TRPO = field(default_factory=TRPO)

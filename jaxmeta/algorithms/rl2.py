@@ -18,7 +18,7 @@ from jaxmeta.networks import GRU, LSTM, MLP, ActorCritic, FastWeights, recurrent
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta.ops.trees import num_bytes
-from jaxmeta.risk import CVaR, Mean
+from jaxmeta.risk import Mean, RiskMeasure
 from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily
@@ -97,7 +97,7 @@ class RL2(Algorithm):
     encoder: MLP | None = None
     value_network: Literal["shared", "separate"] = "shared"
     optimizer: PPO | TRPO = field(default_factory=PPO)
-    risk: Mean | CVaR = field(default_factory=Mean)
+    risk: RiskMeasure = field(default_factory=Mean)
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.01
     discount: float | Schedule = 0.99
