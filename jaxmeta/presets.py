@@ -20,6 +20,7 @@ from jaxmeta.source_settings import SourceAdaptation
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.cartpole import CartPole
 from jaxmeta_envs.gridworld import GridNavigation
+from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.pendulum import Pendulum
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
@@ -86,6 +87,21 @@ _ALL = (
         ),
         CartPole(),
         total_env_steps=4_000_000,
+    ),
+)
+_ALL += (
+    # The pull that tells where to look pays least: without much entropy for long it is given up.
+    TrainConfig(
+        replace(
+            _AGENT,
+            num_tasks=512,
+            entropy_coef=Schedule(0.5, 0.0),
+            discount=1.0,
+            gae_lambda=1.0,
+        ),
+        InformativeBandit(),
+        total_env_steps=5_000_000,
+        updates_per_chunk=50,
     ),
 )
 # Short episodes and a value network: minutes on two cores, where the paper's settings (the

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from jaxmeta.algorithms.ppo import PPO
-from jaxmeta.networks import GRU
+from jaxmeta.networks import GRU, MLP
 from jaxmeta.registry import ALGORITHMS, FAMILIES
+from jaxmeta.risk import CVaR
 from jaxmeta.testing import check_algorithm, check_task_family
 from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.gridworld import GridNavigation
@@ -24,7 +25,8 @@ TINY = {
     "episodes_per_trial": 2,
     "memory": GRU(4),
     "optimizer": PPO(epochs=1, minibatches=1),
-    "hidden_sizes": (4,),
+    "network": MLP((4,), "tanh"),
+    "risk": CVaR(0.5),
 }
 """Values for fields of these names and kinds; algorithms without such fields keep their own."""
 
