@@ -14,19 +14,24 @@ from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
 from jaxmeta.algorithms.policy_optimizer import PolicyOptimizer
 from jaxmeta.algorithms.ppo import PPO
-from jaxmeta.algorithms.trials import act_and_store, flat, make_batch, measure, risk_weights
+from jaxmeta.algorithms.trials import (
+    act_and_store,
+    flat,
+    learn,
+    sampling_policy,
+    update_bytes,
+)
 from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
-from jaxmeta.ops.trees import num_bytes
 from jaxmeta.risk import CVaR, RiskMeasure
 from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta.source_adaptation import adapt_source
 from jaxmeta.source_settings import SourceAdaptation
 from jaxmeta.transitions import Transitions
-from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily
+from jaxmeta_envs.base import AdaptivePolicy, TaskFamily
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform, as_truncated_normal
@@ -206,13 +211,7 @@ class EPOpt(Algorithm):
         return state._replace(source=posterior.source), told
 
     def policy(self, family: TaskFamily) -> AdaptivePolicy:
-        network = self._network(family)
-
-        def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
-            carry, output = network.step(params, carry, inputs)
-            return output.distribution.sample(key), carry
-
-        return AdaptivePolicy(begin=lambda params, key: network.begin(params), act=act)
+        return sampling_policy(self._network(family))
 
     def update(
         self, family: TaskFamily, state: EPOptState, key: Array
@@ -225,50 +224,39 @@ class EPOpt(Algorithm):
             lambda task, key: self._play(family, network, state, task, key)
         )(tasks, parallel.task_keys(play_key, self.num_tasks))
 
-        weight, kept = risk_weights(self.risk, trials.trajectory, state.updates)
-        batch, moments, metrics = make_batch(
-            trials.trajectory,
-            trials.extras.log_prob,
+        params, opt_state, moments, metrics = learn(
+            self,
+            self._optimizer,
+            network,
+            state,
+            trials,
             advantage,
             value,
-            weight,
-            state.value_moments,
-            self.value_decay,
-        )
-        if not self._has_value_network:
-            batch = batch._replace(target=jnp.zeros_like(batch.target))
-        metrics |= measure(trials.trajectory) | {"risk_share": kept}
-        learning_rate = value_at(self.learning_rate, state.updates)
-        params, opt_state, losses = self._optimizer.improve(
-            network.replay,
-            state.params,
-            state.opt_state,
-            batch,
             step_key,
-            learning_rate,
-            value_at(self.entropy_coef, state.updates),
+            fit_value=self._has_value_network,
         )
-        metrics |= losses | {"learning_rate": learning_rate} | _describe(state.source)
+        metrics |= _describe(state.source)
         weights = self._fit_baseline(family, state, trials)
         updates = state.updates + 1
         return EPOptState(params, opt_state, moments, weights, state.source, updates), metrics
 
     def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
         """Bytes of one update: state, stored trajectories, and activations of one minibatch."""
-        state = jax.eval_shape(lambda: self.init(family, jax.random.key(0)))
-        trial = jax.eval_shape(
-            lambda key, state: self._play(
-                family, self._network(family), state, self._sample_task(family, state, key), key
-            ),
-            jax.random.key(0),
-            state,
-        )
         layers = [self.network, self.baseline] if self._has_value_network else [self.network]
         # Back-propagation keeps the input and the output of every activation.
         units = sum(2 * sum(part.sizes) for part in layers if isinstance(part, MLP))
         activations = 4 * units * self.episodes_per_task * family.horizon
-        per_task = 2 * num_bytes(trial) + activations * self._optimizer.activation_share
-        return int(3 * num_bytes(state) + num_tasks * per_task)
+        network = self._network(family)
+
+        def play(key: Array, state: EPOptState) -> Any:
+            return self._play(family, network, state, self._sample_task(family, state, key), key)
+
+        return update_bytes(
+            lambda: self.init(family, jax.random.key(0)),
+            play,
+            activations * self._optimizer.activation_share,
+            num_tasks,
+        )
 
     @property
     def _has_value_network(self) -> bool:

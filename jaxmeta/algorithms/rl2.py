@@ -12,16 +12,21 @@ from jax import Array
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.ppo import PPO
-from jaxmeta.algorithms.trials import act_and_store, flat, make_batch, measure, risk_weights
+from jaxmeta.algorithms.trials import (
+    act_and_store,
+    flat,
+    learn,
+    sampling_policy,
+    update_bytes,
+)
 from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import GRU, LSTM, MLP, ActorCritic, FastWeights, recurrent_actor_critic
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
-from jaxmeta.ops.trees import num_bytes
 from jaxmeta.risk import Mean, RiskMeasure
 from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily
+from jaxmeta_envs.base import AdaptivePolicy, TaskFamily
 from jaxmeta_envs.errors import require
 
 
@@ -166,13 +171,7 @@ class RL2(Algorithm):
         )
 
     def policy(self, family: TaskFamily) -> AdaptivePolicy:
-        network = self._network(family)
-
-        def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
-            carry, output = network.step(params, carry, inputs)
-            return output.distribution.sample(key), carry
-
-        return AdaptivePolicy(begin=lambda params, key: network.begin(params), act=act)
+        return sampling_policy(self._network(family))
 
     def update(
         self, family: TaskFamily, state: RL2State, key: Array
@@ -185,47 +184,25 @@ class RL2(Algorithm):
             lambda task, key: self._play(family, network, state, task, key)
         )(tasks, play_keys)
 
-        weight, kept = risk_weights(self.risk, trials.trajectory, state.updates)
-        batch, moments, metrics = make_batch(
-            trials.trajectory,
-            trials.extras.log_prob,
-            advantage,
-            value,
-            weight,
-            state.value_moments,
-            self.value_decay,
+        params, opt_state, moments, metrics = learn(
+            self, self.optimizer, network, state, trials, advantage, value, step_key
         )
-        metrics |= measure(trials.trajectory) | {"risk_share": kept}
-        learning_rate = value_at(self.learning_rate, state.updates)
-        params, opt_state, losses = self.optimizer.improve(
-            network.replay,
-            state.params,
-            state.opt_state,
-            batch,
-            step_key,
-            learning_rate,
-            value_at(self.entropy_coef, state.updates),
-        )
-        metrics |= losses | {"learning_rate": learning_rate}
         return RL2State(params, opt_state, moments, state.updates + 1), metrics
 
     def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
         """Bytes of one update: state, stored trials, and activations of one minibatch."""
-        state = jax.eval_shape(lambda: self.init(family, jax.random.key(0)))
-        trial = jax.eval_shape(
-            lambda key, state: self._play(
-                family, self._network(family), state, family.sample_task(key), key
-            ),
-            jax.random.key(0),
-            state,
-        )
         # Back-propagation keeps about ten vectors of the memory's size per step and memory,
         # three where it computes the rest again.
         memories = 1 if self.value_network == "shared" else 2
         vectors = 3 if self.checkpoint else 10
         activations = vectors * 4 * self.memory.output_size * memories * self._trial_steps(family)
-        per_task = 2 * num_bytes(trial) + activations * self.optimizer.activation_share
-        return int(3 * num_bytes(state) + num_tasks * per_task)
+        network = self._network(family)
+        return update_bytes(
+            lambda: self.init(family, jax.random.key(0)),
+            lambda key, state: self._play(family, network, state, family.sample_task(key), key),
+            activations * self.optimizer.activation_share,
+            num_tasks,
+        )
 
     def _trial_steps(self, family: TaskFamily) -> int:
         return self.trial_episodes(family) * family.horizon

@@ -5,19 +5,44 @@ Axes: B tasks of this device, E episodes, T steps of an episode, L = E T steps o
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.policy_optimizer import Batch
+from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer
 from jaxmeta.networks import ActorCritic
 from jaxmeta.ops.moments import Moments
+from jaxmeta.ops.trees import num_bytes
 from jaxmeta.risk import Risk, return_statistics
-from jaxmeta.rollout import Act
-from jaxmeta_envs.base import PolicyInput, Trajectory
+from jaxmeta.rollout import Act, Trial
+from jaxmeta.schedules import Schedule, value_at
+from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, Trajectory
+
+
+class Settings(Protocol):
+    """The hyperparameters that `learn` reads of an algorithm."""
+
+    @property
+    def risk(self) -> Risk: ...
+    @property
+    def value_decay(self) -> float: ...
+    @property
+    def learning_rate(self) -> float | Schedule: ...
+    @property
+    def entropy_coef(self) -> float | Schedule: ...
+
+
+class Learned(NamedTuple):
+    """What `learn` returns: the parts of the next state, and metrics with fixed keys."""
+
+    params: Any
+    opt_state: Any
+    value_moments: Moments
+    metrics: dict[str, Array]
 
 
 class Acted(NamedTuple):
@@ -43,25 +68,93 @@ def act_and_store(network: ActorCritic) -> Act:
     return act
 
 
+def sampling_policy(network: ActorCritic) -> AdaptivePolicy:
+    """Returns how a network acts at meta-test: as in training, by drawing its actions."""
+
+    def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
+        carry, output = network.step(params, carry, inputs)
+        return output.distribution.sample(key), carry
+
+    return AdaptivePolicy(begin=lambda params, key: network.begin(params), act=act)
+
+
 def flat(x: Array) -> Array:
     """``[E, T, ...] -> [L, ...]``."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
-def risk_weights(risk: Risk, trajectory: Trajectory, updates: Array) -> tuple[Array, Array]:
-    """Weighs this device's tasks by what a risk measure makes of all of them.
+def learn(
+    settings: Settings,
+    optimizer: PolicyOptimizer,
+    network: ActorCritic,
+    state: Any,
+    trials: Trial,
+    advantage: Array,
+    value: Array,
+    key: Array,
+    *,
+    fit_value: bool = True,
+) -> Learned:
+    """Improves a policy on the trials that its risk measure keeps.
 
     Args:
-        risk: The measure.
-        trajectory: Leaves ``[B, E, T]``.
-        updates: Updates done so far.
-
-    Returns:
-        Weights ``[B]``, and the mean of all weights: the share of tasks that counts.
+        settings: Hyperparameters.
+        optimizer: How the policy is improved.
+        network: Played the trials.
+        state: Has ``params``, ``opt_state``, ``value_moments`` and ``updates``.
+        trials: Leaves ``[B, E, T, ...]``, stored by `act_and_store`.
+        advantage: ``[B, L]``, in reward units.
+        value: Value estimates, ``[B, L]``, in reward units.
+        key: Of what is random in the improvement.
+        fit_value: Whether the network has a value to fit; without, its targets are 0.
     """
-    returns = parallel.gather_tasks(jnp.sum(trajectory.reward, axis=(1, 2)))
-    weights = risk.weights(returns, updates)
-    return parallel.own_tasks(weights), jnp.mean(weights)
+    returns = jnp.sum(trials.trajectory.reward, axis=(1, 2))
+    of_all = parallel.gather_tasks(returns)
+    weights = settings.risk.weights(of_all, state.updates)
+    batch, moments, metrics = make_batch(
+        trials.trajectory,
+        trials.extras.log_prob,
+        advantage,
+        value,
+        parallel.own_tasks(weights),
+        state.value_moments,
+        settings.value_decay,
+    )
+    if not fit_value:
+        batch = batch._replace(target=jnp.zeros_like(batch.target))
+    learning_rate = value_at(settings.learning_rate, state.updates)
+    params, opt_state, losses = optimizer.improve(
+        network.replay,
+        state.params,
+        state.opt_state,
+        batch,
+        key,
+        learning_rate,
+        value_at(settings.entropy_coef, state.updates),
+    )
+    metrics |= measure(trials.trajectory) | return_statistics(of_all) | losses
+    metrics |= {"risk_share": jnp.mean(weights), "learning_rate": learning_rate}
+    return Learned(params, opt_state, moments, metrics)
+
+
+def update_bytes(
+    init: Callable[[], Any],
+    play: Callable[[Array, Any], Any],
+    activations: float,
+    num_tasks: int,
+) -> int:
+    """Estimates the bytes of one update: state, stored trials, back-propagation.
+
+    Args:
+        init: Makes a state; only its shapes are looked at.
+        play: ``(key, state) -> what is stored of a task``, likewise.
+        activations: Bytes per task that back-propagation keeps at a time.
+        num_tasks: Tasks of the device.
+    """
+    state = jax.eval_shape(init)
+    trial = jax.eval_shape(play, jax.random.key(0), state)
+    per_task = 2 * num_bytes(trial) + activations
+    return int(3 * num_bytes(state) + num_tasks * per_task)
 
 
 def make_batch(
@@ -131,22 +224,17 @@ def make_batch(
 
 
 def measure(trajectory: Trajectory) -> dict[str, Array]:
-    """Returns per trial and episode, over all tasks; leaves ``[B, E, T]``.
-
-    The return of a trial is described by its mean and by `return_statistics`.
-    """
+    """Returns per trial and episode, averaged over all tasks; leaves ``[B, E, T]``."""
     returns = jnp.sum(trajectory.reward, axis=2)
     length = jnp.sum(trajectory.mask, axis=2, dtype=jnp.float32)
-    totals = jnp.sum(returns, axis=1)
-    means = parallel.mean_over_tasks(
+    return parallel.mean_over_tasks(
         {
-            "return": totals,
+            "return": jnp.sum(returns, axis=1),
             "return_first_episode": returns[:, 0],
             "return_last_episode": returns[:, -1],
             "episode_length": jnp.mean(length, axis=1),
         }
     )
-    return means | return_statistics(parallel.gather_tasks(totals))
 
 
 def _mean_and_variance(sums: tuple[Array, Array], count: Array) -> tuple[Array, Array]:
