@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated
 
 import chex
 import jax.numpy as jnp
-import tyro
 from jax import Array
+from typing_extensions import TypeAliasType
 
 from jaxmeta.schedules import Schedule, check_share, value_at
 from jaxmeta.statistics import PERCENTILES
@@ -100,8 +99,9 @@ class CVaR(Risk):
         )
 
 
-# Named for the command line, which would read the capitals as "c-va-r".
-RiskMeasure = Mean | Annotated[CVaR, tyro.conf.subcommand("cvar")]
+# The command line would make "c-va-r" of the capitals; it takes the name of an alias instead.
+Cvar = TypeAliasType("Cvar", CVaR)
+RiskMeasure = Mean | Cvar
 """A choice of risk measure, as the field of an algorithm."""
 
 
