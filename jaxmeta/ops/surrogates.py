@@ -1,0 +1,70 @@
+"""Surrogates of a policy's expected return: what they say of its derivatives.
+
+Of N episodes of T steps, played by a policy with parameters θ₀, each returns a scalar whose
+gradient at θ = θ₀ is the same estimate of ``∇ E[R] / T``. They differ in their second
+derivative, and so in what a meta-gradient through a policy-gradient step contains. Of
+
+    ∇² E[R] = H1 + H2 + H12 + H12ᵀ
+    H1  = E[Σ_t ∇log π_t ∇log π_tᵀ A_t]
+    H2  = E[Σ_t ∇² log π_t A_t]
+    H12 = E[Σ_t ∇log π_t ∇_θ A_tᵀ]    (A_t depends on θ through later actions)
+
+`log_likelihood` keeps H2, `likelihood_ratio` H1 + H2, and `dice` all, at the price of variance.
+
+Axes: N episodes, T steps.
+
+Reference: Rothfuss et al. 2019, arXiv 1810.06784 (the terms, and LVC); Foerster et al. 2018,
+arXiv 1802.05098 (DiCE); Farquhar et al. 2019, arXiv 1909.10549 (DiCE with advantages).
+"""
+
+from __future__ import annotations
+
+import chex
+import jax.numpy as jnp
+from jax import Array
+
+
+def log_likelihood(log_prob: Array, behaviour: Array, advantage: Array, mask: Array) -> Array:
+    """Returns the mean over played steps of ``log π(a_t | s_t) A_t``.
+
+    Args:
+        log_prob: Of the actions under the policy that is differentiated, ``[N, T]``.
+        behaviour: The same under the policy that played, ``[N, T]``, a constant; not read
+            here.
+        advantage: ``[N, T]``, a constant.
+        mask: Whether a step was played, ``[N, T]``.
+    """
+    _check(log_prob, behaviour, advantage, mask)
+    return _mean(log_prob * advantage, mask)
+
+
+def likelihood_ratio(log_prob: Array, behaviour: Array, advantage: Array, mask: Array) -> Array:
+    """Returns the mean over played steps of ``π(a_t | s_t) / π₀(a_t | s_t) A_t``.
+
+    Known as the low-variance-curvature estimator; arguments as in `log_likelihood`.
+    """
+    _check(log_prob, behaviour, advantage, mask)
+    ratio = jnp.exp(jnp.where(mask, log_prob - behaviour, 0.0))
+    return _mean(ratio * advantage, mask)
+
+
+def dice(log_prob: Array, behaviour: Array, advantage: Array, mask: Array) -> Array:
+    """Returns the mean over played steps of ``(□_{≤t} - □_{<t}) A_t``.
+
+    ``□_{≤t}`` is the product of the likelihood ratios of an episode up to step t. Derivatives
+    of all orders are unbiased if ``A_t`` is the return from t on minus a function of the
+    state. Arguments as in `log_likelihood`.
+    """
+    _check(log_prob, behaviour, advantage, mask)
+    log_ratio = jnp.where(mask, log_prob - behaviour, 0.0)
+    upto = jnp.cumsum(log_ratio, axis=1)
+    return _mean((jnp.exp(upto) - jnp.exp(upto - log_ratio)) * advantage, mask)
+
+
+def _mean(x: Array, mask: Array) -> Array:
+    return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def _check(*arrays: Array) -> None:
+    chex.assert_rank(arrays, 2)
+    chex.assert_equal_shape(arrays)
