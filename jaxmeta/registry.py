@@ -19,6 +19,11 @@ from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.locomotion import HalfCheetah, Hopper
 from jaxmeta_envs.mountain_car import MountainCar
 from jaxmeta_envs.pendulum import Pendulum
+from jaxmeta_envs.point_navigation import (
+    PointNavigation,
+    PointNavigationCorners,
+    SparsePointNavigation,
+)
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
@@ -36,6 +41,9 @@ FAMILIES: dict[str, type[TaskFamily]] = {
     "two-step": TwoStep,
     "tabular-mdp": TabularMDP,
     "grid-navigation": GridNavigation,
+    "point-navigation": PointNavigation,
+    "sparse-point-navigation": SparsePointNavigation,
+    "point-navigation-corners": PointNavigationCorners,
     "cartpole": CartPole,
     "pendulum": Pendulum,
     "acrobot": Acrobot,

@@ -24,6 +24,11 @@ from jaxmeta_envs.mountain_car import MountainCar, MountainCarTask
 from jaxmeta_envs.pendulum import Pendulum, PendulumTask
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform
+from jaxmeta_envs.point_navigation import (
+    PointNavigation,
+    PointNavigationCorners,
+    SparsePointNavigation,
+)
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.spaces import Box, Discrete, Space
 from jaxmeta_envs.tabular import TabularMDP
@@ -57,10 +62,13 @@ __all__ = [
     "Pendulum",
     "PendulumTask",
     "PhysicalFamily",
+    "PointNavigation",
+    "PointNavigationCorners",
     "PolicyInput",
     "Reference",
     "RestlessBandit",
     "Space",
+    "SparsePointNavigation",
     "StayCounts",
     "TabularMDP",
     "TaskFamily",
