@@ -10,6 +10,12 @@ derivative, and so in what a meta-gradient through a policy-gradient step contai
     H12 = E[Σ_t ∇log π_t ∇_θ A_tᵀ]    (A_t depends on θ through later actions)
 
 `log_likelihood` keeps H2, `likelihood_ratio` H1 + H2, and `dice` all, at the price of variance.
+A baseline that depends on the state moves weight between H1 and H2 and leaves their sum alone, so
+it changes what `log_likelihood` keeps: with a softmax over logits the curvature ``∇² log π`` is the
+same for all actions, and a perfect baseline leaves nothing.
+
+If episodes end early, the number of played steps is random, and a mean over them is a ratio of
+two estimates: exact as N grows; for any N what is exact is the mean times that number.
 
 Axes: N episodes, T steps.
 
@@ -59,6 +65,33 @@ def dice(log_prob: Array, behaviour: Array, advantage: Array, mask: Array) -> Ar
     log_ratio = jnp.where(mask, log_prob - behaviour, 0.0)
     upto = jnp.cumsum(log_ratio, axis=1)
     return _mean((jnp.exp(upto) - jnp.exp(upto - log_ratio)) * advantage, mask)
+
+
+def sampling_credit(log_prob: Array, behaviour: Array, mask: Array, reward_after: Array) -> Array:
+    """Returns ``Σ_n Σ_t log(π(a_t | s_t) / π₀(a_t | s_t)) R'``, to make large.
+
+    The policy decides which episodes an inner step learns from, and they decide what is earned
+    after it: ``∇ E_τ[R'(τ)] = E[Σ ∇log π(τ) R'(τ) + ∇R'(τ)]``. This is the first term; the
+    second comes from differentiating a surrogate of the episodes after adaptation through the
+    inner steps, with `log_likelihood` in them. Both are of the reward per step if that surrogate
+    is a mean over steps, as those above are, and R' too; then they are added as they are.
+    Hence the sum here: each episode has part in all of R', however many there are.
+
+    With several inner steps there is one such term for each, of the episodes that it learns
+    from and the policy that played them, whose parameters are differentiated through the steps
+    before.
+
+    Args:
+        log_prob: Of the actions of the inner step under the policy that is differentiated,
+            ``[N, T]``.
+        behaviour: The same under the policy that played, ``[N, T]``, a constant.
+        mask: Whether a step was played, ``[N, T]``.
+        reward_after: R', the mean reward per step after all of adaptation, less a baseline that
+            these episodes have no influence on (a mean over other tasks, say); a constant.
+    """
+    _check(log_prob, behaviour, mask)
+    chex.assert_rank(reward_after, 0)
+    return jnp.sum(jnp.where(mask, log_prob - behaviour, 0.0)) * reward_after
 
 
 def _mean(x: Array, mask: Array) -> Array:
