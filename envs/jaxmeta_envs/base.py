@@ -148,8 +148,8 @@ def random_reference(action_space: Space) -> Reference:
     return Reference(AdaptivePolicy(begin=lambda params, key: (), act=act))
 
 
-class TaskFamily(abc.ABC, Generic[Task, State]):
-    """A distribution over tasks that share spaces and horizon.
+class Family(abc.ABC, Generic[Task]):
+    """A distribution over tasks: `TaskFamily` to act in, `SupervisedFamily` to predict.
 
     Subclasses are frozen dataclasses, hashable by value. Every method is pure,
     un-batched and traceable; callers add ``vmap``.
@@ -157,12 +157,43 @@ class TaskFamily(abc.ABC, Generic[Task, State]):
     Attributes:
         splits: Names accepted by `sample_task`. ``"train"`` and ``"test"`` follow the same
             distribution; other names are documented shifts.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    @abc.abstractmethod
+    def sample_task(self, key: Array, split: str = "train") -> Task:
+        """Draws a task.
+
+        Args:
+            key: Typed PRNG key.
+            split: One of `splits`.
+
+        Raises:
+            ConfigError: If ``split`` is unknown.
+        """
+
+    def check_installed(self) -> None:
+        """Raises `ConfigError` if a package that the family needs cannot be imported.
+
+        Training asks before it writes anything. A family is made, and says its splits and
+        the names of its references, without that package.
+        """
+
+    def check_split(self, split: str) -> None:
+        """Raises `ConfigError` unless ``split`` is one of `splits`."""
+        require(split in self.splits, "split", split, f"one of {', '.join(self.splits)}")
+
+
+class TaskFamily(Family[Task], Generic[Task, State]):
+    """A distribution over decision processes that share spaces and horizon.
+
+    Attributes:
         finite_horizon: Whether the horizon is part of the decision process. If so the step
             that reaches it is ``terminated``; if not, the clock merely stops the episode
             and that step is ``truncated``.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
     finite_horizon: ClassVar[bool] = False
 
     @property
@@ -182,18 +213,6 @@ class TaskFamily(abc.ABC, Generic[Task, State]):
     @abc.abstractmethod
     def default_episodes(self) -> int:
         """Episodes per trial in the published protocol."""
-
-    @abc.abstractmethod
-    def sample_task(self, key: Array, split: str = "train") -> Task:
-        """Draws a task.
-
-        Args:
-            key: Typed PRNG key.
-            split: One of `splits`.
-
-        Raises:
-            ConfigError: If ``split`` is unknown.
-        """
 
     @abc.abstractmethod
     def reset(self, key: Array, task: Task) -> tuple[State, Array]:
@@ -227,14 +246,3 @@ class TaskFamily(abc.ABC, Generic[Task, State]):
         """
         del num_episodes
         return None
-
-    def check_installed(self) -> None:
-        """Raises `ConfigError` if a package that the family needs cannot be imported.
-
-        Training asks before it writes anything. A family is made, and says its splits and
-        the names of its references, without that package.
-        """
-
-    def check_split(self, split: str) -> None:
-        """Raises `ConfigError` unless ``split`` is one of `splits`."""
-        require(split in self.splits, "split", split, f"one of {', '.join(self.splits)}")

@@ -11,6 +11,12 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.episodes import (
+    episode_advantages,
+    returns_to_go,
+    seen_by_baseline,
+    values_beyond,
+)
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
 from jaxmeta.algorithms.policy_optimizer import PolicyOptimizer
 from jaxmeta.algorithms.ppo import PPO
@@ -24,7 +30,6 @@ from jaxmeta.algorithms.trials import (
 from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
 from jaxmeta.ops.moments import Moments
-from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta.risk import CVaR, RiskMeasure
 from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
@@ -283,73 +288,32 @@ class EPOpt(Algorithm):
         episodes = self.episodes_per_task
         trial = play_trial(family, act, state.params, begun, task, key, episodes)
         steps, moments = trial.trajectory, state.value_moments
-        end = _last_played(steps.mask)
         if isinstance(self.baseline, LinearBaseline):
-            values = self.baseline.value(state.baseline, *_seen(family, trial))
-            beyond = jnp.zeros_like(values)
+            seen = seen_by_baseline(family, steps.inputs)
+            values = self.baseline.value(state.baseline, *seen)
+            beyond = jnp.zeros(episodes)
         else:
             values = moments.denormalize(trial.extras.value)
-            beyond = moments.denormalize(self._values_beyond(network, state, trial, end))
+            beyond = moments.denormalize(values_beyond(network, state.params, steps))
         discount = value_at(self.discount, state.updates)
-        advantage = generalized_advantages(
-            reward=flat(steps.reward),
-            value=flat(values),
-            discount=discount * (1.0 - flat(steps.terminated)),
-            end=flat(end),
-            bootstrap=flat(beyond),
-            mask=flat(steps.mask),
-            lambda_=self.gae_lambda,
-        )
-        return trial, advantage, flat(values)
-
-    def _values_beyond(
-        self, network: ActorCritic, state: EPOptState, trial: Trial, end: Array
-    ) -> Array:
-        """Returns the value of the observation after each episode's last step, ``[E, T]``."""
-        rows = jnp.arange(end.shape[0])
-        last = jnp.argmax(end, axis=1)
-        inputs = jax.tree.map(lambda x: x[rows, last], trial.trajectory.inputs)
-        final = inputs._replace(
-            obs=jax.tree.map(lambda x: x[rows, last], trial.trajectory.next_obs)
-        )
-        values = jax.vmap(lambda x: network.step(state.params, (), x)[1].value)(final)
-        return jnp.broadcast_to(values[:, None], end.shape)
+        advantage = episode_advantages(steps, values, beyond, discount, self.gae_lambda)
+        return trial, flat(advantage), flat(values)
 
     def _fit_baseline(self, family: TaskFamily, state: EPOptState, trials: Trial) -> Any:
         """Returns the linear baseline of the next update, fitted to these trajectories."""
         if not isinstance(self.baseline, LinearBaseline):
             return state.baseline
         steps = trials.trajectory
-        ends = jax.vmap(_last_played)(steps.mask)
         discount = value_at(self.discount, state.updates)
-
-        def to_the_end(reward: Array, mask: Array, end: Array) -> Array:
-            zero = jnp.zeros_like(reward)
-            constant = jnp.full_like(reward, discount)
-            return generalized_advantages(reward, zero, constant, end, zero, mask, 1.0)
-
-        flattened = (jax.vmap(flat)(x) for x in (steps.reward, steps.mask, ends))
-        returns = jax.vmap(to_the_end)(*flattened)
-        obs, time = jax.vmap(lambda trial: _seen(family, trial))(trials)
+        to_go = jax.vmap(lambda s: returns_to_go(s.reward, s.mask, discount))(steps)
+        obs, time = jax.vmap(lambda inputs: seen_by_baseline(family, inputs))(steps.inputs)
         return self.baseline.fit(
             obs.reshape(-1, obs.shape[-1]),
             time.reshape(-1),
-            returns.reshape(-1),
+            to_go.reshape(-1),
             steps.mask.reshape(-1),
+            total=parallel.sum_over_devices,
         )
-
-
-def _last_played(mask: Array) -> Array:
-    """Whether a step is the last of its episode, ``[E, T]``."""
-    after = jnp.concatenate([mask[:, 1:], jnp.zeros_like(mask[:, :1])], axis=1)
-    return mask & ~after
-
-
-def _seen(family: TaskFamily, trial: Trial) -> tuple[Array, Array]:
-    """Returns what the linear baseline reads: flat observations and times, ``[E, T, ...]``."""
-    obs = jax.vmap(jax.vmap(family.observation_space.flatten))(trial.trajectory.inputs.obs)
-    time = jnp.arange(obs.shape[1], dtype=jnp.float32)
-    return obs, jnp.broadcast_to(time[None], obs.shape[:2])
 
 
 def _describe(source: Any) -> dict[str, Array]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import chex
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta import parallel
 from jaxmeta.ops.linear import solve_positive
 from jaxmeta_envs.errors import require
 
@@ -46,26 +47,33 @@ class LinearBaseline:
         """Returns values ``[...]`` of observations ``[..., obs_size]`` at steps ``[...]``."""
         return _features(obs, time) @ weights
 
-    def fit(self, obs: Array, time: Array, returns: Array, mask: Array) -> Array:
-        """Returns weights fitted to the steps of all devices.
+    def fit(
+        self,
+        obs: Array,
+        time: Array,
+        returns: Array,
+        mask: Array,
+        total: Callable[[Any], Any] = lambda sums: sums,
+    ) -> Array:
+        """Returns weights fitted to these steps.
 
         Args:
             obs: ``[n, obs_size]``.
             time: ``[n]``.
             returns: Discounted return from each step on, ``[n]``.
             mask: Whether it was played, ``[n]``.
+            total: Adds up sums over all steps: `parallel.sum_over_devices` if other devices
+                have steps of the same baseline.
         """
         chex.assert_rank([obs, time, returns, mask], [2, 1, 1, 1])
         features = jnp.where(mask[:, None], _features(obs, time), 0.0)
         returns = jnp.where(mask, returns, 0.0)
         # First the sizes: sums of products of features that differ by orders of magnitude
         # would lose the small ones in float32.
-        count, squares = parallel.sum_over_devices(
-            (jnp.sum(mask, dtype=jnp.float32), jnp.sum(features**2, axis=0))
-        )
+        count, squares = total((jnp.sum(mask, dtype=jnp.float32), jnp.sum(features**2, axis=0)))
         size = jnp.sqrt(jnp.maximum(squares / count, 1e-12))
         features = features / size[None]
-        gram, moment = parallel.sum_over_devices((features.T @ features, features.T @ returns))
+        gram, moment = total((features.T @ features, features.T @ returns))
         ridge = self.ridge * jnp.eye(len(size))
         return solve_positive(gram / count + ridge, moment / count) / size
 

@@ -15,11 +15,13 @@ from jax import Array
 from jaxmeta import parallel
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.trees import select
-from jaxmeta_envs.base import PolicyInput
 from jaxmeta_envs.errors import require
 
-Replay = Callable[[Any, PolicyInput, Array], tuple[Distribution, Array]]
+Replay = Callable[[Any, Any, Array], tuple[Distribution, Array]]
 """``(params, inputs [B, L], mask [B, L]) -> (distributions [B, L], values [B, L])``."""
+
+Penalty = Callable[[Any, Any], Array]
+"""``(params, batch) -> losses [B]`` of trials besides that of their actions."""
 
 Terms = dict[str, Array]
 """Named quantities of steps ``[B, L]``, or their means."""
@@ -29,7 +31,7 @@ class Batch(NamedTuple):
     """Trials to learn from, leaves ``[B, L, ...]``: B tasks of this device, L steps.
 
     Attributes:
-        inputs: What the policy saw.
+        inputs: What the policy saw, and whatever else ``replay`` reads.
         action: What it did.
         log_prob: Log-probability it gave to that.
         advantage: Advantage of it, normalised.
@@ -39,7 +41,7 @@ class Batch(NamedTuple):
             played steps is 1. The value is fitted to all trials alike.
     """
 
-    inputs: PolicyInput
+    inputs: Any
     action: Array
     log_prob: Array
     advantage: Array
@@ -84,8 +86,20 @@ class PolicyOptimizer(ABC):
         key: Array,
         learning_rate: Array,
         entropy_coef: Array,
+        penalty: Penalty | None = None,
     ) -> tuple[Any, Any, dict[str, Array]]:
-        """Returns new parameters, the optimiser's state, and metrics with fixed keys."""
+        """Returns new parameters, the optimiser's state, and metrics with fixed keys.
+
+        Args:
+            replay: What the policy says of stored trials.
+            params: Where to start.
+            opt_state: The optimiser's state.
+            batch: The trials.
+            key: Of what is random.
+            learning_rate: Step size, if the optimiser has use for one.
+            entropy_coef: Weight of the entropy bonus.
+            penalty: More to add to the loss, per trial; the metric ``penalty`` reports it.
+        """
 
 
 @dataclass(frozen=True)
@@ -210,6 +224,13 @@ def weigh(terms: Terms, batch: Batch) -> Terms:
 def each_step(function: Callable[..., Any]) -> Callable[..., Any]:
     """Maps over the axes ``[B, L]`` of a batch."""
     return jax.vmap(jax.vmap(function))
+
+
+def penalty_term(penalty: Penalty | None, params: Any, batch: Batch) -> Terms:
+    """Returns the term ``penalty`` of steps, ``[B, L]``, if there is one."""
+    if penalty is None:
+        return {}
+    return {"penalty": jnp.broadcast_to(penalty(params, batch)[:, None], batch.mask.shape)}
 
 
 def mean_terms(terms: Terms, mask: Array, count: Array) -> Terms:

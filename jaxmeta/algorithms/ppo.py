@@ -12,9 +12,11 @@ from jax import Array
 from jaxmeta.algorithms.policy_optimizer import (
     Batch,
     MinibatchAdam,
+    Penalty,
     PolicyOptimizer,
     Replay,
     Terms,
+    penalty_term,
     policy_terms,
     weigh,
 )
@@ -81,6 +83,7 @@ class PPO(PolicyOptimizer):
         key: Array,
         learning_rate: Array,
         entropy_coef: Array,
+        penalty: Penalty | None = None,
     ) -> tuple[Any, optax.OptState, dict[str, Array]]:
         """Takes up to ``epochs * minibatches`` gradient steps.
 
@@ -100,11 +103,12 @@ class PPO(PolicyOptimizer):
                 "policy_loss": -clipped_surrogate(log_ratio, part.advantage, self.clip),
                 "clip_fraction": jnp.asarray(beyond, jnp.float32),
             }
+            terms |= penalty_term(penalty, params, part)
             return weigh(terms, part) | {"value_loss": 0.5 * (values - part.target) ** 2}
 
         def loss(means: Terms) -> Array:
             loss = means["policy_loss"] + self.value_coef * means["value_loss"]
-            return loss - entropy_coef * means["entropy"]
+            return loss - entropy_coef * means["entropy"] + means.get("penalty", 0.0)
 
         return self._descent().minimize(
             terms, loss, params, opt_state, batch, key, learning_rate, self.max_kl

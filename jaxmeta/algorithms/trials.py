@@ -179,8 +179,9 @@ def make_batch(
         value_decay: What an update leaves of the moments.
 
     Returns:
-        The batch, new moments, and the metric ``value_explained``: the share of the
-        targets' variance that the value estimate explains.
+        The batch, new moments, and the metrics ``value_explained``, the share of the
+        targets' variance that the value estimate explains, and ``advantage_std``, what the
+        advantages were divided by.
     """
     steps = jax.tree.map(jax.vmap(flat), trajectory)
     mask, target = steps.mask, advantage + value
@@ -220,7 +221,8 @@ def make_batch(
         mask=mask,
         weight=weight * count / kept,
     )
-    return batch, moments, {"value_explained": 1.0 - unexplained / jnp.maximum(to_explain, 1e-8)}
+    explained = 1.0 - unexplained / jnp.maximum(to_explain, 1e-8)
+    return batch, moments, {"value_explained": explained, "advantage_std": jnp.sqrt(variance)}
 
 
 def measure(trajectory: Trajectory) -> dict[str, Array]:

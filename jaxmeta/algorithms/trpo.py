@@ -14,11 +14,13 @@ from jaxmeta import parallel
 from jaxmeta.algorithms.policy_optimizer import (
     Batch,
     MinibatchAdam,
+    Penalty,
     PolicyOptimizer,
     Replay,
     Terms,
     each_step,
     mean_terms,
+    penalty_term,
     policy_terms,
     weigh,
 )
@@ -99,6 +101,7 @@ class TRPO(PolicyOptimizer):
         key: Array,
         learning_rate: Array,
         entropy_coef: Array,
+        penalty: Penalty | None = None,
     ) -> tuple[Any, optax.OptState, dict[str, Array]]:
         """Takes one natural gradient step of the policy and fits the value.
 
@@ -108,7 +111,7 @@ class TRPO(PolicyOptimizer):
             share of the longest step (0 if the line search failed), ``grad_norm`` of the
             policy, and ``value_loss``, the mean while it was fitted.
         """
-        params, metrics = self._step(replay, params, batch, entropy_coef)
+        params, metrics = self._step(replay, params, batch, entropy_coef, penalty)
         if self.value_epochs == 0:
             return params, opt_state, metrics | {"value_loss": jnp.float32(0.0)}
 
@@ -122,7 +125,12 @@ class TRPO(PolicyOptimizer):
         return params, opt_state, metrics | {"value_loss": fitted["value_loss"]}
 
     def _step(
-        self, replay: Replay, params: Any, batch: Batch, entropy_coef: Array
+        self,
+        replay: Replay,
+        params: Any,
+        batch: Batch,
+        entropy_coef: Array,
+        penalty: Penalty | None,
     ) -> tuple[Any, dict[str, Array]]:
         count = parallel.sum_over_devices(jnp.sum(batch.mask, dtype=jnp.float32))
         before = jax.lax.stop_gradient(replay(params, batch.inputs, batch.mask)[0])
@@ -136,10 +144,12 @@ class TRPO(PolicyOptimizer):
                 "entropy": terms["entropy"],
                 "kl": each_step(lambda old, new: old.kl(new))(before, distributions),
             }
+            terms |= penalty_term(penalty, params, batch)
             return mean_terms(weigh(terms, batch), batch.mask, count)
 
         def loss(terms: Terms) -> Array:
-            return terms["policy_loss"] - entropy_coef * terms["entropy"]
+            loss = terms["policy_loss"] - entropy_coef * terms["entropy"]
+            return loss + terms.get("penalty", 0.0)
 
         def hessian_product(vector: Any) -> Any:
             def gradient(params: Any) -> Any:

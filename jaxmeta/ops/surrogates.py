@@ -41,7 +41,7 @@ def log_likelihood(log_prob: Array, behaviour: Array, advantage: Array, mask: Ar
         mask: Whether a step was played, ``[N, T]``.
     """
     _check(log_prob, behaviour, advantage, mask)
-    return _mean(log_prob * advantage, mask)
+    return masked_mean(log_prob * advantage, mask)
 
 
 def likelihood_ratio(log_prob: Array, behaviour: Array, advantage: Array, mask: Array) -> Array:
@@ -51,7 +51,7 @@ def likelihood_ratio(log_prob: Array, behaviour: Array, advantage: Array, mask: 
     """
     _check(log_prob, behaviour, advantage, mask)
     ratio = jnp.exp(jnp.where(mask, log_prob - behaviour, 0.0))
-    return _mean(ratio * advantage, mask)
+    return masked_mean(ratio * advantage, mask)
 
 
 def dice(log_prob: Array, behaviour: Array, advantage: Array, mask: Array) -> Array:
@@ -64,7 +64,7 @@ def dice(log_prob: Array, behaviour: Array, advantage: Array, mask: Array) -> Ar
     _check(log_prob, behaviour, advantage, mask)
     log_ratio = jnp.where(mask, log_prob - behaviour, 0.0)
     upto = jnp.cumsum(log_ratio, axis=1)
-    return _mean((jnp.exp(upto) - jnp.exp(upto - log_ratio)) * advantage, mask)
+    return masked_mean((jnp.exp(upto) - jnp.exp(upto - log_ratio)) * advantage, mask)
 
 
 def sampling_credit(log_prob: Array, behaviour: Array, mask: Array, reward_after: Array) -> Array:
@@ -94,8 +94,15 @@ def sampling_credit(log_prob: Array, behaviour: Array, mask: Array, reward_after
     return jnp.sum(jnp.where(mask, log_prob - behaviour, 0.0)) * reward_after
 
 
-def _mean(x: Array, mask: Array) -> Array:
+def masked_mean(x: Array, mask: Array) -> Array:
+    """Returns the mean of ``x`` over what was played; arrays of one shape."""
     return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def standardize(x: Array, mask: Array) -> Array:
+    """Shifts and scales ``x`` to mean 0 and deviation 1 over what was played."""
+    centred = x - masked_mean(x, mask)
+    return centred / (jnp.sqrt(masked_mean(centred**2, mask)) + 1e-8)
 
 
 def _check(*arrays: Array) -> None:

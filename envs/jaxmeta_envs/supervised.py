@@ -1,0 +1,78 @@
+"""The contract of a family of supervised tasks, and of a learner that adapts to them.
+
+Axes: n examples, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmeta_envs.base import Family, Task
+
+
+class Examples(NamedTuple):
+    """Labelled examples of one task.
+
+    Attributes:
+        x: Inputs, ``[n, I]``.
+        y: Labels, ``[n, O]``.
+    """
+
+    x: Array
+    y: Array
+
+
+class AdaptiveModel(NamedTuple):
+    """How something predicts and adapts to a task; all are pure functions.
+
+    Attributes:
+        begin: ``params -> carry``, called once for a new task.
+        predict: ``(params, carry, x [n, I]) -> y [n, O]``.
+        adapt: ``(params, carry, support: Examples) -> carry``, one step of adaptation; every
+            step sees the same examples.
+        shots: Examples in ``support``.
+    """
+
+    begin: Callable[[Any], Any]
+    predict: Callable[[Any, Any, Array], Array]
+    adapt: Callable[[Any, Any, Examples], Any]
+    shots: int
+
+
+Predictor = Callable[[Any, Array], Array]
+"""A reference: ``(task, x [n, I]) -> y [n, O]``; one that is not told the task ignores it."""
+
+
+class SupervisedFamily(Family[Task], Generic[Task]):
+    """A distribution over functions, each known by a few examples."""
+
+    @property
+    @abc.abstractmethod
+    def input_size(self) -> int:
+        """I."""
+
+    @property
+    @abc.abstractmethod
+    def output_size(self) -> int:
+        """O."""
+
+    @abc.abstractmethod
+    def sample_examples(self, key: Array, task: Task, num: int) -> Examples:
+        """Draws ``num`` labelled examples of a task."""
+
+    @abc.abstractmethod
+    def function(self, task: Task, x: Array) -> Array:
+        """Returns the labels ``[n, O]`` of inputs ``[n, I]``, without noise."""
+
+    def loss(self, prediction: Array, label: Array) -> Array:
+        """Returns the mean squared error over examples and outputs, a scalar."""
+        return jnp.mean((prediction - label) ** 2)
+
+    def references(self) -> Mapping[str, Predictor]:
+        """Returns predictors to compare with; "oracle" is told the task."""
+        return {"oracle": self.function}

@@ -1,0 +1,231 @@
+"""Meta-learning of where gradient descent starts: MAML and its kin, for supervised tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxmeta import parallel
+from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.inner_loop import Fast, InnerLoop, MetaParams
+from jaxmeta.networks import MLP, Regressor, feedforward_regressor
+from jaxmeta.ops.trees import num_bytes
+from jaxmeta.risk import Mean, RiskMeasure
+from jaxmeta.schedules import Schedule, check_positive, value_at
+from jaxmeta_envs.base import Family
+from jaxmeta_envs.errors import require
+from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """Adam on the gradient of the loss after adaptation, taken through the adaptation.
+
+    Attributes:
+        max_grad_norm: Bound on the global norm of the meta-gradient; None for none.
+
+    Reference: Finn et al. 2017, arXiv 1703.03400.
+    """
+
+    max_grad_norm: float | None = 10.0
+
+    def __post_init__(self) -> None:
+        bound = self.max_grad_norm
+        require(bound is None or bound > 0, "max_grad_norm", bound, "above 0, or None")
+
+
+@dataclass(frozen=True)
+class Reptile:
+    """Moves the initial parameters towards the adapted ones, ``φ ← φ + ε mean(φ_K - φ)``.
+
+    In training every inner step sees new examples of its task. ε is the learning rate of
+    the algorithm; one task per update is the serial form.
+
+    Reference: Nichol et al. 2018, arXiv 1803.02999.
+    """
+
+
+class MAMLState(NamedTuple):
+    """What the next update needs.
+
+    Attributes:
+        params: The meta-parameters.
+        opt_state: State of Adam; empty for Reptile.
+        updates: Updates done, int32.
+    """
+
+    params: MetaParams
+    opt_state: Any
+    updates: Array
+
+
+@dataclass(frozen=True)
+class MAML(Algorithm):
+    """Learns an initialisation from which a few gradient steps fit a new task.
+
+    An update draws tasks, adapts to ``shots`` examples of each by the inner loop, and
+    improves the initialisation θ by what the adapted parameters do on other examples::
+
+        θ'_i = θ - α ∇L_i(θ; support)        (K times)
+        minimise  Σ_i L_i(θ'_i; query)
+
+    Parts give its relatives: ``inner=InnerLoop(second_order_steps=0)`` is first-order MAML,
+    ``InnerLoop(adapts="head")`` ANIL, ``InnerLoop(optimizer=MetaSGD())`` Meta-SGD,
+    ``InnerLoop(steps=0)`` pretraining on all tasks together, and ``outer=Reptile()`` Reptile.
+
+    Attributes:
+        num_tasks: Tasks per update, over all devices.
+        shots: Examples of a task that a gradient step sees.
+        queries: Other examples that the adapted parameters are judged on.
+        network: Hidden layers.
+        inner: How it adapts.
+        outer: How the initialisation learns from that.
+        learning_rate: Step size of the outer loop, constant or a schedule over updates.
+        risk: Which tasks count: all, or those with the largest losses.
+
+    Reference: Finn et al. 2017, arXiv 1703.03400.
+    Differs from the paper: orthogonal initial weights.
+    """
+
+    num_tasks: int = 25
+    shots: int = 10
+    queries: int = 10
+    network: MLP = field(default_factory=lambda: MLP((40, 40), "relu"))
+    inner: InnerLoop = field(default_factory=InnerLoop)
+    outer: MetaGradient | Reptile = field(default_factory=MetaGradient)
+    learning_rate: float | Schedule = 1e-3
+    risk: RiskMeasure = field(default_factory=Mean)
+
+    def __post_init__(self) -> None:
+        for name in ("num_tasks", "shots", "queries"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        check_positive(self.learning_rate, "learning_rate")
+        self.risk.check(self.num_tasks)
+        if isinstance(self.outer, Reptile):
+            require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1 in Reptile")
+            text = "Mean() in Reptile, which has no loss to weigh"
+            require(isinstance(self.risk, Mean), "risk", self.risk, text)
+
+    def check(self, family: Family) -> None:
+        text = "a SupervisedFamily for MAML; PolicyMAML is for tasks to act in"
+        require(isinstance(family, SupervisedFamily), "tasks", family, text)
+        assert isinstance(family, SupervisedFamily)
+        self.inner.check(jax.eval_shape(self._network(family).init, jax.random.key(0)))
+
+    def trial_episodes(self, family: Family) -> int:
+        """Rows of the adaptation curve in training: one per step, and one before."""
+        del family
+        return self.inner.steps + 1
+
+    def env_steps_per_update(self, family: Family) -> int:
+        """Examples that one update sees."""
+        del family
+        return self.num_tasks * (self._support_sets * self.shots + self.queries)
+
+    def init(self, family: Any, key: Array) -> MAMLState:
+        network_key, rates_key = jax.random.split(key)
+        params = self.inner.init(rates_key, self._network(family).init(network_key))
+        return MAMLState(params, self._init_outer(params), jnp.int32(0))
+
+    def policy(self, family: Any) -> AdaptiveModel:  # pyright: ignore[reportIncompatibleMethodOverride]
+        network = self._network(family)
+
+        def loss(params: Any, examples: Examples) -> Array:
+            return family.loss(network.apply(params, examples.x), examples.y)
+
+        def adapt(params: MetaParams, fast: Fast, support: Examples) -> Fast:
+            return self.inner.step(params, fast, loss, support)[0]
+
+        return AdaptiveModel(
+            begin=self.inner.begin,
+            predict=lambda params, fast, x: network.apply(fast.params, x),
+            adapt=adapt,
+            shots=self.shots,
+        )
+
+    def update(
+        self, family: Any, state: MAMLState, key: Array
+    ) -> tuple[MAMLState, dict[str, Array]]:
+        network = self._network(family)
+        support, query = jax.vmap(lambda key: self._sample(family, key))(
+            parallel.task_keys(key, self.num_tasks)
+        )
+
+        def loss(params: Any, examples: Examples) -> Array:
+            return family.loss(network.apply(params, examples.x), examples.y)
+
+        def adapt(meta: MetaParams, support: Examples) -> Any:
+            return self.inner.run(meta, loss, support)[0]
+
+        before = jax.vmap(lambda examples: loss(state.params.initial, examples))(query)
+        rate = value_at(self.learning_rate, state.updates)
+        if isinstance(self.outer, Reptile):
+            adapted = jax.vmap(lambda examples: adapt(state.params, examples))(support)
+            after = jax.vmap(loss)(adapted, query)
+            move = jax.tree.map(lambda a, x: a - x[None], adapted, state.params.initial)
+            move = parallel.mean_over_tasks(move)
+            initial = jax.tree.map(lambda x, m: x + rate * m, state.params.initial, move)
+            params, opt_state = state.params._replace(initial=initial), state.opt_state
+            norm = optax.tree.norm(move)
+        else:
+
+            def objective(meta: MetaParams) -> tuple[Array, Array]:
+                after = jax.vmap(lambda s, q: loss(adapt(meta, s), q))(support, query)
+                # A return is to be high, a loss to be low.
+                of_all = parallel.gather_tasks(-jax.lax.stop_gradient(after))
+                weights = self.risk.weights(of_all, state.updates)
+                share = parallel.own_tasks(weights) / jnp.sum(weights)
+                return jnp.sum(share * after), after
+
+            # Each device differentiates its own tasks; one reduction then adds them up.
+            grads, after = jax.grad(objective, has_aux=True)(state.params)
+            grads = parallel.sum_over_devices(grads)
+            move, opt_state = self._transform().update(grads, state.opt_state)
+            params = jax.tree.map(lambda x, m: x - rate * m, state.params, move)
+            norm = optax.tree.norm(grads)
+        losses = parallel.mean_over_tasks({"loss": after, "loss_before": before})
+        metrics = losses | {"outer_norm": norm, "learning_rate": rate}
+        return MAMLState(params, opt_state, state.updates + 1), metrics
+
+    def memory_bytes(self, family: Any, num_tasks: int) -> int:
+        """Bytes of one update: state, and what the inner loop keeps for back-propagation."""
+        state = jax.eval_shape(lambda: self.init(family, jax.random.key(0)))
+        kept = self.inner.steps if self.inner.second_order_steps is None else 1
+        kept = 1 if isinstance(self.outer, Reptile) else max(kept, 1)
+        # A step keeps parameters and gradients, and of each unit input, output and two tangents.
+        units = 4 * sum(self.network.sizes) * (self.shots + self.queries)
+        per_task = kept * (2 * num_bytes(state.params) + 4 * units)
+        return int(3 * num_bytes(state) + num_tasks * per_task)
+
+    @property
+    def _support_sets(self) -> int:
+        fresh = isinstance(self.outer, Reptile)
+        return self.inner.steps if fresh else 1
+
+    def _sample(self, family: SupervisedFamily, key: Array) -> tuple[Examples, Examples]:
+        """Draws a task; returns the support of every inner step ``[K, shots]``, and queries."""
+        task_key, support_key, query_key = jax.random.split(key, 3)
+        task = family.sample_task(task_key)
+        sets = self._support_sets
+        support = family.sample_examples(support_key, task, sets * self.shots)
+        steps = self.inner.steps
+        support = jax.tree.map(lambda x: x.reshape(sets, self.shots, *x.shape[1:]), support)
+        support = jax.tree.map(lambda x: jnp.broadcast_to(x, (steps, *x.shape[1:])), support)
+        return support, family.sample_examples(query_key, task, self.queries)
+
+    def _network(self, family: SupervisedFamily) -> Regressor:
+        return feedforward_regressor(family.input_size, family.output_size, self.network)
+
+    def _init_outer(self, params: MetaParams) -> Any:
+        return () if isinstance(self.outer, Reptile) else self._transform().init(params)
+
+    def _transform(self) -> optax.GradientTransformation:
+        assert isinstance(self.outer, MetaGradient)
+        bound = self.outer.max_grad_norm
+        clip = optax.identity() if bound is None else optax.clip_by_global_norm(bound)
+        return optax.chain(clip, optax.scale_by_adam())
