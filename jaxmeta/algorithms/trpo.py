@@ -24,6 +24,8 @@ from jaxmeta.algorithms.policy_optimizer import (
     policy_terms,
     weigh,
 )
+from jaxmeta.ops.distributions import Distribution
+from jaxmeta.ops.trees import select
 from jaxmeta_envs.errors import require
 
 
@@ -38,7 +40,7 @@ class TRPO(PolicyOptimizer):
         θ ← θ + βʲ sqrt(2 max_kl / sᵀ H s) s
 
     with the smallest j at which L rises and the divergence is at most ``max_kl``; if there
-    is none the policy stays. Products with H are exact (the derivative of a gradient). The
+    is none the policy stays. Products with H are exact. The
     value network is fitted by Adam and must not share parameters with the policy.
 
     Attributes:
@@ -133,11 +135,16 @@ class TRPO(PolicyOptimizer):
         penalty: Penalty | None,
     ) -> tuple[Any, dict[str, Array]]:
         count = parallel.sum_over_devices(jnp.sum(batch.mask, dtype=jnp.float32))
-        before = jax.lax.stop_gradient(replay(params, batch.inputs, batch.mask)[0])
 
-        def means(params: Any) -> Terms:
+        def say(params: Any) -> Distribution:
+            return replay(params, batch.inputs, batch.mask)[0]
+
+        # One linearisation serves the gradient and all products with the Hessian.
+        before, push = jax.linearize(say, params)
+        pull = jax.linear_transpose(push, params)
+
+        def means(distributions: Distribution, params: Any) -> Terms:
             """This device's share of the means."""
-            distributions, _ = replay(params, batch.inputs, batch.mask)
             terms = policy_terms(distributions, batch)
             terms = {
                 "policy_loss": -jnp.exp(terms["log_ratio"]) * batch.advantage,
@@ -151,42 +158,44 @@ class TRPO(PolicyOptimizer):
             loss = terms["policy_loss"] - entropy_coef * terms["entropy"]
             return loss + terms.get("penalty", 0.0)
 
-        def hessian_product(vector: Any) -> Any:
-            def gradient(params: Any) -> Any:
-                return jax.grad(lambda p: means(p)["kl"])(params)
+        def with_terms(distributions: Distribution, params: Any) -> tuple[Array, Terms]:
+            terms = means(distributions, params)
+            return loss(terms), terms
 
-            product = jax.jvp(gradient, (params,), (vector,))[1]
-            return parallel.sum_over_devices(product)
+        def divergence_gradient(distributions: Distribution) -> Distribution:
+            return jax.grad(lambda d: means(d, params)["kl"])(distributions)
+
+        def hessian_product(vector: Any) -> Any:
+            # The divergence is flat where it begins: of its Hessian only J' H_d J is left,
+            # with J the Jacobian of what the policy says and H_d the Hessian in that.
+            bent = jax.jvp(divergence_gradient, (before,), (push(vector),))[1]
+            return parallel.sum_over_devices(pull(bent)[0])
 
         def damped_product(vector: Any) -> Any:
             return _add(hessian_product(vector), self.damping, vector)
 
-        def with_terms(params: Any) -> tuple[Array, Terms]:
-            terms = means(params)
-            return loss(terms), terms
-
-        grad, start = parallel.sum_over_devices(jax.grad(with_terms, has_aux=True)(params))
+        (said, direct), start = jax.grad(with_terms, argnums=(0, 1), has_aux=True)(before, params)
+        grad, start = parallel.sum_over_devices((_add(direct, 1.0, pull(said)[0]), start))
         direction, _ = jax.scipy.sparse.linalg.cg(
             damped_product, jax.tree.map(jnp.negative, grad), maxiter=self.cg_iterations, tol=1e-6
         )
         curvature = optax.tree.vdot(direction, hessian_product(direction))
         longest = jnp.sqrt(2.0 * self.max_kl / jnp.maximum(curvature, 1e-12))
 
-        def at(share: Array) -> Terms:
-            return parallel.sum_over_devices(means(_add(params, share * longest, direction)))
+        def candidate(search: tuple) -> tuple:
+            j, _, _ = search
+            share = jnp.asarray(self.backtrack, jnp.float32) ** j
+            new = _add(params, share * longest, direction)
+            terms = parallel.sum_over_devices(means(say(new), new))
+            good = (loss(terms) < loss(start)) & (terms["kl"] <= self.max_kl)
+            return select(good, (j + 1, share, terms), (j + 1, jnp.float32(0.0), start))
 
-        def candidate(found: tuple, j: Array) -> tuple[tuple, None]:
-            share, terms = found
-            trial = jnp.asarray(self.backtrack**j, jnp.float32)
-            new = at(trial)
-            good = (loss(new) < loss(start)) & (new["kl"] <= self.max_kl)
-            better = good & (share == 0.0)
-            pick = jax.tree.map(lambda a, b: jnp.where(better, a, b), (trial, new), (share, terms))
-            return pick, None
+        def searching(search: tuple) -> Array:
+            j, share, _ = search
+            return (share == 0.0) & (j < self.line_search_steps)
 
-        exponents = jnp.arange(self.line_search_steps, dtype=jnp.float32)
-        nothing = jnp.float32(0.0), start
-        (share, terms), _ = jax.lax.scan(candidate, nothing, exponents)
+        nothing = jnp.int32(0), jnp.float32(0.0), start
+        _, share, terms = jax.lax.while_loop(searching, candidate, nothing)
         metrics = terms | {"step_size": share, "grad_norm": optax.tree.norm(grad)}
         return _add(params, share * longest, direction), metrics
 
