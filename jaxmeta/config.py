@@ -10,7 +10,7 @@ from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.targets import check_target
 from jaxmeta_envs.bandits import BernoulliBandit
-from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.base import Family
 from jaxmeta_envs.errors import require
 
 
@@ -41,7 +41,8 @@ class TrainConfig:
         tasks: The family of tasks.
         seed: Seed of the first run; run i uses ``seed + i``.
         num_seeds: Independent runs, trained together as a vmapped axis.
-        total_env_steps: Environment steps of each run, rounded up to whole chunks.
+        total_env_steps: Environment steps of each run, rounded up to whole chunks; on
+            supervised tasks, examples seen.
         updates_per_chunk: Meta-iterations compiled into one dispatch; between dispatches
             the host logs, evaluates and saves.
         eval_every: Evaluate on held-out tasks every so many chunks; 0 only at the end.
@@ -57,7 +58,7 @@ class TrainConfig:
     """
 
     algorithm: Algorithm = field(default_factory=RL2)
-    tasks: TaskFamily = field(default_factory=BernoulliBandit)
+    tasks: Family = field(default_factory=BernoulliBandit)
     seed: int = 0
     num_seeds: int = 1
     total_env_steps: int = 5_000_000
@@ -72,7 +73,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(isinstance(self.algorithm, Algorithm), "algorithm", self.algorithm, "an Algorithm")
-        require(isinstance(self.tasks, TaskFamily), "tasks", self.tasks, "a TaskFamily")
+        require(isinstance(self.tasks, Family), "tasks", self.tasks, "a family of tasks")
         for name, least in (
             ("seed", 0),
             ("num_seeds", 1),

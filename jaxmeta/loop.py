@@ -217,8 +217,9 @@ class Loop:
         if problem is not None:
             raise problem
         env_steps = self.update * self.plan.env_steps_per_update
-        reached = float(metrics["return"][-1].mean())
-        self.progress.advance(env_steps * self.config.num_seeds, spent, reached)
+        score = self.config.tasks.score
+        reached = float(metrics[score][-1].mean())
+        self.progress.advance(env_steps * self.config.num_seeds, spent, reached, score)
         return ChunkInfo(self.update, env_steps, self.seconds, metrics)
 
     def _problem(

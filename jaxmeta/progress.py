@@ -26,7 +26,7 @@ class Progress(contextlib.AbstractContextManager):
         self._first = done
         self._done = done
         self._seconds = 0.0
-        self._reached = math.nan
+        self._reached, self._score = math.nan, "return"
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
@@ -37,17 +37,18 @@ class Progress(contextlib.AbstractContextManager):
     def say(self, text: str) -> None:
         """Shows a line, such as how long compilation took."""
 
-    def advance(self, done: int, seconds: float, reached: float) -> None:
+    def advance(self, done: int, seconds: float, reached: float, score: str = "return") -> None:
         """Shows a finished chunk.
 
         Args:
             done: Environment steps done, over all seeds.
             seconds: Seconds that the chunk took.
-            reached: Mean return of the chunk's last update.
+            reached: Mean score of the chunk's last update.
+            score: What that is, ``return`` or ``loss``; with the latter, steps are examples.
         """
         self._done = done
         self._seconds += seconds
-        self._reached = reached
+        self._reached, self._score = reached, score
         self._show()
 
     def _show(self) -> None:
@@ -57,8 +58,12 @@ class Progress(contextlib.AbstractContextManager):
         """Environment steps per second of training, compilation and saving left out."""
         return (self._done - self._first) / max(self._seconds, 1e-9)
 
+    @property
+    def _unit(self) -> str:
+        return "examples" if self._score == "loss" else "env-steps"
+
     def _status(self) -> str:
-        return f"{compact(self._rate())} env-steps/s  return {self._reached:.4g}"
+        return f"{compact(self._rate())} {self._unit}/s  {self._score} {self._reached:.4g}"
 
 
 class _Lines(Progress):
@@ -80,7 +85,7 @@ class _Lines(Progress):
         left = (self._total - self._done) / self._rate()
         share = self._done / self._total
         eta = time.strftime("%H:%M:%S", time.gmtime(left))
-        self.say(f"{share:4.0%}  {compact(self._done)} env-steps  {self._status()}  {eta} left")
+        self.say(f"{share:4.0%}  {compact(self._done)} {self._unit}  {self._status()}  {eta} left")
 
 
 class _Bar(Progress):

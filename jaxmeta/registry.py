@@ -7,10 +7,12 @@ from typing import TypeVar
 
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.epopt import EPOpt
+from jaxmeta.algorithms.maml import MAML
+from jaxmeta.algorithms.policy_maml import PolicyMAML
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta_envs.acrobot import Acrobot
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
-from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.base import Family
 from jaxmeta_envs.cartpole import CartPole
 from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError, closest, require
@@ -24,15 +26,21 @@ from jaxmeta_envs.point_navigation import (
     PointNavigationCorners,
     SparsePointNavigation,
 )
+from jaxmeta_envs.regression import Polynomial, Sinusoid
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
 from jaxmeta_envs.xland import XLandMiniGrid
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"rl2": RL2, "epopt": EPOpt}
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "rl2": RL2,
+    "epopt": EPOpt,
+    "maml": MAML,
+    "policy-maml": PolicyMAML,
+}
 """Name of every known algorithm."""
 
-FAMILIES: dict[str, type[TaskFamily]] = {
+FAMILIES: dict[str, type[Family]] = {
     "bernoulli-bandit": BernoulliBandit,
     "gaussian-bandit": GaussianBandit,
     "correlated-bandit": CorrelatedBandit,
@@ -50,6 +58,8 @@ FAMILIES: dict[str, type[TaskFamily]] = {
     "mountain-car": MountainCar,
     "hopper": Hopper,
     "half-cheetah": HalfCheetah,
+    "sinusoid": Sinusoid,
+    "polynomial": Polynomial,
     "xland": XLandMiniGrid,
 }
 """Name of every known task family."""
@@ -74,9 +84,9 @@ def register_algorithm(name: str, cls: type[Algorithm]) -> None:
     _register(ALGORITHMS, name, cls, Algorithm)
 
 
-def register_family(name: str, cls: type[TaskFamily]) -> None:
+def register_family(name: str, cls: type[Family]) -> None:
     """Makes a task family known under a short name; see `register_algorithm`."""
-    _register(FAMILIES, name, cls, TaskFamily)
+    _register(FAMILIES, name, cls, Family)
 
 
 def find_algorithm(name: str) -> type[Algorithm]:
@@ -84,7 +94,7 @@ def find_algorithm(name: str) -> type[Algorithm]:
     return _find(ALGORITHMS, "algorithm", name)
 
 
-def find_family(name: str) -> type[TaskFamily]:
+def find_family(name: str) -> type[Family]:
     """Returns the task family of this name; `ConfigError` lists them if there is none."""
     return _find(FAMILIES, "family", name)
 

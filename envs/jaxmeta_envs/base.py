@@ -157,9 +157,12 @@ class Family(abc.ABC, Generic[Task]):
     Attributes:
         splits: Names accepted by `sample_task`. ``"train"`` and ``"test"`` follow the same
             distribution; other names are documented shifts.
+        score: What a learner is judged by: a ``"return"`` to make large, or a ``"loss"`` to
+            make small.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    score: ClassVar[str] = "return"
 
     @abc.abstractmethod
     def sample_task(self, key: Array, split: str = "train") -> Task:

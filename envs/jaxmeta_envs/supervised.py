@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -50,6 +50,8 @@ Predictor = Callable[[Any, Array], Array]
 
 class SupervisedFamily(Family[Task], Generic[Task]):
     """A distribution over functions, each known by a few examples."""
+
+    score: ClassVar[str] = "loss"
 
     @property
     @abc.abstractmethod

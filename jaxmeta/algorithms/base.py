@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from jax import Array
 
 from jaxmeta.transitions import Transitions
-from jaxmeta_envs.base import AdaptivePolicy, TaskFamily
+from jaxmeta_envs.base import Family
 from jaxmeta_envs.errors import require
 
 Metrics = Mapping[str, Array]
@@ -25,6 +25,9 @@ class AlgorithmState(Protocol):
 class Algorithm(abc.ABC):
     """An algorithm is a frozen dataclass: fields are hyperparameters, methods are pure.
 
+    `check` says of any family whether it can be trained on; the other methods are called with
+    families that passed.
+
     `update` samples its own tasks through `jaxmeta.parallel.task_keys` and averages over
     tasks through `jaxmeta.parallel`; it needs to know nothing else of devices.
 
@@ -35,33 +38,37 @@ class Algorithm(abc.ABC):
     num_tasks: int
 
     @abc.abstractmethod
-    def init(self, family: TaskFamily, key: Array) -> Any:
+    def init(self, family: Any, key: Array) -> Any:
         """Returns the first state (see `AlgorithmState`)."""
 
     @abc.abstractmethod
-    def update(self, family: TaskFamily, state: Any, key: Array) -> tuple[Any, Metrics]:
+    def update(self, family: Any, state: Any, key: Array) -> tuple[Any, Metrics]:
         """Runs one meta-iteration.
 
         Returns:
             The next state, of the same structure, shapes and dtypes, and a flat dict of
-            float32 scalars with fixed keys, ``"return"`` (mean total reward of a trial)
-            among them.
+            float32 scalars with fixed keys, the family's ``score`` among them: ``"return"``,
+            the mean total reward of a trial (of an episode after adaptation, for a learner
+            that adapts to several at a time), or ``"loss"``.
         """
 
     @abc.abstractmethod
-    def policy(self, family: TaskFamily) -> AdaptivePolicy:
-        """Returns how the learned policy acts and adapts, given ``state.params``."""
+    def policy(self, family: Any) -> Any:
+        """Returns how the learner acts and adapts, given ``state.params``.
+
+        An `AdaptivePolicy`, or for supervised families an `AdaptiveModel`.
+        """
 
     @abc.abstractmethod
-    def check(self, family: TaskFamily) -> None:
+    def check(self, family: Family) -> None:
         """Raises `ConfigError` if this algorithm cannot train on ``family``."""
 
     @abc.abstractmethod
-    def env_steps_per_update(self, family: TaskFamily) -> int:
+    def env_steps_per_update(self, family: Any) -> int:
         """Environment steps that one update plays, over all tasks."""
 
     @abc.abstractmethod
-    def trial_episodes(self, family: TaskFamily) -> int:
+    def trial_episodes(self, family: Any) -> int:
         """Episodes that a task is met for during training."""
 
     @property
@@ -74,7 +81,7 @@ class Algorithm(abc.ABC):
         """Episodes that are played on the target at each meeting."""
         return 0
 
-    def check_target(self, family: TaskFamily) -> None:
+    def check_target(self, family: Any) -> None:
         """Raises `ConfigError` if it cannot be trained on ``family`` to meet a target."""
         del family
         text = f"None: {type(self).__name__} cannot adapt to one"
@@ -101,7 +108,7 @@ class Algorithm(abc.ABC):
         """The tasks on each device must be a multiple of this number."""
         return 1
 
-    def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
+    def memory_bytes(self, family: Any, num_tasks: int) -> int:
         """Estimates the bytes of one update on a device, per seed; 0 if unknown.
 
         Args:

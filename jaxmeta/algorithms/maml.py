@@ -132,7 +132,7 @@ class MAML(Algorithm):
         params = self.inner.init(rates_key, self._network(family).init(network_key))
         return MAMLState(params, self._init_outer(params), jnp.int32(0))
 
-    def policy(self, family: Any) -> AdaptiveModel:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def policy(self, family: Any) -> AdaptiveModel:
         network = self._network(family)
 
         def loss(params: Any, examples: Examples) -> Array:

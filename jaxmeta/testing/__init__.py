@@ -21,19 +21,27 @@ from jaxmeta.testing.families import FAMILY_CHECKS, check_task_family
 from jaxmeta.testing.learning import check_learning
 from jaxmeta.testing.probe_tasks import PROBE_TASKS, ProbeTask
 from jaxmeta.testing.probes import FamilyProbe
+from jaxmeta.testing.supervised import (
+    SUPERVISED_CHECKS,
+    ToyRegression,
+    check_supervised_family,
+)
 from jaxmeta.testing.toys import ToyFamily
 
 __all__ = [
     "ALGORITHM_CHECKS",
     "FAMILY_CHECKS",
     "PROBE_TASKS",
+    "SUPERVISED_CHECKS",
     "AlgorithmProbe",
     "Check",
     "ConformanceError",
     "FamilyProbe",
     "ProbeTask",
     "ToyFamily",
+    "ToyRegression",
     "check_algorithm",
     "check_learning",
+    "check_supervised_family",
     "check_task_family",
 ]

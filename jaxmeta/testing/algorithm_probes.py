@@ -18,7 +18,7 @@ from jax import Array
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.testing.conformance import fast_jit
 from jaxmeta.testing.toys import ToyFamily
-from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.base import Family
 from jaxmeta_envs.errors import ConfigError
 
 LANES, UPDATES = 4, 2
@@ -52,16 +52,16 @@ class AlgorithmProbe:
     """
 
     algorithm: Algorithm
-    family: TaskFamily = field(default_factory=ToyFamily)
+    family: Any = field(default_factory=ToyFamily)
     seed: int = 0
     bootstraps: bool = True
-    _programs: dict[TaskFamily, Callable[..., Updates]] = field(default_factory=dict)
+    _programs: dict[Family, Callable[..., Updates]] = field(default_factory=dict)
 
     def key(self, name: str) -> Array:
         """Returns the key of a named stream."""
         return jax.random.fold_in(jax.random.key(self.seed), sum(name.encode()))
 
-    def accepts(self, family: TaskFamily) -> bool:
+    def accepts(self, family: Any) -> bool:
         """Whether the algorithm can train on ``family``."""
         try:
             self.algorithm.check(family)
@@ -74,11 +74,11 @@ class AlgorithmProbe:
         """The first state on the family."""
         return self.init(self.family)
 
-    def init(self, family: TaskFamily) -> Any:
+    def init(self, family: Any) -> Any:
         """Returns a first state."""
         return fast_jit(lambda key: self.algorithm.init(family, key))(self.key("init"))
 
-    def trace_update(self, family: TaskFamily) -> tuple[Any, Any]:
+    def trace_update(self, family: Any) -> tuple[Any, Any]:
         """Returns shapes of the state and metrics after an update, without running it."""
 
         def update(key: Array) -> tuple[Any, Any]:
@@ -100,7 +100,7 @@ class AlgorithmProbe:
         """Two updates of every lane from the first state, under `keys`."""
         return self.updates(self.family, lanes(self.state), self.keys)
 
-    def updates(self, family: TaskFamily, states: Any, keys: Array) -> Updates:
+    def updates(self, family: Any, states: Any, keys: Array) -> Updates:
         """Runs updates of states ``[S, ...]`` under keys ``[S, U]``; one program per family."""
         if family not in self._programs:
 

@@ -9,14 +9,15 @@ from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.testing.algorithm_probes import AlgorithmProbe
 from jaxmeta.testing.conformance import check, run_checks
 from jaxmeta.testing.policies import POLICY_CHECKS
+from jaxmeta.testing.supervised import ToyRegression
 from jaxmeta.testing.toys import ToyFamily
 from jaxmeta.testing.updates import UPDATE_CHECKS
-from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.base import Family
 
 
 def check_algorithm(
     algorithm: Algorithm,
-    family: TaskFamily | None = None,
+    family: Family | None = None,
     *,
     seed: int = 0,
     bootstraps: bool | None = None,
@@ -30,7 +31,7 @@ def check_algorithm(
     Args:
         algorithm: The algorithm, with the smallest network and few tasks.
         family: What the other checks train on; by default a toy with three
-            actions, or one with continuous actions if that is rejected.
+            actions, or one with continuous actions or of regression if that is rejected.
         seed: Seed of all randomness.
         bootstraps: Whether the algorithm learns differently from time limits and from
             terminations. By default its attribute of that name, if it has one, else True.
@@ -43,8 +44,10 @@ def check_algorithm(
     if bootstraps is None:
         bootstraps = bool(getattr(algorithm, "bootstraps", True))
     probe = AlgorithmProbe(algorithm, family or ToyFamily(), seed, bootstraps)
-    if family is None and not probe.accepts(probe.family):
-        probe = dataclasses.replace(probe, family=ToyFamily(continuous=True))
+    if family is None:
+        toys = (probe.family, ToyFamily(continuous=True), ToyRegression())
+        accepted = next((toy for toy in toys if probe.accepts(toy)), probe.family)
+        probe = dataclasses.replace(probe, family=accepted)
     run_checks(ALGORITHM_CHECKS, probe, skip)
 
 

@@ -21,8 +21,9 @@ from jaxmeta.testing.conformance import (
 )
 from jaxmeta.testing.probes import other_actions
 from jaxmeta.testing.toys import ToyFamily
-from jaxmeta_envs.base import PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.spaces import Discrete
+from jaxmeta_envs.supervised import AdaptiveModel, SupervisedFamily
 
 _TASKS, _STEPS, _DRAWS = 16, 2, 32
 
@@ -38,6 +39,39 @@ def first_input(family: TaskFamily) -> PolicyInput:
     )
 
 
+def acts(probe: AlgorithmProbe) -> bool:
+    """Whether the learner is one that acts, rather than one that predicts."""
+    return isinstance(probe.algorithm.policy(probe.family), AdaptivePolicy)
+
+
+@check(
+    "model",
+    "a learner that predicts keeps the structure, shapes and dtypes of its carry, predicts labels "
+    "of the family's shape, and adapts to what it sees",
+)
+def model(probe: AlgorithmProbe) -> None:
+    """Begins, predicts, adapts and predicts again, on one task."""
+    if acts(probe):
+        return
+    family, params = probe.family, probe.loud(probe.state).params
+    learner = probe.algorithm.policy(family)
+    assert isinstance(family, SupervisedFamily)
+    assert isinstance(learner, AdaptiveModel)
+    task_key, key = jax.random.split(probe.key("model"))
+    support = family.sample_examples(key, family.sample_task(task_key), learner.shots)
+
+    def run(params: Any) -> tuple[Any, Any, Array, Array]:
+        carry = learner.begin(params)
+        adapted = learner.adapt(params, carry, support)
+        before, after = (learner.predict(params, c, support.x) for c in (carry, adapted))
+        return carry, adapted, before, after
+
+    carry, adapted, before, after = fast_jit(run)(params)
+    expect_same_shapes("the carry, by adapt,", carry, adapted)
+    expect_same_shapes("a prediction", support.y, after)
+    expect(np.any(plain(before) != plain(after)), "adapting changes no prediction")
+
+
 @check(
     "policy shapes",
     "begin gives the carry, act and adapt keep its structure, shapes and dtypes, and act gives "
@@ -45,6 +79,8 @@ def first_input(family: TaskFamily) -> PolicyInput:
 )
 def policy_shapes(probe: AlgorithmProbe) -> None:
     """The carry can be carried by a scan, found without running anything."""
+    if not acts(probe):
+        return
     family, key = probe.family, probe.key("policy shapes")
     policy, params = probe.algorithm.policy(family), probe.state.params
     carry = jax.eval_shape(policy.begin, params, key)
@@ -65,6 +101,8 @@ def policy_shapes(probe: AlgorithmProbe) -> None:
 @check("policy key reuse", "a key is used once: split it for every further draw")
 def policy_key_reuse(probe: AlgorithmProbe) -> None:
     """JAX's own key-reuse checker over begin and act."""
+    if not acts(probe):
+        return
     policy = probe.algorithm.policy(probe.family)
 
     def act(params: Any, begin_key: Array, key: Array) -> Any:
@@ -83,6 +121,8 @@ def policy_key_reuse(probe: AlgorithmProbe) -> None:
 )
 def policy_play(probe: AlgorithmProbe) -> None:
     """Plays and adapts on several tasks at once, then again in other company."""
+    if not acts(probe):
+        return
     family, params = probe.family, probe.loud(probe.state).params
     policy = probe.algorithm.policy(family)
 
@@ -115,6 +155,8 @@ def policy_play(probe: AlgorithmProbe) -> None:
 )
 def previous_step(probe: AlgorithmProbe) -> None:
     """What a policy hears of the last step must not reach it one step late."""
+    if not acts(probe):
+        return
     toy = ToyFamily(continuous=True)
     # Real actions show the smallest effect; discrete ones only some.
     family = toy if probe.accepts(toy) else probe.family
@@ -157,4 +199,4 @@ def _three_actions(probe: AlgorithmProbe, family: TaskFamily) -> Any:
     return act
 
 
-POLICY_CHECKS = (policy_shapes, policy_key_reuse, policy_play, previous_step)
+POLICY_CHECKS = (model, policy_shapes, policy_key_reuse, policy_play, previous_step)

@@ -48,7 +48,8 @@ def update_shapes(probe: AlgorithmProbe) -> None:
 
 @check(
     "metrics",
-    "metrics are a flat dict of finite float32 scalars with fixed keys, 'return' among them",
+    "metrics are a flat dict of finite float32 scalars with fixed keys, the family's score among "
+    "them",
 )
 def metrics_are_flat(probe: AlgorithmProbe) -> None:
     """Metrics can be stacked, logged and compared."""
@@ -57,7 +58,8 @@ def metrics_are_flat(probe: AlgorithmProbe) -> None:
         expect(isinstance(name, str), f"a key is {name!r}")
         scalar = getattr(value, "shape", None) == () and value.dtype == jnp.float32
         expect(scalar, f"{name} is {value}, not a float32 scalar")
-    expect("return" in metrics, f"the keys are {sorted(metrics)}, without 'return'")
+    score = probe.family.score
+    expect(score in metrics, f"the keys are {sorted(metrics)}, without {score!r}")
     _, later = probe.trace_update(probe.family)
     changed = sorted(set(metrics) ^ set(later))
     expect(not changed, f"the keys {changed} are there in some updates only")
@@ -77,8 +79,9 @@ def update_keys(probe: AlgorithmProbe) -> None:
     first = jax.tree.map(plain, probe.first)
     one, twin = (jax.tree.map(lambda x, lane=lane: x[lane], first) for lane in (0, 1))
     expect(same(one, twin), "two lanes with one state and one key differ")
-    returns = first.metrics["return"][:, 0]
-    expect(len(set(returns.tolist())) > 1, f"three different keys gave the return {returns[0]}")
+    score = probe.family.score
+    scores = first.metrics[score][:, 0]
+    expect(len(set(scores.tolist())) > 1, f"three different keys gave the {score} {scores[0]}")
 
 
 @check(
@@ -95,10 +98,11 @@ def memory_between_updates(probe: AlgorithmProbe) -> None:
         lambda path, own, given: given if is_params(path) else own, after, same_params
     )
     keys = jnp.stack([jax.random.split(probe.key("graft"), UPDATES)] * LANES)
-    returns = plain(probe.updates(probe.family, grafted, keys).metrics["return"])[:, 0]
+    score = probe.family.score
+    returns = plain(probe.updates(probe.family, grafted, keys).metrics[score])[:, 0]
     expect(
         np.allclose(returns, returns[0], rtol=1e-5, atol=1e-6),
-        f"with equal parameters and keys the returns after different first updates are {returns}",
+        f"with equal parameters and keys the {score} after different first updates is {returns}",
     )
 
 

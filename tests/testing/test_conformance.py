@@ -8,9 +8,10 @@ from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.networks import GRU, MLP
 from jaxmeta.registry import ALGORITHMS, FAMILIES
 from jaxmeta.risk import CVaR
-from jaxmeta.testing import check_algorithm, check_task_family
+from jaxmeta.testing import check_algorithm, check_supervised_family, check_task_family
 from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.gridworld import GridNavigation
+from jaxmeta_envs.supervised import SupervisedFamily
 
 VARIANTS = [
     pytest.param(GridNavigation.shortest_path(3), id="shortest-path"),
@@ -22,6 +23,7 @@ ELSEWHERE = {"hopper": "test_bodies.py", "half-cheetah": "test_bodies.py"}
 
 TINY = {
     "num_tasks": 8,
+    "shots": 3,
     "episodes_per_trial": 2,
     "memory": GRU(4),
     "optimizer": PPO(epochs=1, minibatches=1),
@@ -55,7 +57,8 @@ def test_registered_family_conforms(name):
         family.check_installed()
     except ConfigError as error:
         pytest.skip(str(error))
-    check_task_family(family)
+    check = check_supervised_family if isinstance(family, SupervisedFamily) else check_task_family
+    check(family)
 
 
 @pytest.mark.parametrize("family", VARIANTS)
