@@ -19,8 +19,9 @@ from jax import Array
 from jaxmeta.evaluation import check_integer, policy_of, trained_rows
 from jaxmeta.player import BATCH, batch_size, play_given
 from jaxmeta.progress import Progress, make_progress
-from jaxmeta.robustness_checks import Sweep, check_out, choose_labels, plan_sweep
+from jaxmeta.robustness_checks import Sweep, check_out, plan_sweep
 from jaxmeta.robustness_report import Robustness, RobustnessMap, WorstCase
+from jaxmeta.runs import choose_labels, load_runs
 from jaxmeta.worst_case import CrossEntropy, search_worst
 from jaxmeta_envs.errors import require
 
@@ -85,7 +86,7 @@ def robustness(
         ConfigError: If an argument is out of range, a family has no physical parameters or
             the runs do not fit together, before anything is compiled.
     """
-    results = _load(sources)
+    results = load_runs(sources)
     _check_numbers(points, trials, episodes, seed, batch)
     families = [result.config.tasks for result in results]
     named = [parameters] if isinstance(parameters, str) else parameters
@@ -243,16 +244,6 @@ def _lowest(returns: np.ndarray) -> int:
     """Returns the index of the simulator with the lowest mean, of returns ``[S, E, P]``."""
     means = returns.mean(axis=(0, 1), dtype=np.float64)
     return int(np.argmin(np.where(np.isfinite(means), means, np.inf)))
-
-
-def _load(sources: Any) -> list[Any]:
-    """Returns the results of training; a single one is itself a tuple."""
-    single = isinstance(sources, str | Path) or hasattr(sources, "config")
-    several: list[Any] = [sources] if single else list(sources)  # pyright: ignore[reportArgumentType]
-    require(len(several) > 0, "runs", several, "at least one")
-    from jaxmeta.training import load
-
-    return [load(source) if isinstance(source, str | Path) else source for source in several]
 
 
 def _prepare(result: Any, episodes: int | None) -> _Run:
