@@ -94,7 +94,7 @@ def evaluate(
         optimal = family.optimal_returns(rows)
     evaluation = Evaluation(
         returns=returns,
-        references=_play_references(play, family, rows, together) if references else {},
+        references=play_references(play, family, together * np.arange(rows)) if references else {},
         optimal=None if optimal is None else np.asarray(optimal, np.float64),
         split=split,
         agent=type(algorithm).__name__,
@@ -102,6 +102,7 @@ def evaluate(
         seed=seed,
         episodes_per_adapt=together,
         trained_rows=trained,
+        env_steps=result.env_steps,
     )
     if save and result.run_dir is not None:
         evaluation.save(result.run_dir)
@@ -220,11 +221,19 @@ def _play_seeds(
     return np.stack([play(policy, params, family, k, member=s) for s in range(seeds)])
 
 
-def _play_references(
-    play: Callable[..., np.ndarray], family: TaskFamily, rows: int, together: int
+def play_references(
+    play: Callable[..., np.ndarray], family: TaskFamily, experience: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Plays the references for as many episodes as an agent that adapts to ``together``."""
-    experience = together * np.arange(rows)
+    """Plays the references; returns the episode after each amount of experience.
+
+    Args:
+        play: `jaxmeta.player.play_tasks` with its keywords bound.
+        family: The task family.
+        experience: Episodes of experience, increasing, ``[K]``.
+
+    Returns:
+        Name to returns ``[B, K]``.
+    """
     returns = {}
     for name, reference in _references(family, int(experience[-1]) + 1).items():
         steps = experience // reference.policy.episodes_per_adapt

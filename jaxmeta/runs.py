@@ -21,9 +21,11 @@ def load_runs(sources: Any, least: int = 1) -> list[Any]:
     Raises:
         ConfigError: If there are fewer, or a directory holds no run.
     """
-    # A result of training is itself a tuple.
-    single = isinstance(sources, str | Path) or hasattr(sources, "config")
-    several: list[Any] = [sources] if single else list(sources)
+    several: list[Any]
+    if isinstance(sources, str | Path) or hasattr(sources, "config"):
+        several = [sources]  # a result of training is itself a tuple
+    else:
+        several = list(sources)
     shown = [str(source) if isinstance(source, str | Path) else "a result" for source in several]
     require(len(several) >= least, "runs", shown, f"at least {('one', 'two')[least - 1]}")
     from jaxmeta.training import load
