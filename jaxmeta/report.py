@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from jaxmeta import statistics
-from jaxmeta.files import write_atomically
+from jaxmeta.files import write_numbers
 from jaxmeta_envs.errors import require
 
 if TYPE_CHECKING:
@@ -126,13 +126,10 @@ class Evaluation:
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         suffix = _suffix(self.split)
-        text = json.dumps(self.summary(), indent=1, allow_nan=False) + "\n"
-        write_atomically(directory / f"evaluation{suffix}.json", text)
-        arrays = {f"reference/{name}": returns for name, returns in self.references.items()}
+        arrays = {"returns": self.returns}
+        arrays |= {f"reference/{name}": returns for name, returns in self.references.items()}
         arrays |= {} if self.optimal is None else {"optimal": self.optimal}
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, returns=self.returns, **arrays)
-        write_atomically(directory / f"evaluation{suffix}.npz", buffer.getvalue())
+        write_numbers(directory / f"evaluation{suffix}", self.summary(), arrays)
         plot_adaptation(self, directory / f"adaptation{suffix}.png")
 
 
@@ -198,19 +195,22 @@ def _describe(returns: np.ndarray, optimal: np.ndarray | None) -> list[dict[str,
     for policy in range(values.shape[2]):
         rows = {name: column[policy, :-1] for name, column in columns.items()}
         numbers = {name: column[policy, -1] for name, column in columns.items()}
-        numbers |= _robust_intervals(values[:, :, policy, -1])
+        numbers |= robust_intervals(values[:, :, policy, -1])
         described.append({"total": numbers, "rows": rows})
     return described
 
 
-def _robust_intervals(totals: np.ndarray) -> dict[str, float]:
-    """Returns the bootstrap intervals of IQM and CVaR of totals ``[S, B]``."""
+def robust_intervals(values: np.ndarray, sign: int = 1) -> dict[str, float]:
+    """Returns the bootstrap intervals of IQM and CVaR(10 %) of values ``[S, B]``.
+
+    With ``sign`` -1, where lower is better, CVaR is of the highest tenth.
+    """
 
     def both(values: np.ndarray, axis: int) -> np.ndarray:
-        pair = (statistics.iqm(values, axis=axis), statistics.cvar(values, axis=axis))
-        return np.stack(pair, axis=-1)
+        worst = sign * statistics.cvar(sign * values, axis=axis)
+        return np.stack((statistics.iqm(values, axis=axis), worst), axis=-1)
 
-    low, high = statistics.bootstrap(totals, both)
+    low, high = statistics.bootstrap(values, both)
     return {
         "iqm_low": low[0],
         "iqm_high": high[0],

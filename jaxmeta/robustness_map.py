@@ -16,14 +16,13 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxmeta.evaluation import check_integer, policy_of, trained_rows
+from jaxmeta.evaluation import check_integer, check_seed, policy_of, trained_rows
 from jaxmeta.player import BATCH, batch_size, play_given
 from jaxmeta.progress import Progress, make_progress
 from jaxmeta.robustness_checks import Sweep, check_out, plan_sweep
 from jaxmeta.robustness_report import Robustness, RobustnessMap, WorstCase
 from jaxmeta.runs import choose_labels, load_runs
 from jaxmeta.worst_case import CrossEntropy, search_worst
-from jaxmeta_envs.errors import require
 
 if TYPE_CHECKING:
     from jaxmeta.training import TrainResult
@@ -265,5 +264,4 @@ def _check_numbers(
     check_integer("trials", 1 if trials is None else trials, least=1)
     check_integer("episodes", 1 if episodes is None else episodes, least=1)
     check_integer("batch", batch, least=1)
-    check_integer("seed", seed, least=0)
-    require(seed < 2**32, "seed", seed, "below 2**32")
+    check_seed(seed)
