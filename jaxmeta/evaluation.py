@@ -78,13 +78,12 @@ def evaluate(
     """
     result = _load(source) if isinstance(source, str | Path) else source
     algorithm, family = result.config.algorithm, result.config.tasks
-    check_integer("seed", seed, least=0)
-    require(seed < 2**32, "seed", seed, "below 2**32")
+    check_seed(seed)
     policy = policy_of(algorithm, family)
     together = policy.episodes_per_adapt
     trained = trained_rows(algorithm, family)
     rows = trained if episodes is None else episodes
-    _check(family, split, num_tasks, rows, batch)
+    check_playable(family, split, num_tasks, rows, batch)
 
     key = evaluation_key(seed)
     play = functools.partial(play_tasks, key=key, num_tasks=num_tasks, split=split, batch=batch)
@@ -94,7 +93,7 @@ def evaluate(
         optimal = family.optimal_returns(rows)
     evaluation = Evaluation(
         returns=returns,
-        references=_play_references(play, family, rows, together) if references else {},
+        references=play_references(play, family, together * np.arange(rows)) if references else {},
         optimal=None if optimal is None else np.asarray(optimal, np.float64),
         split=split,
         agent=type(algorithm).__name__,
@@ -102,6 +101,7 @@ def evaluate(
         seed=seed,
         episodes_per_adapt=together,
         trained_rows=trained,
+        env_steps=result.env_steps,
     )
     if save and result.run_dir is not None:
         evaluation.save(result.run_dir)
@@ -145,7 +145,7 @@ def evaluate_policy(
     Raises:
         ConfigError: If an argument is out of range, before anything is compiled.
     """
-    _check(family, split, num_tasks, episodes, batch)
+    check_playable(family, split, num_tasks, episodes, batch)
     return play_tasks(
         policy,
         params,
@@ -174,7 +174,7 @@ def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[s
         ``"eval/return_last"`` (of its first and last row), float64 ``[S]``.
     """
     algorithm, family = config.algorithm, config.tasks
-    _check(family, "test", num_tasks, 1, BATCH)
+    check_playable(family, "test", num_tasks, 1, BATCH)
     key = jax.random.fold_in(jax.random.key(0), _MONITOR_STREAM)
     play = functools.partial(play_tasks, key=key, num_tasks=num_tasks, split="test", batch=BATCH)
     rows = trained_rows(algorithm, family)
@@ -220,11 +220,19 @@ def _play_seeds(
     return np.stack([play(policy, params, family, k, member=s) for s in range(seeds)])
 
 
-def _play_references(
-    play: Callable[..., np.ndarray], family: TaskFamily, rows: int, together: int
+def play_references(
+    play: Callable[..., np.ndarray], family: TaskFamily, experience: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Plays the references for as many episodes as an agent that adapts to ``together``."""
-    experience = together * np.arange(rows)
+    """Plays the references; returns the episode after each amount of experience.
+
+    Args:
+        play: `jaxmeta.player.play_tasks` with its keywords bound.
+        family: The task family.
+        experience: Episodes of experience, increasing, ``[K]``.
+
+    Returns:
+        Name to returns ``[B, K]``.
+    """
     returns = {}
     for name, reference in _references(family, int(experience[-1]) + 1).items():
         steps = experience // reference.policy.episodes_per_adapt
@@ -239,11 +247,20 @@ def _play_references(
     return returns
 
 
-def _check(family: TaskFamily, split: str, num_tasks: int, episodes: int, batch: int) -> None:
+def check_playable(
+    family: TaskFamily, split: str, num_tasks: int, episodes: int, batch: int
+) -> None:
+    """Raises `ConfigError` if an argument of an evaluation is out of range."""
     family.check_split(split)
     check_integer("num_tasks", num_tasks, least=1)
     check_integer("episodes", episodes, least=1)
     check_integer("batch", batch, least=1)
+
+
+def check_seed(seed: int) -> None:
+    """Raises `ConfigError` unless ``seed`` is one of `jax.random.key`."""
+    check_integer("seed", seed, least=0)
+    require(seed < 2**32, "seed", seed, "below 2**32")
 
 
 def check_integer(name: str, value: int, least: int) -> None:

@@ -29,8 +29,8 @@ DASHES = (
     (0, (9, 2)),
     (0, (2, 2)),
 )
-_MARKERS = "sD^vPXph<>*d"
-_FEW_ROWS = 20  # up to here every row has a marker
+MARKERS = "sD^vPXph<>*d"
+FEW_ROWS = 20  # up to here every row has a marker
 
 
 def plot_adaptation(evaluation: Evaluation, path: str | Path, title: str | None = None) -> None:
@@ -58,9 +58,9 @@ def plot_adaptation(evaluation: Evaluation, path: str | Path, title: str | None 
     (_draw_points if single else _draw_curves)(axes, summary)
     heading = f"{evaluation.agent} on {evaluation.family}"
     heading += "" if evaluation.split == "test" else f', split "{evaluation.split}"'
-    axes.set_title(heading if title is None else title, pad=18)  # room for `_above`
+    axes.set_title(heading if title is None else title, pad=18)  # room for `label_above`
 
-    _write(figure, path)
+    write_png(figure, path)
 
 
 def plot_posterior(
@@ -146,7 +146,7 @@ def plot_rounds(
 def _finish_rounds(figure: Figure, path: str | Path) -> None:
     handles, labels = figure.axes[0].get_legend_handles_labels()  # one legend serves all
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    _write(figure, path)
+    write_png(figure, path)
 
 
 def _draw_rounds(
@@ -197,7 +197,7 @@ def _central(source: Distribution[Any], name: str) -> tuple[float, float, float]
     return float(exact.mean()), float(exact.ppf(0.025)), float(exact.ppf(0.975))
 
 
-def _write(figure: Figure, path: str | Path) -> None:
+def write_png(figure: Figure, path: str | Path) -> None:
     """Writes a PNG, whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -224,14 +224,14 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
     trained = summary["trained_rows"]
     if trained is not None and trained < summary["rows"]:
         axes.axvline(trained - 0.5, color="#777777", linestyle=":", linewidth=1)
-        _above(axes, trained - 0.5, "trained until here")
+        label_above(axes, trained - 0.5, "trained until here")
     together = summary["episodes_per_adapt"]
     steps = f"steps of adaptation, {together} episodes each"
     axes.set_xlabel("episodes of experience" if together == 1 else steps)
     axes.set_ylabel("return of the next episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
-    _legend(axes)
+    legend_beside(axes)
 
 
 def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
@@ -241,7 +241,7 @@ def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
             axes.plot(k, curve, color=AGENT_COLOUR, linewidth=0.6, alpha=0.5, zorder=4)
     low, high = (np.asarray(rows[end], float) for end in ("low", "high"))  # None becomes NaN
     axes.fill_between(k, low, high, color=AGENT_COLOUR, alpha=0.22, linewidth=0)
-    marker = "o" if len(k) <= _FEW_ROWS else None
+    marker = "o" if len(k) <= FEW_ROWS else None
     axes.plot(
         k,
         rows["mean"],
@@ -254,7 +254,7 @@ def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
     )
 
 
-def _legend(axes: Axes) -> None:
+def legend_beside(axes: Axes) -> None:
     """Puts the legend beside the curves, in the order in which they end."""
     lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
     order = np.argsort([-np.asarray(line.get_ydata())[-1] for line in lines], kind="stable")
@@ -286,12 +286,12 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
     axes.set_ylim(-0.6, len(ordered) - 0.4)
     if summary["optimal"] is not None:
         axes.axvline(summary["optimal"][0], color="black", linestyle="--")
-        _above(axes, summary["optimal"][0], "optimum (exact)")
+        label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     axes.set_xlabel("return of the first episode")
 
 
-def _above(axes: Axes, x: float, text: str) -> None:
+def label_above(axes: Axes, x: float, text: str) -> None:
     """Labels a vertical line above the axes, where no curve can be."""
     axes.annotate(
         text,
@@ -312,12 +312,12 @@ def _references(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _styles(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns a line style for each reference, no two with the same colour and dashes."""
     colours = len(OTHER_COLOURS)
-    marked = summary["rows"] <= _FEW_ROWS
+    marked = summary["rows"] <= FEW_ROWS
     return [
         {
             "color": OTHER_COLOURS[i % colours],
             "linestyle": DASHES[(i + i // colours) % len(DASHES)],
-            "marker": _MARKERS[i % len(_MARKERS)] if marked else None,
+            "marker": MARKERS[i % len(MARKERS)] if marked else None,
         }
         for i in range(len(summary["policies"]) - 1)
     ]

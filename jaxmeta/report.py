@@ -12,11 +12,12 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from jaxmeta import statistics
-from jaxmeta.files import write_atomically
+from jaxmeta.files import write_numbers
 from jaxmeta_envs.errors import require
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Evaluation:
         seed: Seed of the held-out tasks.
         episodes_per_adapt: N.
         trained_rows: The K of training; None if unknown.
+        env_steps: Environment steps that each seed was trained for; None if unknown.
     """
 
     returns: np.ndarray
@@ -52,6 +54,7 @@ class Evaluation:
     seed: int = 0
     episodes_per_adapt: int = 1
     trained_rows: int | None = None
+    env_steps: int | None = None
 
     def __post_init__(self) -> None:
         shape = self.returns.shape
@@ -95,6 +98,7 @@ class Evaluation:
             "rows": rows,
             "episodes_per_adapt": self.episodes_per_adapt,
             "trained_rows": self.trained_rows,
+            "env_steps": self.env_steps,
             "optimal": None if self.optimal is None else self.optimal,
             "optimal_total": None if self.optimal is None else self.optimal.sum(),
             "policies": policies,
@@ -121,15 +125,46 @@ class Evaluation:
 
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        suffix = "" if self.split == "test" else f"-{self.split}"
-        text = json.dumps(self.summary(), indent=1, allow_nan=False) + "\n"
-        write_atomically(directory / f"evaluation{suffix}.json", text)
-        arrays = {f"reference/{name}": returns for name, returns in self.references.items()}
+        suffix = _suffix(self.split)
+        arrays = {"returns": self.returns}
+        arrays |= {f"reference/{name}": returns for name, returns in self.references.items()}
         arrays |= {} if self.optimal is None else {"optimal": self.optimal}
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, returns=self.returns, **arrays)
-        write_atomically(directory / f"evaluation{suffix}.npz", buffer.getvalue())
+        write_numbers(directory / f"evaluation{suffix}", self.summary(), arrays)
         plot_adaptation(self, directory / f"adaptation{suffix}.png")
+
+
+def read_evaluation(directory: str | Path, split: str = "test") -> Evaluation | None:
+    """Reads what `Evaluation.save` wrote for a split; None if there is no such thing.
+
+    Nor is it one if its files are not of one evaluation, as a crash between them leaves it,
+    or are of a version that wrote something else.
+    """
+    place, suffix = Path(directory), _suffix(split)
+    names = ("split", "agent", "family", "seed", "episodes_per_adapt", "trained_rows", "env_steps")
+    try:
+        summary = json.loads((place / f"evaluation{suffix}.json").read_text(encoding="utf-8"))
+        content = (place / f"evaluation{suffix}.npz").read_bytes()
+        with np.load(io.BytesIO(content)) as arrays:
+            saved = dict(arrays)
+        fields = {name: summary[name] for name in names}
+        curves = np.asarray(summary["curve_of_each_seed"], float)
+        prefix = "reference/"
+        of_references = {n: saved[n] for n in saved if n.startswith(prefix)}
+        evaluation = Evaluation(
+            returns=saved["returns"],
+            references={n.removeprefix(prefix): returns for n, returns in of_references.items()},
+            optimal=saved.get("optimal"),
+            **fields,
+        )
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile):
+        return None
+    means = evaluation.returns.mean(axis=1, dtype=np.float64)
+    same = means.shape == curves.shape and np.allclose(means, curves, rtol=1e-9, equal_nan=True)
+    return evaluation if same and evaluation.split == split else None
+
+
+def _suffix(split: str) -> str:
+    return "" if split == "test" else f"-{split}"
 
 
 def _describe(returns: np.ndarray, optimal: np.ndarray | None) -> list[dict[str, Any]]:
@@ -160,19 +195,22 @@ def _describe(returns: np.ndarray, optimal: np.ndarray | None) -> list[dict[str,
     for policy in range(values.shape[2]):
         rows = {name: column[policy, :-1] for name, column in columns.items()}
         numbers = {name: column[policy, -1] for name, column in columns.items()}
-        numbers |= _robust_intervals(values[:, :, policy, -1])
+        numbers |= robust_intervals(values[:, :, policy, -1])
         described.append({"total": numbers, "rows": rows})
     return described
 
 
-def _robust_intervals(totals: np.ndarray) -> dict[str, float]:
-    """Returns the bootstrap intervals of IQM and CVaR of totals ``[S, B]``."""
+def robust_intervals(values: np.ndarray, sign: int = 1) -> dict[str, float]:
+    """Returns the bootstrap intervals of IQM and CVaR(10 %) of values ``[S, B]``.
+
+    With ``sign`` -1, where lower is better, CVaR is of the highest tenth.
+    """
 
     def both(values: np.ndarray, axis: int) -> np.ndarray:
-        pair = (statistics.iqm(values, axis=axis), statistics.cvar(values, axis=axis))
-        return np.stack(pair, axis=-1)
+        worst = sign * statistics.cvar(sign * values, axis=axis)
+        return np.stack((statistics.iqm(values, axis=axis), worst), axis=-1)
 
-    low, high = statistics.bootstrap(totals, both)
+    low, high = statistics.bootstrap(values, both)
     return {
         "iqm_low": low[0],
         "iqm_high": high[0],

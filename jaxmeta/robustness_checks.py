@@ -5,7 +5,6 @@ Axes: P simulators, D physical parameters in the order of the task's leaves.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 
 from jaxmeta.registry import closest
 from jaxmeta.robustness_report import Range
+from jaxmeta.runs import check_picture
 from jaxmeta.worst_case import CrossEntropy
 from jaxmeta_envs.base import TaskFamily
 from jaxmeta_envs.errors import ConfigError, require
@@ -126,27 +126,6 @@ def plan_sweep(
     return sweep
 
 
-def choose_labels(results: Sequence[Any], labels: Sequence[str] | None) -> list[str]:
-    """Returns a name for every run, no two alike: by default those of the directories."""
-    names: list[str] = []
-    if labels is not None:
-        fitting = len(labels) == len(results) and len(set(labels)) == len(labels)
-        require(fitting, "labels", tuple(labels), f"{len(results)} different names, one per run")
-        return list(labels)
-    for depth in (1, 2):  # the directory, and what it lies in
-        names = [_name(result, depth) for result in results]
-        if len(set(names)) == len(names):
-            return names
-    counts = [names[:i].count(name) for i, name in enumerate(names)]
-    return [f"{name} ({n + 1})" if n else name for name, n in zip(names, counts, strict=True)]
-
-
-def _name(result: Any, depth: int) -> str:
-    if result.run_dir is None:
-        return type(result.config.algorithm).__name__
-    return "/".join(Path(result.run_dir).parts[-depth:])
-
-
 def check_out(results: Sequence[Any], out: str | Path | None) -> Path | None:
     """Returns the PNG to write, or None if there is no place for it.
 
@@ -158,11 +137,8 @@ def check_out(results: Sequence[Any], out: str | Path | None) -> Path | None:
         path = None if run_dir is None else Path(run_dir) / "robustness.png"
     else:
         path = Path(out).expanduser()
-        require(path.suffix == ".png", "out", str(out), "the name of a PNG, such as map.png")
-    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise ConfigError(
-            f"{path.parent} cannot be written; name another place with out, or save nothing"
-        )
+    if path is not None:
+        check_picture(path)
     return path
 
 

@@ -16,13 +16,13 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxmeta.evaluation import check_integer, policy_of, trained_rows
+from jaxmeta.evaluation import check_integer, check_seed, policy_of, trained_rows
 from jaxmeta.player import BATCH, batch_size, play_given
 from jaxmeta.progress import Progress, make_progress
-from jaxmeta.robustness_checks import Sweep, check_out, choose_labels, plan_sweep
+from jaxmeta.robustness_checks import Sweep, check_out, plan_sweep
 from jaxmeta.robustness_report import Robustness, RobustnessMap, WorstCase
+from jaxmeta.runs import choose_labels, load_runs
 from jaxmeta.worst_case import CrossEntropy, search_worst
-from jaxmeta_envs.errors import require
 
 if TYPE_CHECKING:
     from jaxmeta.training import TrainResult
@@ -85,7 +85,7 @@ def robustness(
         ConfigError: If an argument is out of range, a family has no physical parameters or
             the runs do not fit together, before anything is compiled.
     """
-    results = _load(sources)
+    results = load_runs(sources)
     _check_numbers(points, trials, episodes, seed, batch)
     families = [result.config.tasks for result in results]
     named = [parameters] if isinstance(parameters, str) else parameters
@@ -245,16 +245,6 @@ def _lowest(returns: np.ndarray) -> int:
     return int(np.argmin(np.where(np.isfinite(means), means, np.inf)))
 
 
-def _load(sources: Any) -> list[Any]:
-    """Returns the results of training; a single one is itself a tuple."""
-    single = isinstance(sources, str | Path) or hasattr(sources, "config")
-    several: list[Any] = [sources] if single else list(sources)  # pyright: ignore[reportArgumentType]
-    require(len(several) > 0, "runs", several, "at least one")
-    from jaxmeta.training import load
-
-    return [load(source) if isinstance(source, str | Path) else source for source in several]
-
-
 def _prepare(result: Any, episodes: int | None) -> _Run:
     algorithm, family = result.config.algorithm, result.config.tasks
     return _Run(
@@ -274,5 +264,4 @@ def _check_numbers(
     check_integer("trials", 1 if trials is None else trials, least=1)
     check_integer("episodes", 1 if episodes is None else episodes, least=1)
     check_integer("batch", batch, least=1)
-    check_integer("seed", seed, least=0)
-    require(seed < 2**32, "seed", seed, "below 2**32")
+    check_seed(seed)

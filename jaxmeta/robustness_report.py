@@ -7,8 +7,6 @@ lengths are written N, M.
 from __future__ import annotations
 
 import functools
-import io
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta import statistics
-from jaxmeta.files import write_atomically
+from jaxmeta.files import write_numbers
 from jaxmeta.report import plain
 from jaxmeta_envs.errors import require
 
@@ -223,14 +221,10 @@ class Robustness:
 
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.summary(), indent=1, allow_nan=False) + "\n"
-        write_atomically(path.with_suffix(".json"), text)
         arrays = {f"grid/{n}": v for n, v in zip(self.parameters, self.grid, strict=True)}
         arrays |= {f"returns/{run.label}": run.returns for run in self.maps}
         for run in self.maps:
             if run.worst_case is not None:
                 arrays[f"worst_case/{run.label}"] = run.worst_case.returns
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+        write_numbers(path.with_suffix(""), self.summary(), arrays)
         plot_robustness(self, path)

@@ -3,12 +3,14 @@
 Axes: S training seeds, B held-out tasks, R repetitions of the bootstrap. Seeds and tasks
 are *crossed*: every seed meets the same tasks, so two returns of one task, or of one seed,
 are not independent, and neither the standard error nor the bootstrap may pretend that
-they are.
+they are. Two runs that are compared have seeds of their own, S and Z, and tasks in common.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -91,7 +93,7 @@ def standard_error(values: ArrayLike) -> np.ndarray:
     Returns:
         float64, of the trailing shape; NaN if there is but one value.
     """
-    x = _seeds_by_tasks(values)
+    x = _crossed(values)
     seeds, tasks = x.shape[:2]
     if seeds == 1 or tasks == 1:
         n = seeds * tasks
@@ -105,8 +107,46 @@ def standard_error(values: ArrayLike) -> np.ndarray:
     return np.sqrt(seed_variance / seeds + task_variance / tasks + rest_square / (seeds * tasks))
 
 
+def win_table(x: ArrayLike, y: ArrayLike) -> np.ndarray:
+    """Returns where ``x`` is above ``y`` on the same task: 1, below 0, and a tie counts half.
+
+    Its mean is the probability of improvement of Agarwal et al. (2021), P(X > Y): that a
+    seed of one run, drawn at random, beats one of the other on a task drawn at random. For
+    every task it is the statistic U of Mann and Whitney, divided by the number of pairs.
+    Only returns of the same task are compared.
+
+    Args:
+        x: ``[S, B]``.
+        y: ``[Z, B]``; the tasks are those of ``x``.
+
+    Returns:
+        float64 ``[S, Z, B]``.
+    """
+    first, second = _pair(x, y)
+    return (first > second) + 0.5 * (first == second)
+
+
+def difference_table(x: ArrayLike, y: ArrayLike) -> np.ndarray:
+    """Returns by how much ``x`` exceeds ``y`` on the same task, for all pairs of seeds.
+
+    Args:
+        x: ``[S, B]``.
+        y: ``[Z, B]``; the tasks are those of ``x``.
+
+    Returns:
+        float64 ``[S, Z, B]``.
+    """
+    first, second = _pair(x, y)
+    return first - second
+
+
 def bootstrap_mean(
-    values: ArrayLike, *, confidence: float = 0.95, repetitions: int = 2000, seed: int = 0
+    values: ArrayLike,
+    *,
+    factors: int = 2,
+    confidence: float = 0.95,
+    repetitions: int = 2000,
+    seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns a percentile bootstrap interval of the mean over seeds and tasks.
 
@@ -117,12 +157,20 @@ def bootstrap_mean(
     they vary too.) Repeated returns of a task stay together, trailing entries share the
     resampled seeds and tasks, and no normality is assumed.
 
+    Of a table ``[S, Z, B]`` that compares two runs (`difference_table`, `win_table`), with
+    ``factors=3``, every repetition draws seeds of the one, seeds of the other and tasks,
+    the tasks for both at once: they are paired over tasks, but not over seeds, as seed 3 of
+    one run has nothing in common with seed 3 of the other. What makes a task hard for both
+    then cancels.
+
     The interval is a little wide where the rest beyond seed and task effects dominates,
     and too narrow with very few seeds (five seeds that differ much: nearer 85 % than
     95 %), as every bootstrap is.
 
     Args:
-        values: ``[S, B, ...]``; every trailing entry gets an interval.
+        values: ``[S, B, ...]``, or with more factors ``[S, Z, B, ...]``; every trailing entry
+            gets an interval.
+        factors: How many leading axes are resampled, each by itself.
         confidence: Coverage aimed at.
         repetitions: R. Fewer are made, but never below 300, where 2000 would take longer
             than about half a second; the ends then wobble by up to 4 % of the width.
@@ -131,17 +179,19 @@ def bootstrap_mean(
     Returns:
         Lower and upper ends, float64 of the trailing shape; NaN if there is but one value.
     """
-    x = _seeds_by_tasks(values)
-    seeds, tasks = x.shape[:2]
-    table = np.moveaxis(x, 1, 0).reshape(tasks, -1)
+    x = _crossed(values, factors)
+    *seeds, tasks = x.shape[:factors]
+    table = np.moveaxis(x, factors - 1, 0).reshape(tasks, -1)
     repetitions = _affordable(repetitions, _MEAN_WORK / table.size)
-    means = np.empty((repetitions, *x.shape[2:]))
-    for rows, seed_draws, task_draws in _resamples(seeds, tasks, repetitions, seed, tasks):
-        by_seed = _counts(task_draws, tasks) @ table / tasks
-        by_seed = by_seed.reshape(len(by_seed), seeds, -1)
-        seed_weights = _counts(seed_draws, seeds)[:, None] / seeds
-        means[rows] = (seed_weights @ by_seed).reshape(means[rows].shape)
-    return _interval(means, confidence, seeds * tasks)
+    means = np.empty((repetitions, *x.shape[factors:]))
+    entries = max(table.shape)
+    for rows, *seed_draws, task_draws in _resamples((*seeds, tasks), repetitions, seed, entries):
+        drawn = _counts(task_draws, tasks) @ table / tasks  # [r, S * Z * ...]
+        for draws, number in zip(seed_draws, seeds, strict=True):
+            weights = _counts(draws, number)[:, None] / number
+            drawn = (weights @ drawn.reshape(len(drawn), number, -1))[:, 0]
+        means[rows] = drawn.reshape(means[rows].shape)
+    return _interval(means, confidence, tasks * math.prod(seeds))
 
 
 def bootstrap(
@@ -169,13 +219,12 @@ def bootstrap(
         Lower and upper ends, float64 of the statistic's trailing shape; NaN if there is
         but one value.
     """
-    x = _seeds_by_tasks(values)
+    x = _crossed(values)
     if x.ndim != 2:
         raise ValueError(f"values have shape {x.shape}; it must be [seeds, tasks]")
-    seeds, tasks = x.shape
     repetitions = _affordable(repetitions, _SORTED_WORK / x.size)
     results = []
-    for _, seed_draws, task_draws in _resamples(seeds, tasks, repetitions, seed, x.size):
+    for _, seed_draws, task_draws in _resamples(x.shape, repetitions, seed, x.size):
         drawn = x[seed_draws[:, :, None], task_draws[:, None, :]]
         results.append(statistic(drawn.reshape(len(drawn), -1), axis=-1))
     return _interval(np.concatenate(results), confidence, x.size)
@@ -190,11 +239,21 @@ def _rows(values: ArrayLike, axis: int | None) -> tuple[np.ndarray, int]:
     return x, x.shape[-1]
 
 
-def _seeds_by_tasks(values: ArrayLike) -> np.ndarray:
+def _crossed(values: ArrayLike, factors: int = 2) -> np.ndarray:
     x = np.asarray(values, np.float64)
-    if x.ndim < 2 or x.size == 0:
-        raise ValueError(f"values have shape {x.shape}; it must be [seeds, tasks, ...], not empty")
+    if x.ndim < factors or x.size == 0:
+        axes = "seeds, tasks" if factors == 2 else f"{factors} factors"
+        raise ValueError(f"values have shape {x.shape}; it must be [{axes}, ...], not empty")
     return x
+
+
+def _pair(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both with an axis for the seeds of the other, ``[S, 1, B]`` and ``[1, Z, B]``."""
+    first, second = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
+        shapes = f"{first.shape} and {second.shape}"
+        raise ValueError(f"values have shapes {shapes}; they must be [seeds, tasks] of equal tasks")
+    return first[:, None], second[None]
 
 
 def _affordable(repetitions: int, limit: float) -> int:
@@ -202,21 +261,23 @@ def _affordable(repetitions: int, limit: float) -> int:
 
 
 def _resamples(
-    seeds: int, tasks: int, repetitions: int, seed: int, entries: int
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yields slices of the repetitions with seed indices [r, S] and task indices [r, B].
+    sizes: Sequence[int], repetitions: int, seed: int, entries: int
+) -> Iterator[tuple[Any, ...]]:
+    """Yields slices of the repetitions and, per factor of size n, indices ``[r, n]``.
 
     They come in chunks whose temporaries, ``entries`` per repetition, fit the memory; the
     chunks do not change the draws. Not smaller than need be: on a busy machine every
     threaded matrix product waits for its slowest thread.
     """
-    seed_rng, task_rng = np.random.default_rng(seed).spawn(2)
+    generators = np.random.default_rng(seed).spawn(len(sizes))
     chunk = max(1, _CHUNK_ENTRIES // entries)
     for start in range(0, repetitions, chunk):
         size = min(chunk, repetitions - start)
-        seed_draws = seed_rng.integers(0, seeds, (size, seeds), dtype=np.int32)
-        task_draws = task_rng.integers(0, tasks, (size, tasks), dtype=np.int32)
-        yield slice(start, start + size), seed_draws, task_draws
+        draws = (
+            rng.integers(0, n, (size, n), dtype=np.int32)
+            for rng, n in zip(generators, sizes, strict=True)
+        )
+        yield slice(start, start + size), *draws
 
 
 def _counts(draws: np.ndarray, n: int) -> np.ndarray:

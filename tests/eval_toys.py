@@ -144,7 +144,8 @@ class ToyAlgorithm(Algorithm):
         return self.episodes
 
 
-def trained(levels=(0.0, 1.0), run_dir=None, family=None, **fields):
+def trained(levels=(0.0, 1.0), run_dir=None, family=None, env_steps=12, **fields):
     """What training would return: one seed per level."""
     config = SimpleNamespace(algorithm=ToyAlgorithm(**fields), tasks=family or Echo())
-    return SimpleNamespace(config=config, params=jnp.asarray(levels, jnp.float32), run_dir=run_dir)
+    params = jnp.asarray(levels, jnp.float32)
+    return SimpleNamespace(config=config, params=params, run_dir=run_dir, env_steps=env_steps)

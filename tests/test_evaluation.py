@@ -17,6 +17,7 @@ from jaxmeta.evaluation import (
     evaluation_key,
     quick_evaluation,
 )
+from jaxmeta.report import read_evaluation
 from jaxmeta_envs.errors import ConfigError
 from tests.eval_toys import (
     TRACES,
@@ -247,6 +248,39 @@ def test_the_json_has_the_summary_and_the_npz_all_returns(tmp_path):
         np.testing.assert_array_equal(arrays["optimal"], evaluation.optimal)
         for name, returns in evaluation.references.items():
             np.testing.assert_array_equal(arrays[f"reference/{name}"], returns)
+
+
+def test_what_was_saved_is_read_again(tmp_path):
+    assert read_evaluation(tmp_path) is None
+    evaluation = evaluate(trained(run_dir=tmp_path, env_steps=24), num_tasks=TASKS, seed=3)
+    again = read_evaluation(tmp_path)
+    assert again.summary() == evaluation.summary()
+    assert again.env_steps == 24
+    np.testing.assert_array_equal(again.returns, evaluation.returns)
+    assert list(again.references) == list(evaluation.references)
+    assert read_evaluation(tmp_path, "far") is None
+
+
+@pytest.mark.parametrize("damage", ["other returns", "cut", "no json", "old", "renamed"])
+def test_files_that_are_no_whole_evaluation_are_not_read(damage, tmp_path):
+    path = tmp_path / "evaluation.npz"
+    evaluation = Evaluation(np.random.default_rng(0).normal(size=(2, 5, 3)))
+    evaluation.save(tmp_path)
+    if damage == "other returns":  # as a crash between the two files leaves them
+        np.savez(path, returns=evaluation.returns + 1)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    elif damage == "no json":
+        path.with_suffix(".json").write_text("{")
+    elif damage == "old":
+        content = json.loads(path.with_suffix(".json").read_text())
+        del content["env_steps"]
+        path.with_suffix(".json").write_text(json.dumps(content))
+    else:
+        path.rename(tmp_path / "evaluation-far.npz")
+        path.with_suffix(".json").rename(tmp_path / "evaluation-far.json")
+        assert read_evaluation(tmp_path, "far") is None
+    assert read_evaluation(tmp_path) is None
 
 
 def lines(evaluation, width=100):

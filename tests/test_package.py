@@ -16,6 +16,7 @@ LAYERS = [
     {"catalogue", "dry_run", "options", "presets"},
     {"training", "evaluation", "testing", "baselines", "robustness_map"},
     {"robustness_checks"},
+    {"runs"},
     {"loop", "player", "run_dir", "checkpoint", "progress", "interrupts", "worst_case"},
     {"rounds", "logs"},
     {"robustness_report", "robustness_plots", "robustness_table"},

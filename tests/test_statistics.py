@@ -176,3 +176,106 @@ def test_ignoring_the_seeds_would_not_cover_the_truth(rng):
     values = _crossed(rng, 25, 30, 1000, (1, 1, 0.5))
     low, high = statistics.bootstrap_mean(values.reshape(1, -1, 1000), repetitions=300)
     assert np.mean((low <= 0) & (high >= 0)) < 0.6
+
+
+# Two runs
+
+
+def test_the_probability_of_improvement_is_the_statistic_of_mann_and_whitney(rng):
+    x, y = rng.integers(0, 4, (5, 30)), rng.integers(0, 5, (3, 30))  # with many ties
+    wins = statistics.win_table(x, y)
+    assert wins.shape == (5, 3, 30)
+    expected = scipy.stats.mannwhitneyu(x, y, axis=0).statistic / 15
+    np.testing.assert_allclose(wins.mean(axis=(0, 1)), expected)
+    np.testing.assert_allclose(wins + statistics.win_table(y, x).swapaxes(0, 1), 1.0)
+
+
+def test_infinite_returns_win_lose_and_tie_like_others():
+    wins = statistics.win_table([[-np.inf, np.inf, -np.inf]], [[-np.inf, 1.0, 0.0]])
+    np.testing.assert_array_equal(wins, [[[0.5, 1.0, 0.0]]])
+
+
+@pytest.mark.parametrize("table", [statistics.win_table, statistics.difference_table])
+def test_a_bootstrap_of_pairs_draws_the_seeds_of_either_and_the_tasks_of_both(rng, table):
+    x, y = rng.normal(size=(3, 8)), rng.normal(size=(2, 8))
+    means = []
+    for _, of_x, of_y, tasks in statistics._resamples((3, 2, 8), 400, 5, 1):
+        for seeds, others, drawn in zip(of_x, of_y, tasks, strict=True):
+            pairs = [
+                table([[x[s, b]]], [[y[z, b]]])[0, 0, 0]
+                for s in seeds
+                for z in others
+                for b in drawn
+            ]
+            means.append(np.mean(pairs))
+    interval = statistics.bootstrap_mean(table(x, y), factors=3, repetitions=400, seed=5)
+    np.testing.assert_allclose(interval, np.quantile(means, (0.025, 0.975)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_bootstrap_of_differences_agrees_with_scipy(rng, paired):
+    x, y = rng.exponential(size=40), rng.exponential(size=40) + 0.5
+    reference = scipy.stats.bootstrap(
+        (x, y),
+        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        paired=paired,
+        method="percentile",
+        n_resamples=20_000,
+        rng=1,
+    ).confidence_interval
+    # Of one seed each, tasks are resampled, which are paired; of one task, seeds, which are not.
+    x, y = (x[None], y[None]) if paired else (x[:, None], y[:, None])
+    difference = statistics.difference_table(x, y)
+    interval = statistics.bootstrap_mean(difference, factors=3, repetitions=20_000)
+    np.testing.assert_allclose(interval, reference, atol=0.03 * (reference.high - reference.low))
+
+
+def _two_runs(rng, seeds, tasks, columns, scales, gap=0.5):
+    """Tables of two runs with tasks in common, the first better by ``gap``."""
+    of_seed, of_task, rest = scales
+    task = of_task * rng.normal(size=(1, tasks, columns))
+    x, y = (_crossed(rng, n, tasks, columns, (of_seed, 0, rest)) + task for n in seeds)
+    return x + gap, y
+
+
+@pytest.mark.parametrize(
+    ("seeds", "tasks", "scales"),
+    [((1, 1), 100, (0, 3, 1)), ((14, 10), 25, (1, 3, 0.5)), ((12, 12), 25, (1, 0, 1))],
+)
+def test_the_intervals_of_two_runs_cover_the_truth_about_95_times_in_100(rng, seeds, tasks, scales):
+    gap, columns = 0.5, 800
+    x, y = _two_runs(rng, seeds, tasks, columns, scales, gap)
+    spread = np.hypot(scales[0], scales[2]) * 2**0.5
+    for table, truth in (
+        (statistics.difference_table, gap),
+        (statistics.win_table, scipy.stats.norm.cdf(gap / spread)),
+    ):
+        values = np.stack([table(x[..., c], y[..., c]) for c in range(columns)], axis=-1)
+        low, high = statistics.bootstrap_mean(values, factors=3, repetitions=300)
+        # Few seeds make it narrow; it would be wide if hardly anything but the rest varied.
+        assert 0.9 < np.mean((low <= truth) & (truth <= high)) < 0.98
+
+
+def test_pairing_over_tasks_takes_out_what_makes_a_task_hard_for_both(rng):
+    x, y = _two_runs(rng, (5, 5), 60, 1, (0, 10, 1))
+    x, y = x[..., 0], y[..., 0]
+    low, high = statistics.bootstrap_mean(statistics.difference_table(x, y), factors=3)
+    apart = statistics.bootstrap_mean(x)
+    assert high - low < 0.2 * (apart[1] - apart[0])
+
+
+def test_ignoring_the_seeds_of_two_runs_would_not_cover_the_truth(rng):
+    columns = 400
+    x, y = _two_runs(rng, (12, 12), 30, columns, (1, 1, 0.3))
+    values = [statistics.difference_table(x[..., c], y[..., c]) for c in range(columns)]
+    pooled = np.stack(values, axis=-1).reshape(1, -1, columns)
+    low, high = statistics.bootstrap_mean(pooled, repetitions=300)
+    assert np.mean((low <= 0.5) & (high >= 0.5)) < 0.5
+
+
+def test_runs_of_other_tasks_cannot_be_paired():
+    with pytest.raises(ValueError, match="of equal tasks"):
+        statistics.win_table(np.zeros((1, 3)), np.zeros((1, 4)))
+    with pytest.raises(ValueError, match="3 factors"):
+        statistics.bootstrap_mean(np.zeros((1, 3)), factors=3)
+    assert np.isnan(statistics.bootstrap_mean(np.ones((1, 1, 1)), factors=3)).all()

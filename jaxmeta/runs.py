@@ -1,0 +1,63 @@
+"""The trained agents that a command is given: loaded, named, and where the result may go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxmeta_envs.errors import ConfigError, require
+
+
+def load_runs(sources: Any, least: int = 1) -> list[Any]:
+    """Returns the results of training, those given as a directory loaded.
+
+    Args:
+        sources: What `jaxmeta.training.train` returned or the directory of a run, or a
+            sequence of them.
+        least: How many there must be.
+
+    Raises:
+        ConfigError: If there are fewer, or a directory holds no run.
+    """
+    several: list[Any]
+    if isinstance(sources, str | Path) or hasattr(sources, "config"):
+        several = [sources]  # a result of training is itself a tuple
+    else:
+        several = list(sources)
+    shown = [str(source) if isinstance(source, str | Path) else "a result" for source in several]
+    require(len(several) >= least, "runs", shown, f"at least {('one', 'two')[least - 1]}")
+    from jaxmeta.training import load
+
+    return [load(source) if isinstance(source, str | Path) else source for source in several]
+
+
+def choose_labels(results: Sequence[Any], labels: Sequence[str] | None) -> list[str]:
+    """Returns a name for every run, no two alike: by default those of the directories."""
+    names: list[str] = []
+    if labels is not None:
+        fitting = len(labels) == len(results) and len(set(labels)) == len(labels)
+        require(fitting, "labels", tuple(labels), f"{len(results)} different names, one per run")
+        return list(labels)
+    for depth in (1, 2):  # the directory, and what it lies in
+        names = [_name(result, depth) for result in results]
+        if len(set(names)) == len(names):
+            return names
+    counts = [names[:i].count(name) for i, name in enumerate(names)]
+    return [f"{name} ({n + 1})" if n else name for name, n in zip(names, counts, strict=True)]
+
+
+def _name(result: Any, depth: int) -> str:
+    if result.run_dir is None:
+        return type(result.config.algorithm).__name__
+    return "/".join(Path(result.run_dir).parts[-depth:])
+
+
+def check_picture(path: Path) -> None:
+    """Raises `ConfigError` unless a PNG of this name, and files beside it, can be written."""
+    require(path.suffix == ".png", "out", str(path), "the name of a PNG, such as map.png")
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise ConfigError(
+            f"{path.parent} cannot be written; name another place with out, or save nothing"
+        )
