@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from collections.abc import Iterable
 
 from jaxmeta.config import TrainConfig
 from jaxmeta.presets import PRESETS
 from jaxmeta.registry import ALGORITHMS, FAMILIES
+from jaxmeta_envs.base import Family, TaskFamily
+from jaxmeta_envs.supervised import SupervisedFamily
 
 
 def summary(cls: type) -> str:
@@ -62,11 +65,18 @@ or INITIAL:FINAL[:UPDATES][:SHAPE]; 0.001:0 falls to 0 over the whole run. Shape
 cosine and step."""
 
 
+def _references(tasks: Family) -> Iterable[str]:
+    if isinstance(tasks, SupervisedFamily):
+        return tasks.references()
+    assert isinstance(tasks, TaskFamily)
+    return tasks.references(num_episodes=1)
+
+
 def _details(family: str) -> dict[str, list[str]]:
     tasks = FAMILIES[family]()
     return {
         "splits": list(tasks.splits),
         # Of the shortest trial: the names are the same, and nothing big is solved for them.
-        "references": list(tasks.references(num_episodes=1)),
+        "references": list(_references(tasks)),
         "tuned presets": [algorithm for algorithm, of in PRESETS if of == family],
     }

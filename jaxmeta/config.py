@@ -10,7 +10,7 @@ from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.targets import check_target
 from jaxmeta_envs.bandits import BernoulliBandit
-from jaxmeta_envs.base import Family
+from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import require
 
 
@@ -93,6 +93,7 @@ class TrainConfig:
 
     def _check_target(self, target: str) -> None:
         self.algorithm.check_target(self.tasks)
+        assert isinstance(self.tasks, TaskFamily)  # only such an algorithm takes targets
         check_target(target, self.tasks)
         every = self.algorithm.round_updates
         require(

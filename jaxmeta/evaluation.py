@@ -20,8 +20,9 @@ from jax import Array
 
 from jaxmeta.player import BATCH, play_tasks
 from jaxmeta.report import Evaluation
-from jaxmeta_envs.base import AdaptivePolicy, Reference, TaskFamily
+from jaxmeta_envs.base import AdaptivePolicy, Family, Reference, TaskFamily, no_adaptation
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.supervised import AdaptiveModel, Predictor, SupervisedFamily
 
 if TYPE_CHECKING:
     from jaxmeta.config import TrainConfig
@@ -45,6 +46,7 @@ def evaluate(
     source: TrainResult | str | Path,
     *,
     episodes: int | None = None,
+    shots: int | None = None,
     split: str = "test",
     num_tasks: int = 1000,
     seed: int = 0,
@@ -60,11 +62,16 @@ def evaluate(
     every episode. Nor is there one for a shifted split, whose distribution differs from
     the one the optimum is computed for.
 
+    On supervised tasks row k is the loss after k gradient steps on one set of ``shots``
+    examples; the references are predictors.
+
     Args:
         source: What `jaxmeta.training.train` returned, or the directory of a run.
         episodes: K, rows of the curve; more than in training is allowed. One row is an
             episode, or for an agent that adapts to N at a time, one step of adaptation.
             None: as in training.
+        shots: What one step of adaptation sees: episodes, or examples. None: as in training.
+            Only for learners that adapt by steps.
         split: Where the tasks are from, one of the family's ``splits``.
         num_tasks: Held-out tasks, B.
         seed: Seed of the tasks and of all that is played on them.
@@ -79,8 +86,9 @@ def evaluate(
     result = _load(source) if isinstance(source, str | Path) else source
     algorithm, family = result.config.algorithm, result.config.tasks
     check_seed(seed)
-    policy = policy_of(algorithm, family)
-    together = policy.episodes_per_adapt
+    policy = policy_of(algorithm, family, shots)
+    supervised = isinstance(policy, AdaptiveModel)
+    together = 1 if supervised else policy.episodes_per_adapt
     trained = trained_rows(algorithm, family)
     rows = trained if episodes is None else episodes
     check_playable(family, split, num_tasks, rows, batch)
@@ -88,12 +96,14 @@ def evaluate(
     key = evaluation_key(seed)
     play = functools.partial(play_tasks, key=key, num_tasks=num_tasks, split=split, batch=batch)
     returns = _play_seeds(play, policy, result.params, family, rows)
-    optimal = None
-    if together == 1 and split in ("train", "test"):
+    optimal, compared = None, {}
+    if isinstance(family, TaskFamily) and together == 1 and split in ("train", "test"):
         optimal = family.optimal_returns(rows)
+    if references:
+        compared = play_references(play, family, together * np.arange(rows))
     evaluation = Evaluation(
         returns=returns,
-        references=play_references(play, family, together * np.arange(rows)) if references else {},
+        references=compared,
         optimal=None if optimal is None else np.asarray(optimal, np.float64),
         split=split,
         agent=type(algorithm).__name__,
@@ -102,6 +112,8 @@ def evaluate(
         episodes_per_adapt=together,
         trained_rows=trained,
         env_steps=result.env_steps,
+        score=family.score,
+        shots=policy.shots if supervised else None,
     )
     if save and result.run_dir is not None:
         evaluation.save(result.run_dir)
@@ -170,8 +182,10 @@ def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[s
         num_tasks: B.
 
     Returns:
-        ``"eval/return"`` (of a trial as long as in training), ``"eval/return_first"`` and
-        ``"eval/return_last"`` (of its first and last row), float64 ``[S]``.
+        ``"eval/return_first"`` and ``"eval/return_last"`` (of the first and last row of a
+        trial as long as in training) and ``"eval/return"`` (of its rows together, or for a
+        learner that adapts by steps, of the last one), float64 ``[S]``. On supervised tasks
+        they are named loss.
     """
     algorithm, family = config.algorithm, config.tasks
     check_playable(family, "test", num_tasks, 1, BATCH)
@@ -180,11 +194,9 @@ def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[s
     rows = trained_rows(algorithm, family)
     curves = _play_seeds(play, policy_of(algorithm, family), params, family, rows)
     curves = curves.mean(axis=1, dtype=np.float64)
-    return {
-        "eval/return": curves.sum(axis=1),
-        "eval/return_first": curves[:, 0],
-        "eval/return_last": curves[:, -1],
-    }
+    name, total = f"eval/{family.score}", curves.sum(axis=1)
+    headline = total if adapts_by_episode(algorithm, family) else curves[:, -1]
+    return {name: headline, f"{name}_first": curves[:, 0], f"{name}_last": curves[:, -1]}
 
 
 def _load(run_dir: str | Path) -> TrainResult:
@@ -196,9 +208,21 @@ def _load(run_dir: str | Path) -> TrainResult:
 # Policies are closures without a useful equality; one object per algorithm and family is
 # what lets a second evaluation find the first one's compiled program.
 @functools.lru_cache(maxsize=32)
-def policy_of(algorithm: Any, family: TaskFamily) -> AdaptivePolicy:
-    """Returns the algorithm's policy, the same object for equal arguments."""
-    return algorithm.policy(family)
+def policy_of(algorithm: Any, family: Family, shots: int | None = None) -> Any:
+    """Returns the algorithm's policy or model, the same object for equal arguments.
+
+    Raises:
+        ConfigError: If ``shots`` is given and it does not adapt by steps.
+    """
+    policy = algorithm.policy(family)
+    if shots is None:
+        return policy
+    check_integer("shots", shots, least=1)
+    if isinstance(policy, AdaptiveModel):
+        return policy._replace(shots=shots)
+    text = f"None, as {type(algorithm).__name__} takes no gradient steps at test time"
+    require(policy.adapt is not no_adaptation, "shots", shots, text)
+    return policy._replace(episodes_per_adapt=shots)
 
 
 @functools.lru_cache(maxsize=32)
@@ -206,14 +230,37 @@ def _references(family: TaskFamily, num_episodes: int) -> dict[str, Reference]:
     return dict(family.references(num_episodes))
 
 
-def trained_rows(algorithm: Any, family: TaskFamily) -> int:
+@functools.lru_cache(maxsize=32)
+def _predictors(family: SupervisedFamily) -> dict[str, AdaptiveModel]:
+    """Returns the references as models that do not adapt."""
+
+    def model(predict: Predictor) -> AdaptiveModel:
+        return AdaptiveModel(
+            begin=lambda given: (),
+            predict=lambda given, carry, x: predict(given[1], x),  # given: (params, task)
+            adapt=lambda given, carry, support: carry,
+            shots=1,
+        )
+
+    return {name: model(predict) for name, predict in family.references().items()}
+
+
+def trained_rows(algorithm: Any, family: Family) -> int:
     """Returns K, the rows of the adaptation curve, of a trial as long as in training."""
+    if isinstance(family, SupervisedFamily):
+        return algorithm.trial_episodes(family)
     together = policy_of(algorithm, family).episodes_per_adapt
     return max(1, math.ceil(algorithm.trial_episodes(family) / together))
 
 
+def adapts_by_episode(algorithm: Any, family: Family) -> bool:
+    """Whether rows are episodes of one trial, whose sum is what is to be large."""
+    policy = policy_of(algorithm, family)
+    return isinstance(policy, AdaptivePolicy) and policy.episodes_per_adapt == 1
+
+
 def _play_seeds(
-    play: Callable[..., np.ndarray], policy: AdaptivePolicy, params: Any, family: TaskFamily, k: int
+    play: Callable[..., np.ndarray], policy: Any, params: Any, family: Family, k: int
 ) -> np.ndarray:
     """Plays every member of parameters with a leading seeds axis; ``[S, B, K]``."""
     seeds = jax.tree.leaves(params)[0].shape[0]
@@ -221,9 +268,11 @@ def _play_seeds(
 
 
 def play_references(
-    play: Callable[..., np.ndarray], family: TaskFamily, experience: np.ndarray
+    play: Callable[..., np.ndarray], family: Family, experience: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Plays the references; returns the episode after each amount of experience.
+
+    Those of supervised families adapt to nothing: all rows of theirs are alike.
 
     Args:
         play: `jaxmeta.player.play_tasks` with its keywords bound.
@@ -234,6 +283,12 @@ def play_references(
         Name to returns ``[B, K]``.
     """
     returns = {}
+    if isinstance(family, SupervisedFamily):
+        for name, model in _predictors(family).items():
+            losses = play(model, (), family, 1, told_task=True)
+            returns[name] = np.repeat(losses, len(experience), axis=1)
+        return returns
+    assert isinstance(family, TaskFamily)
     for name, reference in _references(family, int(experience[-1]) + 1).items():
         steps = experience // reference.policy.episodes_per_adapt
         curve = play(
@@ -247,9 +302,7 @@ def play_references(
     return returns
 
 
-def check_playable(
-    family: TaskFamily, split: str, num_tasks: int, episodes: int, batch: int
-) -> None:
+def check_playable(family: Family, split: str, num_tasks: int, episodes: int, batch: int) -> None:
     """Raises `ConfigError` if an argument of an evaluation is out of range."""
     family.check_split(split)
     check_integer("num_tasks", num_tasks, least=1)

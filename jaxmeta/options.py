@@ -71,7 +71,10 @@ class EvaluateOptions:
     Attributes:
         run_dir: Directory of the run.
         episodes: Episodes of adaptation (for an agent that adapts to several at a time,
-            steps of adaptation); None takes as many as in training. More are allowed.
+            steps of adaptation); None takes as many as in training. More are allowed. On
+            supervised tasks, rows of the curve: gradient steps and one.
+        shots: What one step of adaptation sees, episodes or examples, for learners that adapt
+            by steps; None takes as many as in training.
         split: Where the tasks are from: test, or a shift of the family as listed by
             "jaxmeta list".
         num_tasks: Held-out tasks.
@@ -82,6 +85,7 @@ class EvaluateOptions:
 
     run_dir: RunDir
     episodes: int | None = None
+    shots: int | None = None
     split: str = "test"
     num_tasks: int = 1000
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Plays a policy on many tasks: the compiled part of evaluation.
+"""Plays a policy, or lets a model predict, on many tasks: the compiled part of evaluation.
 
 Axes: B tasks, K rows of the adaptation curve.
 """
@@ -16,7 +16,8 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.base import AdaptivePolicy, TaskFamily
+from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily
+from jaxmeta_envs.supervised import AdaptiveModel, SupervisedFamily
 
 BATCH = 1024
 """Tasks played at a time by default."""
@@ -25,10 +26,14 @@ AXIS = "tasks"
 """Name of the mesh axis that tasks are spread over."""
 
 
+QUERIES = 100
+"""Examples of a supervised task that a model is judged on, apart from those it adapts to."""
+
+
 def play_tasks(
-    policy: AdaptivePolicy,
+    policy: AdaptivePolicy | AdaptiveModel,
     params: Any,
-    family: TaskFamily,
+    family: Family,
     rows: int,
     *,
     key: Array,
@@ -41,7 +46,7 @@ def play_tasks(
     """Plays tasks 0 to B - 1 in batches of one shape, spread over the local devices.
 
     Args:
-        policy: The policy.
+        policy: The policy; for supervised tasks, the model.
         params: What it reads; with ``member``, for every seed (leading axis).
         family: The task family.
         rows: K.
@@ -53,7 +58,7 @@ def play_tasks(
         member: Which seed's parameters to play, by index; None if they have no such axis.
 
     Returns:
-        Undiscounted returns, float32 ``[B, K]``.
+        Undiscounted returns, float32 ``[B, K]``; of supervised tasks, losses.
     """
     mesh = local_mesh()
     size = batch_size(num_tasks, batch)
@@ -127,12 +132,31 @@ def batch_size(num_tasks: int, batch: int) -> int:
     return math.ceil(size / devices) * devices
 
 
-def adaptation_returns(
-    policy: AdaptivePolicy, given: Any, family: TaskFamily, task: Any, key: Array, rows: int
+def adaptation_scores(
+    policy: Any, given: Any, family: Family, task: Any, key: Array, rows: int
 ) -> Array:
-    """Plays one task and returns the undiscounted returns, ``[K]``."""
+    """Plays one task and returns the undiscounted returns, or the losses, ``[K]``."""
+    if isinstance(family, SupervisedFamily):
+        return _losses(policy, given, family, task, key, rows)
+    assert isinstance(family, TaskFamily)
     trajectory = play_adaptation(family, policy, given, task, key, rows)
     return trajectory.reward.sum(axis=-1).mean(axis=-1)
+
+
+def _losses(
+    model: AdaptiveModel, given: Any, family: SupervisedFamily, task: Any, key: Array, rows: int
+) -> Array:
+    """Returns the loss on queries after 0 to K - 1 steps on one set of examples, ``[K]``."""
+    # Queries first: more shots leave them as they are.
+    query_key, support_key = jax.random.split(key)
+    query = family.sample_examples(query_key, task, QUERIES)
+    support = family.sample_examples(support_key, task, model.shots)
+
+    def row(carry: Any, _: None) -> tuple[Any, Array]:
+        loss = family.loss(model.predict(given, carry, query.x), query.y)
+        return model.adapt(given, carry, support), loss
+
+    return jax.lax.scan(row, model.begin(given), None, length=rows)[1]
 
 
 def _replicate(mesh: Mesh, params: Any, member: int | None, key: Array) -> tuple[Any, Any, Array]:
@@ -142,8 +166,8 @@ def _replicate(mesh: Mesh, params: Any, member: int | None, key: Array) -> tuple
 
 @functools.lru_cache(maxsize=128)
 def _player(
-    policy: AdaptivePolicy,
-    family: TaskFamily,
+    policy: AdaptivePolicy | AdaptiveModel,
+    family: Family,
     rows: int,
     split: str | None,
     told_task: bool,
@@ -159,7 +183,7 @@ def _player(
         if split is not None:
             task = family.sample_task(task_key, split)
         given = (params, task) if told_task else params
-        return adaptation_returns(policy, given, family, task, play_key, rows)
+        return adaptation_scores(policy, given, family, task, play_key, rows)
 
     def play(params: Any, member: Array | None, key: Array, indices: Array, tasks: Any) -> Array:
         if member is not None:

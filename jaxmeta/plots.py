@@ -216,6 +216,8 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
 
     k = np.arange(summary["rows"])
     for style, (name, policy) in zip(_styles(summary), _references(summary), strict=True):
+        if summary["score"] == "loss" and not np.all(policy["rows"]["mean"]):
+            continue  # no place on a logarithmic axis
         axes.plot(k, policy["rows"]["mean"], label=name, linewidth=1.6, markersize=4, **style)
     if summary["optimal"] is not None:
         line = {"color": "black", "linestyle": "--", "linewidth": 1.6, "zorder": 6}
@@ -225,13 +227,24 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
     if trained is not None and trained < summary["rows"]:
         axes.axvline(trained - 0.5, color="#777777", linestyle=":", linewidth=1)
         label_above(axes, trained - 0.5, "trained until here")
-    together = summary["episodes_per_adapt"]
-    steps = f"steps of adaptation, {together} episodes each"
-    axes.set_xlabel("episodes of experience" if together == 1 else steps)
-    axes.set_ylabel("return of the next episode")
+    axes.set_xlabel(_experience(summary))
+    if summary["score"] == "loss":
+        axes.set_ylabel("loss on other examples")
+        axes.set_yscale("log")  # from the mean over tasks to a fitted one it is decades
+    else:
+        axes.set_ylabel("return of the next episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
     legend_beside(axes)
+
+
+def _experience(summary: dict[str, Any]) -> str:
+    if summary["score"] == "loss":
+        return f"gradient steps on {summary['shots']} examples"
+    together = summary["episodes_per_adapt"]
+    return (
+        "episodes of experience" if together == 1 else f"gradient steps, {together} episodes each"
+    )
 
 
 def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
@@ -272,9 +285,9 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
     colours = {summary["agent"]: AGENT_COLOUR}
     for style, (name, _) in zip(_styles(summary), _references(summary), strict=True):
         colours[name] = style["color"]
-    ordered = sorted(summary["policies"].items(), key=lambda item: item[1]["total"]["mean"])
+    ordered = sorted(summary["policies"].items(), key=lambda item: item[1]["rows"]["mean"][0])
     for height, (name, policy) in enumerate(ordered):
-        total = policy["total"]
+        total = {name: column[0] for name, column in policy["rows"].items()}
         marker = "o" if name == summary["agent"] else "s"
         ends = np.asarray([total["low"], total["high"]], float)  # None becomes NaN
         axes.plot(ends, [height] * 2, color=colours[name], linewidth=2.4)
@@ -288,7 +301,7 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         axes.axvline(summary["optimal"][0], color="black", linestyle="--")
         label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-    axes.set_xlabel("return of the first episode")
+    axes.set_xlabel(f"{summary['score']} before any adaptation")
 
 
 def label_above(axes: Axes, x: float, text: str) -> None:

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Returns of a trained agent and of its references on the same held-out tasks.
+    """Scores of a trained learner and of its references on the same held-out tasks.
 
     Row k is what was played after k episodes of experience; for an agent that adapts to N
-    episodes at a time, after k steps of adaptation, which are k N episodes.
+    episodes at a time, after k steps of adaptation, which are k N episodes; on supervised
+    tasks, after k gradient steps.
 
     Attributes:
-        returns: Undiscounted returns of the agent, ``[S, B, K]``.
+        returns: Undiscounted returns of the agent, ``[S, B, K]``; on supervised tasks, losses.
         references: Name to returns ``[B, K]``, each after as many episodes as the agent.
         optimal: Exact expected returns ``[K]`` of the policy that is Bayes-optimal over K
             episodes; None where unknown (see `jaxmeta.evaluation.evaluate`).
@@ -43,6 +44,8 @@ class Evaluation:
         episodes_per_adapt: N.
         trained_rows: The K of training; None if unknown.
         env_steps: Environment steps that each seed was trained for; None if unknown.
+        score: ``"return"``, of which more is better, or ``"loss"``, of which less is.
+        shots: On supervised tasks, examples that a step of adaptation saw; else None.
     """
 
     returns: np.ndarray
@@ -55,6 +58,8 @@ class Evaluation:
     episodes_per_adapt: int = 1
     trained_rows: int | None = None
     env_steps: int | None = None
+    score: str = "return"
+    shots: int | None = None
 
     def __post_init__(self) -> None:
         shape = self.returns.shape
@@ -64,16 +69,28 @@ class Evaluation:
             require(name != self.agent, "references", name, "named other than the agent")
         known = self.optimal is None or self.optimal.shape == shape[2:]
         require(known, "optimal", self.optimal, "[K]")
+        require(self.score in ("return", "loss"), "score", self.score, "return or loss")
+
+    @property
+    def headline(self) -> str:
+        """What sums up a curve: ``"total"``, the sum of its rows, or ``"final"``, the last one.
+
+        An agent that adapts after every episode earns all of them; for one that adapts by
+        steps to several episodes or to examples, only what it ends with counts.
+        """
+        by_episode = self.score == "return" and self.episodes_per_adapt == 1
+        return "total" if by_episode else "final"
 
     def summary(self) -> dict[str, Any]:
         """Returns statistics of the agent and of every reference, as plain Python values.
 
-        ``"policies"`` maps a name to ``{"total": {...}, "rows": {...}}``: of the return of
-        the whole trial (the sum over rows), numbers; of the K rows, lists. Both have
+        ``"policies"`` maps a name to ``{headline: {...}, "rows": {...}}``: of what sums the
+        curve up, see `headline`, numbers; of the K rows, lists. Both have
         ``mean``, its standard error ``stderr`` and bootstrap 95 % interval ``low``,
         ``high``, and ``iqm``, ``cvar10``, ``worst``, ``median`` and the percentiles ``p5``,
         ``p10``, ``p25``, ``p75``, ``p90`` over all pairs of seed and task (of returns as
-        played, the luck of the episode included). The total also has the
+        played, the luck of the episode included). ``cvar10`` and ``worst`` are of the bad
+        side: low returns, high losses. The headline also has the
         intervals of ``iqm`` and ``cvar10``. Where the optimum is known, ``regret`` is the
         exact expected optimum minus the mean, with the interval of the mean; below 0 it is
         luck, or in one row a debt paid in another. What is undefined (the standard error
@@ -83,10 +100,13 @@ class Evaluation:
 
     @functools.cached_property
     def _summary(self) -> dict[str, Any]:
-        policies = {self.agent: _describe(self.returns[None], self.optimal)[0]}
+        def describe(values: np.ndarray) -> list[dict[str, Any]]:
+            return _describe(values, self.optimal, self.score, self.headline)
+
+        policies = {self.agent: describe(self.returns[None])[0]}
         if self.references:
             stacked = np.stack(list(self.references.values()))[:, None]
-            policies |= zip(self.references, _describe(stacked, self.optimal), strict=True)
+            policies |= zip(self.references, describe(stacked), strict=True)
         seeds, tasks, rows = self.returns.shape
         summary = {
             "agent": self.agent,
@@ -99,6 +119,9 @@ class Evaluation:
             "episodes_per_adapt": self.episodes_per_adapt,
             "trained_rows": self.trained_rows,
             "env_steps": self.env_steps,
+            "score": self.score,
+            "shots": self.shots,
+            "headline": self.headline,
             "optimal": None if self.optimal is None else self.optimal,
             "optimal_total": None if self.optimal is None else self.optimal.sum(),
             "policies": policies,
@@ -141,6 +164,7 @@ def read_evaluation(directory: str | Path, split: str = "test") -> Evaluation | 
     """
     place, suffix = Path(directory), _suffix(split)
     names = ("split", "agent", "family", "seed", "episodes_per_adapt", "trained_rows", "env_steps")
+    names += ("score", "shots")
     try:
         summary = json.loads((place / f"evaluation{suffix}.json").read_text(encoding="utf-8"))
         content = (place / f"evaluation{suffix}.npz").read_bytes()
@@ -167,10 +191,14 @@ def _suffix(split: str) -> str:
     return "" if split == "test" else f"-{split}"
 
 
-def _describe(returns: np.ndarray, optimal: np.ndarray | None) -> list[dict[str, Any]]:
-    """Describes P policies that met the same tasks, returns ``[P, S, B, K]``."""
-    total = returns.sum(axis=-1, keepdims=True, dtype=np.float64)
-    values = np.concatenate([returns, total], axis=-1, dtype=np.float64)  # [P, S, B, K + 1]
+def _describe(
+    returns: np.ndarray, optimal: np.ndarray | None, score: str, headline: str
+) -> list[dict[str, Any]]:
+    """Describes P policies that met the same tasks, scores ``[P, S, B, K]``."""
+    sign = -1 if score == "loss" else 1
+    summed = returns.sum(axis=-1, keepdims=True, dtype=np.float64)
+    last = summed if headline == "total" else returns[..., -1:]
+    values = np.concatenate([returns, last], axis=-1, dtype=np.float64)  # [P, S, B, K + 1]
     values = np.moveaxis(values, 0, 2)  # [S, B, P, K + 1]
     pooled = values.reshape(-1, *values.shape[2:])
     low, high = statistics.bootstrap_mean(values)
@@ -180,8 +208,8 @@ def _describe(returns: np.ndarray, optimal: np.ndarray | None) -> list[dict[str,
         "low": low,
         "high": high,
         "iqm": statistics.iqm(pooled, axis=0),
-        "cvar10": statistics.cvar(pooled, axis=0),
-        "worst": statistics.worst(pooled, axis=0),
+        "cvar10": sign * statistics.cvar(sign * pooled, axis=0),
+        "worst": sign * statistics.worst(sign * pooled, axis=0),
         "median": np.median(pooled, axis=0),
     }
     levels = [level for level in statistics.PERCENTILES if level != 50]
@@ -195,8 +223,8 @@ def _describe(returns: np.ndarray, optimal: np.ndarray | None) -> list[dict[str,
     for policy in range(values.shape[2]):
         rows = {name: column[policy, :-1] for name, column in columns.items()}
         numbers = {name: column[policy, -1] for name, column in columns.items()}
-        numbers |= robust_intervals(values[:, :, policy, -1])
-        described.append({"total": numbers, "rows": rows})
+        numbers |= robust_intervals(values[:, :, policy, -1], sign)
+        described.append({headline: numbers, "rows": rows})
     return described
 
 

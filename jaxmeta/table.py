@@ -14,16 +14,17 @@ _WIDTH = 80  # of the usual terminal
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
-    """Returns the rich table of an evaluation: one line per policy, best total first.
+    """Returns the rich table of an evaluation: one line per policy, best first.
 
-    Of a curve of more than three rows the first, the second and the last have a column;
-    the second gives way where 80 characters are too few. What follows ± is half the width
+    Of a trial of more than three episodes the first, the second and the last have a column;
+    the second gives way where 80 characters are too few. Of steps of adaptation the first
+    two and the last, which sums them up. What follows ± is half the width
     of the bootstrap 95 % interval.
     """
     from rich.console import Console
 
     summary = evaluation.summary()
-    shown = _shown_rows(summary["rows"])
+    shown = _shown_rows(summary)
     table = _build(summary, shown)
     if len(shown) == 3 and Console(width=1000).measure(table).maximum > _WIDTH:
         return _build(summary, [shown[0], shown[-1]])
@@ -35,16 +36,18 @@ def _build(summary: dict[str, Any], shown: list[int]) -> Table:
     from rich.table import Table
 
     digits = _digits(summary)
-    unit = "ep." if summary["episodes_per_adapt"] == 1 else "step"
+    by_episode, rows = summary["headline"] == "total", summary["rows"]
     table = Table(title=_title(summary), caption=_caption(summary), box=SIMPLE_HEAD)
     table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
     table.add_column("policy", no_wrap=True)
-    headings = [f"{unit}\n{k + 1}" for k in shown]
-    headings += ["total\n±95 %" if shown else f"{unit} 1\n±95 %", "IQM", "CVaR\n10 %", "worst"]
+    headings = [f"ep.\n{k + 1}" if by_episode else f"step\n{k}" for k in shown]
+    last = ("total" if shown else "ep. 1") if by_episode else f"step {rows - 1}"
+    headings += [f"{last}\n±95 %", "IQM", "CVaR\n10 %", "worst"]
     headings += [] if summary["optimal"] is None else ["regret"]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for _, name, cells in sorted(_lines(summary, shown, digits), key=lambda line: -line[0]):
+    sign = 1 if summary["score"] == "loss" else -1
+    for _, name, cells in sorted(_lines(summary, shown, digits), key=lambda line: sign * line[0]):
         table.add_row(name, *cells, style="bold" if name == summary["agent"] else None)
     return table
 
@@ -55,7 +58,7 @@ def _lines(
     """Returns total, name and cells of every line."""
     lines = []
     for name, policy in summary["policies"].items():
-        total = policy["total"]
+        total = policy[summary["headline"]]
         mean = show_number(total["mean"], digits)
         if total["low"] is not None:
             mean += f" ±{show_number((total['high'] - total['low']) / 2, digits)}"
@@ -72,15 +75,18 @@ def _lines(
     return lines
 
 
-def _shown_rows(rows: int) -> list[int]:
-    """Returns the rows of the curve that have a column; none if the total says it all."""
+def _shown_rows(summary: dict[str, Any]) -> list[int]:
+    """Returns the rows of the curve that have a column besides the headline."""
+    rows = summary["rows"]
+    if summary["headline"] == "final":
+        return [0, 1][: rows - 1]
     if rows <= 3:
         return list(range(rows)) if rows > 1 else []
     return [0, 1, rows - 1]
 
 
 def _digits(summary: dict[str, Any]) -> int:
-    return decimals([policy["total"] for policy in summary["policies"].values()])
+    return decimals([policy[summary["headline"]] for policy in summary["policies"].values()])
 
 
 def decimals(intervals: list[dict[str, Any]]) -> int:
@@ -109,9 +115,14 @@ def _title(summary: dict[str, Any]) -> str:
 def _caption(summary: dict[str, Any]) -> str:
     seeds, tasks, rows = (summary[key] for key in ("num_seeds", "num_tasks", "rows"))
     together = summary["episodes_per_adapt"]
-    unit = "episode" if together == 1 else f"step of {together} episodes"
-    sizes = f"{_count(seeds, 'seed')} × {_count(tasks, 'task')} × {_count(rows, unit)}"
-    return sizes if rows == 1 else f"{sizes}; from IQM on, of the total"
+    sizes = f"{_count(seeds, 'seed')} × {_count(tasks, 'task')}"
+    if summary["headline"] == "total":
+        sizes += f" × {_count(rows, 'episode')}"
+    elif summary["score"] == "loss":
+        sizes += f"; loss after steps on {_count(summary['shots'], 'example')}"
+    else:
+        sizes += f"; steps of {_count(together, 'episode')}"
+    return sizes if rows == 1 else f"{sizes}; from IQM on, of the {summary['headline']} column"
 
 
 def _count(number: int, noun: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxmeta.player import AXIS, adaptation_returns, compiler_options, local_mesh
+from jaxmeta.player import AXIS, adaptation_scores, compiler_options, local_mesh
 from jaxmeta_envs.base import AdaptivePolicy
 from jaxmeta_envs.errors import require, require_number
 from jaxmeta_envs.physical import PhysicalFamily
@@ -188,7 +188,7 @@ def _scorer(
 
     def play(params: Any, simulator: Array, key: Array) -> Array:
         task = jax.tree.unflatten(structure, list(simulator))
-        return adaptation_returns(policy, params, family, task, key, rows)[-1]
+        return adaptation_scores(policy, params, family, task, key, rows)[-1]
 
     def play_all(params: Any, keys: Array, simulators: Array) -> Array:
         of_trials = jax.vmap(play, in_axes=(None, None, 0))
