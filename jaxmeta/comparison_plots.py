@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmeta.comparison_table import badness
 from jaxmeta.plots import (
     AGENT_COLOUR,
     DASHES,
@@ -111,8 +112,7 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
     ]
     references = summary["references"].items()
     points += [(name, reference["common"], _GREY, "s") for name, reference in references]
-    sign = 1 if summary["higher_is_better"] else -1
-    points.sort(key=lambda point: sign * point[1]["mean"])
+    points.sort(key=lambda point: -badness(summary, point[1]))
     for height, (_, numbers, colour, marker) in enumerate(points):
         ends = np.asarray([numbers["low"], numbers["high"]], float)  # None becomes NaN
         axes.plot(ends, [height] * 2, color=colour, linewidth=2.4)

@@ -54,6 +54,8 @@ class Comparison:
             require(len(set(values)) == 1, f"{name} of the runs", values, "the same for all")
         tasks = tuple(run.returns.shape[1] for run in self.runs.values())
         require(len(set(tasks)) == 1, "tasks of the runs", tasks, "as many for all")
+        known = self.common_experience in self.experience or not self.references
+        require(known, "experience", self.experience, f"with {self.common_experience} among it")
         for name, returns in self.references.items():
             shape = (tasks[0], len(self.experience))
             require(returns.shape == shape, f"references[{name!r}]", returns.shape, "[B, X]")

@@ -30,6 +30,8 @@ def comparison_tables(comparison: Comparison) -> Group:
 
 def _runs_table(summary: dict[str, Any]) -> Table:
     """Returns the runs, best first, in their rows of interest, and then the references."""
+    from rich.markup import escape
+
     runs, references, common = (summary[k] for k in ("runs", "references", "common_experience"))
     shown = [numbers for run in runs.values() for numbers in run["at"].values()]
     digits = decimals([numbers for numbers in shown if numbers is not None])
@@ -43,10 +45,10 @@ def _runs_table(summary: dict[str, Any]) -> Table:
         rows = _rows_of_interest(runs[label]["at"])
         for i, (words, numbers) in enumerate(rows):
             cells = _cells(numbers, digits)
-            name, last = ("" if i else label), i == len(rows) - 1
+            name, last = ("" if i else escape(label)), i == len(rows) - 1
             table.add_row(name, str(numbers["experience"]), words, *cells, end_section=last)
     for name in _best_first(summary, references):
-        table.add_row(name, str(common), "", *_cells(references[name]["common"], digits))
+        table.add_row(escape(name), str(common), "", *_cells(references[name]["common"], digits))
     if summary["optimal"] is not None and common < len(summary["optimal"]):
         best = show_number(summary["optimal"][common], digits)
         table.add_row("optimum (exact)", str(common), "", best, "", "")
@@ -75,16 +77,22 @@ def _cells(numbers: dict[str, Any], digits: int) -> list[str]:
 
 def _best_first(summary: dict[str, Any], entries: dict[str, Any]) -> list[str]:
     """Returns names by the mean after the common experience."""
-    sign = 1 if summary["higher_is_better"] else -1
 
     def rank(name: str) -> float:
         entry = entries[name]
-        return -sign * (entry["at"]["common"] if "at" in entry else entry["common"])["mean"]
+        return badness(summary, entry["at"]["common"] if "at" in entry else entry["common"])
 
     return sorted(entries, key=rank)
 
 
+def badness(summary: dict[str, Any], numbers: dict[str, Any]) -> float:
+    """Returns what puts the best first when sorted by it."""
+    return -numbers["mean"] if summary["higher_is_better"] else numbers["mean"]
+
+
 def _pairs_table(summary: dict[str, Any]) -> Table:
+    from rich.markup import escape
+
     pairs = summary["pairs"]
     digits = decimals(
         [
@@ -109,7 +117,8 @@ def _pairs_table(summary: dict[str, Any]) -> Table:
             ends = (pair["difference_low"], pair["difference_high"])
             difference = show_mean(pair["difference"], *ends, digits)
             cells = [difference, f"{pair['probability']:.3f}", _interval(pair)]
-            table.add_row("" if i else one, other, *cells, end_section=last)
+            first = "" if i else escape(one)
+            table.add_row(first, escape(other), *cells, end_section=last)
     return table
 
 

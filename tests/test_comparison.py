@@ -201,6 +201,8 @@ def test_a_comparison_of_one_or_with_odd_references_is_refused():
         Comparison({"one": runs["run 0"]})
     with pytest.raises(ConfigError, match=r"references\['random'\] is \(40, 3\)"):
         Comparison(runs, {"random": np.zeros((40, 3))}, np.arange(4))
+    with pytest.raises(ConfigError, match=r"experience is .*with 3 among it"):
+        Comparison(runs, {"random": np.zeros((40, 3))}, np.arange(3))
 
 
 # Saved evaluations
@@ -297,6 +299,12 @@ def test_nothing_is_written_without_a_place_for_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     compare(trained(), trained())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_are_shown_as_they_are():
+    runs = dict(zip(("a [lr=3]", "b [bold]"), random_runs().values(), strict=True))
+    text = printed(Comparison(runs))
+    assert text.count("a [lr=3]") == text.count("b [bold]") == 3
 
 
 def test_the_tables_list_the_best_first_and_fit_eighty_columns():
