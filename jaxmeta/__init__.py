@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from jaxmeta.algorithms.ppo import PPO
     from jaxmeta.algorithms.rl2 import RL2
     from jaxmeta.algorithms.trpo import TRPO
+    from jaxmeta.comparison import compare
+    from jaxmeta.comparison_report import Comparison
     from jaxmeta.config import Plan, TrainConfig
     from jaxmeta.engine import make_train
     from jaxmeta.evaluation import Evaluation, evaluate, evaluate_policy
@@ -47,6 +49,8 @@ _HOME = {
     "PPO": "jaxmeta.algorithms.ppo",
     "RL2": "jaxmeta.algorithms.rl2",
     "TRPO": "jaxmeta.algorithms.trpo",
+    "compare": "jaxmeta.comparison",
+    "Comparison": "jaxmeta.comparison_report",
     "Plan": "jaxmeta.config",
     "TrainConfig": "jaxmeta.config",
     "make_train": "jaxmeta.engine",
@@ -91,6 +95,7 @@ __all__ = [
     "AdaptivePolicy",
     "Algorithm",
     "CVaR",
+    "Comparison",
     "ConfigError",
     "CrossEntropy",
     "EPOpt",
@@ -110,6 +115,7 @@ __all__ = [
     "Transitions",
     "__version__",
     "adapt_source",
+    "compare",
     "evaluate",
     "evaluate_policy",
     "load",

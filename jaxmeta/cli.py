@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from jaxmeta import __version__
 
 if TYPE_CHECKING:
+    from jaxmeta.comparison_report import Comparison
     from jaxmeta.report import Evaluation
     from jaxmeta.robustness_report import Robustness
     from jaxmeta.training import TrainResult
@@ -183,6 +184,29 @@ def _evaluate(arguments: list[str]) -> int:
     return OK
 
 
+def _compare(arguments: list[str]) -> int:
+    from jaxmeta.comparison import compare
+    from jaxmeta.options import CompareOptions, parse_options
+    from jaxmeta.parallel import request_cpu_devices
+
+    request_cpu_devices()
+    options = parse_options(CompareOptions, arguments, command="jaxmeta compare")
+    found = compare(
+        options.run_dirs,
+        labels=options.labels or None,
+        episodes=options.episodes,
+        split=options.split,
+        num_tasks=options.num_tasks,
+        seed=options.seed,
+        references=options.references,
+        out=options.out if options.save else None,
+    )
+    _print_table(found)
+    if options.save:
+        _say_picture(Path(options.out))
+    return OK
+
+
 def _robustness(arguments: list[str]) -> int:
     from jaxmeta.options import RobustnessOptions, parse_options
     from jaxmeta.parallel import request_cpu_devices
@@ -209,8 +233,7 @@ def _robustness(arguments: list[str]) -> int:
     )
     _print_table(found)
     if options.save:
-        picture = Path(run_dirs[0], "robustness.png") if out is None else Path(out)
-        print(f"\nThe numbers: {picture.with_suffix('.json')}\nThe figure:  {picture}")
+        _say_picture(Path(run_dirs[0], "robustness.png") if out is None else Path(out))
     return OK
 
 
@@ -249,12 +272,16 @@ def _report(result: TrainResult, evaluate_too: bool) -> int:
     return OK
 
 
-def _print_table(found: Evaluation | Robustness) -> None:
+def _print_table(found: Evaluation | Comparison | Robustness) -> None:
     from rich.console import Console
 
     # A file or pipe has no width; 80 columns would cut the table.
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(found.table())
+
+
+def _say_picture(picture: Path) -> None:
+    print(f"\nThe numbers: {picture.with_suffix('.json')}\nThe figure:  {picture}")
 
 
 def _say_saved(evaluation: Evaluation, run_dir: str) -> None:
@@ -292,6 +319,11 @@ _COMMANDS = {
     "resume": Command(_resume, "resume RUN_DIR [OPTIONS]", "Continue a run that was stopped."),
     "evaluate": Command(
         _evaluate, "evaluate RUN_DIR [OPTIONS]", "Measure adaptation to held-out tasks."
+    ),
+    "compare": Command(
+        _compare,
+        "compare RUN_DIR ... [OPTIONS]",
+        "Lay adaptation curves over each other.",
     ),
     "robustness": Command(
         _robustness,

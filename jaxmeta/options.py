@@ -25,6 +25,7 @@ from jaxmeta_envs.errors import ConfigError
 
 Options = TypeVar("Options")
 RunDir = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+RunDirs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR ...")]
 
 _SCHEDULE = re.compile(
     r"(?P<initial>[^:]+):(?P<final>[^:]+)(:(?P<updates>\d+))?(:(?P<shape>[a-z]+))?"
@@ -94,6 +95,46 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
+class CompareOptions:
+    """Lays the adaptation curves of several agents of one task family over each other.
+
+    The curves are over episodes of experience in a task, with 95 % intervals, beside the
+    family's references and its optimum where that is known. The tables have, for every
+    agent, the mean return, the interquartile mean (IQM) and the mean of the worst tenth (CVaR)
+    at the start, at the end of training's trials and at the end of the curve; and for every
+    two agents X and Y by how much X is better, and the probability P(X > Y) that a seed of X
+    beats one of Y on a task, after the most experience that all curves have.
+
+    An evaluation saved by "jaxmeta evaluate" is used again if it is of the same tasks, episodes
+    and checkpoint; otherwise the agent plays. The directories of the runs are not changed.
+
+    Attributes:
+        run_dirs: Directories of the runs, at least two; their task families must be equal.
+        labels: Names of the runs, in their order; by default those of the directories.
+        episodes: Length of the curves: agents are measured as long as they have had fewer
+            episodes than this in the task; None takes for each as many as in training.
+        split: Where the tasks are from: test, or a shift of the family as listed by
+            "jaxmeta list".
+        num_tasks: Held-out tasks, the same for all.
+        seed: Seed of the tasks and of all that is played on them.
+        references: Draw the family's reference policies, too.
+        save: Write the figure, and the numbers beside it as .json and .npz; older ones of the
+            same name are replaced.
+        out: The figure to write.
+    """
+
+    run_dirs: RunDirs
+    labels: tuple[str, ...] = ()
+    episodes: int | None = None
+    split: str = "test"
+    num_tasks: int = 1000
+    seed: int = 0
+    references: bool = True
+    save: bool = True
+    out: str = "compare.png"
+
+
+@dataclass(frozen=True)
 class RobustnessOptions:
     """Maps the return over one or two physical parameters, and searches for the worst case.
 
@@ -122,7 +163,7 @@ class RobustnessOptions:
             for several runs, none of which it belongs to, in the current directory.
     """
 
-    run_dirs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR ...")]
+    run_dirs: RunDirs
     parameters: tuple[str, ...] = ()
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     fixed: dict[str, float] = field(default_factory=dict)

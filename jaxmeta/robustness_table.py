@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jaxmeta.table import decimals, show_number
+from jaxmeta.table import decimals, plain_table, show_mean, show_number
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -46,7 +46,7 @@ def _grid_table(summary: dict[str, Any]) -> Table:
     regions = ("everywhere", "inside_training")
     digits = decimals([run[r] for run in runs.values() for r in regions if run[r] is not None])
     swept = " × ".join(name.replace("_", " ") for name in summary["parameters"])
-    table = _table(f"Return on {summary['family']} over {swept}", _caption(summary))
+    table = plain_table(f"Return on {summary['family']} over {swept}", _caption(summary))
     table.add_column("run", no_wrap=True)
     for heading in ("mean\n±95 %", "10th\npct.", "worst\npoint"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -71,10 +71,7 @@ def _region_cells(region: dict[str, Any] | None, digits: int) -> list[str]:
 
 
 def _with_interval(numbers: dict[str, Any], digits: int) -> str:
-    mean = show_number(numbers["mean"], digits)
-    if numbers["low"] is None:
-        return mean
-    return f"{mean} ±{show_number((numbers['high'] - numbers['low']) / 2, digits)}"
+    return show_mean(numbers["mean"], numbers["low"], numbers["high"], digits)
 
 
 def _worst_table(summary: dict[str, Any]) -> Table:
@@ -82,7 +79,7 @@ def _worst_table(summary: dict[str, Any]) -> Table:
     found = {label: run["worst_case"] for label, run in summary["runs"].items()}
     found = {label: worst for label, worst in found.items() if worst is not None}
     digits = decimals(list(found.values()))
-    table = _table("Worst case found", "measured on fresh trials")
+    table = plain_table("Worst case found", "measured on fresh trials")
     table.add_column("run", no_wrap=True)
     table.add_column("return\n±95 %", justify="right", no_wrap=True)
     names = next(iter(found.values()))["searched"]
@@ -92,15 +89,6 @@ def _worst_table(summary: dict[str, Any]) -> Table:
     for label, worst in found.items():
         values = [f"{worst['parameters'][name]:.4g}" for name in names]
         table.add_row(label, _with_interval(worst, digits), *values)
-    return table
-
-
-def _table(title: str, caption: str) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
-    table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
     return table
 
 

@@ -21,16 +21,19 @@ def load_runs(sources: Any, least: int = 1) -> list[Any]:
     Raises:
         ConfigError: If there are fewer, or a directory holds no run.
     """
-    several: list[Any]
-    if isinstance(sources, str | Path) or hasattr(sources, "config"):
-        several = [sources]  # a result of training is itself a tuple
-    else:
-        several = list(sources)
+    several = as_list(sources)
     shown = [str(source) if isinstance(source, str | Path) else "a result" for source in several]
     require(len(several) >= least, "runs", shown, f"at least {('one', 'two')[least - 1]}")
     from jaxmeta.training import load
 
     return [load(source) if isinstance(source, str | Path) else source for source in several]
+
+
+def as_list(sources: Any) -> list[Any]:
+    """Returns a list of runs, given one or several: a result of training is itself a tuple."""
+    if isinstance(sources, str | Path) or hasattr(sources, "config"):
+        return [sources]
+    return list(sources)
 
 
 def choose_labels(results: Sequence[Any], labels: Sequence[str] | None) -> list[str]:

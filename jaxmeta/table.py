@@ -32,13 +32,9 @@ def evaluation_table(evaluation: Evaluation) -> Table:
 
 
 def _build(summary: dict[str, Any], shown: list[int]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     digits = _digits(summary)
     by_episode, rows = summary["headline"] == "total", summary["rows"]
-    table = Table(title=_title(summary), caption=_caption(summary), box=SIMPLE_HEAD)
-    table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
+    table = plain_table(_title(summary), _caption(summary))
     table.add_column("policy", no_wrap=True)
     headings = [f"ep.\n{k + 1}" if by_episode else f"step\n{k}" for k in shown]
     last = ("total" if shown else "ep. 1") if by_episode else f"step {rows - 1}"
@@ -59,9 +55,7 @@ def _lines(
     lines = []
     for name, policy in summary["policies"].items():
         total = policy[summary["headline"]]
-        mean = show_number(total["mean"], digits)
-        if total["low"] is not None:
-            mean += f" ±{show_number((total['high'] - total['low']) / 2, digits)}"
+        mean = show_mean(total["mean"], total["low"], total["high"], digits)
         cells = [show_number(policy["rows"]["mean"][k], digits) for k in shown]
         cells.append(mean)
         keys = ("iqm", "cvar10", "worst", "regret")
@@ -102,6 +96,24 @@ def decimals(intervals: list[dict[str, Any]]) -> int:
     return min(max(1 - math.floor(math.log10(widths[len(widths) // 2])), 1), 6)
 
 
+def plain_table(title: str, caption: str) -> Table:
+    """Returns an empty table in the one look of all tables."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
+    table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
+    return table
+
+
+def show_mean(mean: float, low: float | None, high: float | None, digits: int) -> str:
+    """Returns a number and, behind ±, half the width of its interval, if there is one."""
+    shown = show_number(mean, digits)
+    if low is None or high is None:
+        return shown
+    return f"{shown} ±{show_number((high - low) / 2, digits)}"
+
+
 def show_number(value: float, digits: int) -> str:
     """Returns a number with so many decimals, and never a zero with a minus."""
     text = f"{value:.{digits}f}"
@@ -115,17 +127,18 @@ def _title(summary: dict[str, Any]) -> str:
 def _caption(summary: dict[str, Any]) -> str:
     seeds, tasks, rows = (summary[key] for key in ("num_seeds", "num_tasks", "rows"))
     together = summary["episodes_per_adapt"]
-    sizes = f"{_count(seeds, 'seed')} × {_count(tasks, 'task')}"
+    sizes = f"{count(seeds, 'seed')} × {count(tasks, 'task')}"
     if summary["headline"] == "total":
-        sizes += f" × {_count(rows, 'episode')}"
+        sizes += f" × {count(rows, 'episode')}"
     elif summary["score"] == "loss":
-        sizes += f"; loss after steps on {_count(summary['shots'], 'example')}"
+        sizes += f"; loss after steps on {count(summary['shots'], 'example')}"
     else:
-        sizes += f"; steps of {_count(together, 'episode')}"
+        sizes += f"; steps of {count(together, 'episode')}"
     return sizes if rows == 1 else f"{sizes}; from IQM on, of the {summary['headline']} column"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Returns ``"1 task"`` or ``"1,000 tasks"``; of several words the first is counted."""
     if number == 1:
         return f"1 {noun}"
     first, space, rest = noun.partition(" ")

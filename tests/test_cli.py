@@ -99,7 +99,7 @@ def test_help_needs_no_jax_and_names_every_command():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("train", "resume", "evaluate", "robustness", "list"):
+    for command in ("train", "resume", "evaluate", "compare", "robustness", "list"):
         assert f"jaxmeta {command}" in done.stdout
 
 
@@ -127,7 +127,9 @@ def test_the_list_names_everything_registered(capsys, nothing_compiles):
     assert "tuned presets: none" in output
 
 
-@pytest.mark.parametrize("command", ["train", "resume", "evaluate", "robustness", "list"])
+@pytest.mark.parametrize(
+    "command", ["train", "resume", "evaluate", "compare", "robustness", "list"]
+)
 def test_every_command_has_help(command, capsys):
     assert main([command, "--help"]) == 0
     assert f"usage: jaxmeta {command}" in capsys.readouterr().out

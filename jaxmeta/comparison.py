@@ -1,0 +1,185 @@
+"""Comparing trained agents: their adaptation to the same held-out tasks."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxmeta.comparison_report import Comparison, experience_of
+from jaxmeta.evaluation import (
+    check_playable,
+    check_seed,
+    evaluate,
+    evaluation_key,
+    play_references,
+    policy_of,
+    trained_rows,
+)
+from jaxmeta.player import BATCH, play_tasks
+from jaxmeta.report import Evaluation, read_evaluation
+from jaxmeta.runs import as_list, check_picture, choose_labels, load_runs
+from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jaxmeta.training import TrainResult
+
+__all__ = ["Comparison", "compare"]
+
+
+def compare(
+    sources: Sequence[TrainResult | str | Path],
+    *,
+    labels: Sequence[str] | None = None,
+    episodes: int | None = None,
+    split: str = "test",
+    num_tasks: int = 1000,
+    seed: int = 0,
+    references: bool = True,
+    out: str | Path | None = None,
+    batch: int = BATCH,
+) -> Comparison:
+    """Lays the adaptation curves of several agents of one task family over each other.
+
+    All agents and the family's references meet the same held-out tasks (and with the same
+    number of episodes per step of adaptation, the same luck), so they are compared task by
+    task. Curves are over episodes of experience: row k of an agent that adapts to N episodes
+    at a time is the return after k N of them.
+
+    An evaluation that `jaxmeta.evaluate` has saved in a run's directory is used again, if it
+    is of these tasks, of as many rows, and of the agent as its newest checkpoint has it;
+    otherwise the agent plays. The directories of the runs are left as they are.
+
+    Args:
+        sources: At least two results of `jaxmeta.train` or directories of runs, whose
+            families are equal.
+        labels: Names of the runs; None: those of their directories.
+        episodes: Length of the curves: every row before which an agent has had fewer
+            episodes than this. None: each agent's as in training.
+        split: Where the tasks are from, one of the family's ``splits``.
+        num_tasks: Held-out tasks.
+        seed: Seed of the tasks and of all that is played on them, as in `jaxmeta.evaluate`.
+        references: Whether the family's references are drawn, too.
+        out: The PNG to write, the numbers beside it, see `Comparison.save`; None: nothing.
+        batch: Tasks played at a time; bounds the memory.
+
+    Raises:
+        ConfigError: If an argument is out of range or the runs do not fit together, before
+            anything is compiled.
+    """
+    several = as_list(sources)
+    results = load_runs(several, least=2)
+    family = results[0].config.tasks
+    names = choose_labels(results, labels)
+    _check_families([result.config.tasks for result in results], names)
+    check_playable(family, split, num_tasks, 1 if episodes is None else episodes, batch)
+    check_seed(seed)
+    place = None if out is None else Path(out).expanduser()
+    if place is not None:
+        check_picture(place)
+    family.check_installed()
+
+    session = _Session(family, episodes, split, num_tasks, seed, batch)
+    pairs = zip(several, results, strict=True)
+    runs = [session.evaluation(r, saved=isinstance(s, str | Path)) for s, r in pairs]
+    experience = np.unique(np.concatenate([experience_of(run) for run in runs]))
+    found = Comparison(
+        runs=dict(zip(names, runs, strict=True)),
+        references=session.references(runs, experience) if references else {},
+        experience=experience,
+        optimal=_longest([run.optimal for run in runs]),
+    )
+    if place is not None:
+        found.save(place)
+    return found
+
+
+@dataclass(frozen=True)
+class _Session:
+    """Plays agents and references on the same tasks, or finds that it has been done."""
+
+    family: TaskFamily
+    episodes: int | None
+    split: str
+    num_tasks: int
+    seed: int
+    batch: int
+
+    def evaluation(self, result: Any, saved: bool) -> Evaluation:
+        """Returns an agent's evaluation, if ``saved`` that of its directory if it fits."""
+        algorithm = result.config.algorithm
+        together = policy_of(algorithm, self.family).episodes_per_adapt
+        rows = trained_rows(algorithm, self.family)
+        if self.episodes is not None:
+            rows = math.ceil(self.episodes / together)
+        if saved:
+            found = read_evaluation(result.run_dir, self.split)
+            if found is not None and self._is_of(result, found, together, rows):
+                return found
+        return evaluate(
+            result,
+            episodes=rows,
+            split=self.split,
+            num_tasks=self.num_tasks,
+            seed=self.seed,
+            references=False,
+            save=False,
+            batch=self.batch,
+        )
+
+    def _is_of(self, result: Any, found: Evaluation, together: int, rows: int) -> bool:
+        seeds = jax.tree.leaves(result.params)[0].shape[0]
+        wanted = (self.seed, together, result.env_steps, (seeds, self.num_tasks, rows))
+        return wanted == (
+            found.seed,
+            found.episodes_per_adapt,
+            found.env_steps,
+            found.returns.shape,
+        )
+
+    def references(
+        self, runs: Sequence[Evaluation], experience: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Returns the references after each amount of experience, ``[B, X]``."""
+        for run in runs:
+            if run.references and np.array_equal(experience_of(run), experience):
+                return run.references
+        play = functools.partial(
+            play_tasks,
+            key=evaluation_key(self.seed),
+            num_tasks=self.num_tasks,
+            split=self.split,
+            batch=self.batch,
+        )
+        return play_references(play, self.family, experience)
+
+
+def _check_families(families: Sequence[TaskFamily], names: Sequence[str]) -> None:
+    """Raises `ConfigError`, which names a difference, unless all families are equal."""
+    first = families[0]
+    for family, name in zip(families, names, strict=True):
+        if family != first:
+            raise ConfigError(
+                f"the runs {names[0]} and {name} have different tasks: {_difference(first, family)}"
+            )
+
+
+def _difference(one: TaskFamily, other: TaskFamily) -> str:
+    if type(one) is type(other) and is_dataclass(one):
+        for field in fields(one):
+            pair = (getattr(one, field.name), getattr(other, field.name))
+            if pair[0] != pair[1]:
+                return f"{field.name} is {pair[0]!r} and {pair[1]!r}"
+    return f"{type(one).__name__} and {type(other).__name__}"
+
+
+def _longest(curves: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    known = [curve for curve in curves if curve is not None]
+    return max(known, key=len) if known else None

@@ -1,0 +1,144 @@
+"""The tables of a comparison, for the terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from jaxmeta.table import count, decimals, plain_table, show_mean, show_number
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from jaxmeta.comparison_report import Comparison
+
+_STATISTICS = ("", "iqm_", "cvar10_")  # prefixes of the ends of their intervals
+_WORDS = {"training": "trained", "common": "common"}
+
+
+def comparison_tables(comparison: Comparison) -> Group:
+    """Returns a table of every run and reference, and one of every ordered pair of runs.
+
+    What follows ± is half the width of the bootstrap 95 % interval.
+    """
+    from rich.console import Group
+
+    summary = comparison.summary()
+    return Group(_runs_table(summary), "", _pairs_table(summary))
+
+
+def _runs_table(summary: dict[str, Any]) -> Table:
+    """Returns the runs, best first, in their rows of interest, and then the references."""
+    from rich.markup import escape
+
+    runs, references, common = (summary[k] for k in ("runs", "references", "common_experience"))
+    shown = [numbers for run in runs.values() for numbers in run["at"].values()]
+    digits = decimals([numbers for numbers in shown if numbers is not None])
+    table = plain_table(_title(summary), _caption(summary))
+    table.add_column("run", overflow="fold")
+    table.add_column("after\nepisodes", justify="right", no_wrap=True)
+    table.add_column("")
+    for heading in ("mean\n±95 %", "IQM\n±95 %", "CVaR 10 %\n±95 %"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for label in _best_first(summary, runs):
+        rows = _rows_of_interest(runs[label]["at"])
+        for i, (words, numbers) in enumerate(rows):
+            cells = _cells(numbers, digits)
+            name, last = ("" if i else escape(label)), i == len(rows) - 1
+            table.add_row(name, str(numbers["experience"]), words, *cells, end_section=last)
+    for name in _best_first(summary, references):
+        table.add_row(escape(name), str(common), "", *_cells(references[name]["common"], digits))
+    if summary["optimal"] is not None and common < len(summary["optimal"]):
+        best = show_number(summary["optimal"][common], digits)
+        table.add_row("optimum (exact)", str(common), "", best, "", "")
+    return table
+
+
+def _rows_of_interest(at: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Returns the statistics of each row, and what it is if it lies inside the curve."""
+    rows = {numbers["experience"]: numbers for numbers in at.values() if numbers is not None}
+    words: dict[int, list[str]] = {experience: [] for experience in sorted(rows)}
+    inside = set(rows) - {at["first"]["experience"], at["last"]["experience"]}
+    for name, word in _WORDS.items():
+        if at[name] is not None and at[name]["experience"] in inside:
+            words[at[name]["experience"]].append(word)
+    return [(", ".join(words[experience]), rows[experience]) for experience in words]
+
+
+def _cells(numbers: dict[str, Any], digits: int) -> list[str]:
+    cells = []
+    for prefix in _STATISTICS:
+        value = numbers[prefix.rstrip("_") or "mean"]
+        ends = (numbers.get(f"{prefix}low"), numbers.get(f"{prefix}high"))
+        cells.append(show_mean(value, *ends, digits))
+    return cells
+
+
+def _best_first(summary: dict[str, Any], entries: dict[str, Any]) -> list[str]:
+    """Returns names by the mean after the common experience."""
+
+    def rank(name: str) -> float:
+        entry = entries[name]
+        return badness(summary, entry["at"]["common"] if "at" in entry else entry["common"])
+
+    return sorted(entries, key=rank)
+
+
+def badness(summary: dict[str, Any], numbers: dict[str, Any]) -> float:
+    """Returns what puts the best first when sorted by it."""
+    return -numbers["mean"] if summary["higher_is_better"] else numbers["mean"]
+
+
+def _pairs_table(summary: dict[str, Any]) -> Table:
+    from rich.markup import escape
+
+    pairs = summary["pairs"]
+    digits = decimals(
+        [
+            {"low": pair["difference_low"], "high": pair["difference_high"]}
+            for others in pairs.values()
+            for pair in others.values()
+        ]
+    )
+    common = summary["common_experience"]
+    beats = ">" if summary["higher_is_better"] else "<"
+    title = f"X beside Y after {count(common, 'episode')} of experience"
+    table = plain_table(title, "paired over tasks; ties count half")
+    for heading in ("X", "Y"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("X − Y\n±95 %", f"P(X {beats} Y)", "95 %\ninterval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    order = _best_first(summary, summary["runs"])
+    for one in order:
+        others = [label for label in order if label != one]
+        for i, other in enumerate(others):
+            pair, last = pairs[one][other], i == len(others) - 1
+            ends = (pair["difference_low"], pair["difference_high"])
+            difference = show_mean(pair["difference"], *ends, digits)
+            cells = [difference, f"{pair['probability']:.3f}", _interval(pair)]
+            first = "" if i else escape(one)
+            table.add_row(first, escape(other), *cells, end_section=last)
+    return table
+
+
+def _interval(pair: dict[str, Any]) -> str:
+    low, high = pair["probability_low"], pair["probability_high"]
+    return "–" if low is None else f"{low:.3f} to {high:.3f}"
+
+
+def _title(summary: dict[str, Any]) -> str:
+    return f"Return on {summary['family']}, split {summary['split']!r}"
+
+
+def _caption(summary: dict[str, Any]) -> str:
+    runs = summary["runs"].values()
+    seeds = "/".join(dict.fromkeys(str(run["num_seeds"]) for run in runs))
+    lines = [f"{count(summary['num_tasks'], 'task')} × {seeds} seed{'s' * (seeds != '1')}"]
+    several = {run["episodes_per_adapt"] for run in runs}
+    if len(several) > 1:
+        lines.append("rows of several episodes are means: less luck in their IQM, CVaR and P")
+    if summary["common_experience"] == 0 and any(len(run["experience"]) > 1 for run in runs):
+        needed = math.lcm(*several) + 1
+        lines.append(f"no row but the first is common to all; at {needed} episodes one would be")
+    return "\n".join(lines)
