@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -79,6 +80,7 @@ class PolicyHead(nn.Module):
     """From features to a distribution over actions."""
 
     action_space: Space
+    initial_std: float = 1.0
 
     @nn.compact
     def __call__(self, x: Array) -> Distribution:
@@ -87,7 +89,8 @@ class PolicyHead(nn.Module):
         out = nn.Dense(size, kernel_init=orthogonal(0.01))(x)
         if isinstance(self.action_space, Discrete):
             return Categorical(out)
-        log_std = self.param("log_std", nn.initializers.zeros, (size,))
+        begin = nn.initializers.constant(math.log(self.initial_std))
+        log_std = self.param("log_std", begin, (size,))
         shape = self.action_space.shape
         return Normal(out.reshape(shape), log_std.reshape(shape))
 
