@@ -20,12 +20,13 @@ from jaxmeta.evaluation import (
     evaluation_key,
     play_references,
     policy_of,
+    steps_of_experience,
     trained_rows,
 )
 from jaxmeta.player import BATCH, play_tasks
 from jaxmeta.report import Evaluation, read_evaluation
 from jaxmeta.runs import as_list, check_picture, choose_labels, load_runs
-from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.base import Family
 from jaxmeta_envs.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def compare(
     All agents and the family's references meet the same held-out tasks (and with the same
     number of episodes per step of adaptation, the same luck), so they are compared task by
     task. Curves are over episodes of experience: row k of an agent that adapts to N episodes
-    at a time is the return after k N of them.
+    at a time is the return after k N of them. On supervised tasks, row k is the loss after k
+    gradient steps.
 
     An evaluation that `jaxmeta.evaluate` has saved in a run's directory is used again, if it
     is of these tasks, of as many rows, and of the agent as its newest checkpoint has it;
@@ -105,7 +107,7 @@ def compare(
 class _Session:
     """Plays agents and references on the same tasks, or finds that it has been done."""
 
-    family: TaskFamily
+    family: Family
     episodes: int | None
     split: str
     num_tasks: int
@@ -115,7 +117,7 @@ class _Session:
     def evaluation(self, result: Any, saved: bool) -> Evaluation:
         """Returns an agent's evaluation, if ``saved`` that of its directory if it fits."""
         algorithm = result.config.algorithm
-        together = policy_of(algorithm, self.family).episodes_per_adapt
+        together = steps_of_experience(algorithm, self.family)
         rows = trained_rows(algorithm, self.family)
         if self.episodes is not None:
             rows = math.ceil(self.episodes / together)
@@ -136,10 +138,12 @@ class _Session:
 
     def _is_of(self, result: Any, found: Evaluation, together: int, rows: int) -> bool:
         seeds = jax.tree.leaves(result.params)[0].shape[0]
-        wanted = (self.seed, together, result.env_steps, (seeds, self.num_tasks, rows))
+        shots = getattr(policy_of(result.config.algorithm, self.family), "shots", None)
+        wanted = (self.seed, together, shots, result.env_steps, (seeds, self.num_tasks, rows))
         return wanted == (
             found.seed,
             found.episodes_per_adapt,
+            found.shots,
             found.env_steps,
             found.returns.shape,
         )
@@ -161,7 +165,7 @@ class _Session:
         return play_references(play, self.family, experience)
 
 
-def _check_families(families: Sequence[TaskFamily], names: Sequence[str]) -> None:
+def _check_families(families: Sequence[Family], names: Sequence[str]) -> None:
     """Raises `ConfigError`, which names a difference, unless all families are equal."""
     first = families[0]
     for family, name in zip(families, names, strict=True):
@@ -171,7 +175,7 @@ def _check_families(families: Sequence[TaskFamily], names: Sequence[str]) -> Non
             )
 
 
-def _difference(one: TaskFamily, other: TaskFamily) -> str:
+def _difference(one: Family, other: Family) -> str:
     if type(one) is type(other) and is_dataclass(one):
         for field in fields(one):
             pair = (getattr(one, field.name), getattr(other, field.name))

@@ -65,6 +65,8 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for index, (name, reference) in enumerate(summary["references"].items()):
+        if summary["score"] == "loss" and not np.all(reference["mean"]):
+            continue  # no place on a logarithmic axis
         x = reference["experience"]
         style: dict[str, Any] = {"linestyle": DASHES[index % len(DASHES)], "linewidth": 1.1}
         style |= {"marker": _marker(MARKERS, index, x), "markersize": 3.5, "color": _GREY}
@@ -75,8 +77,13 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
         axes.plot(x, summary["optimal"], label="optimum (exact)", **line)
     for index, (label, run) in enumerate(summary["runs"].items()):
         _draw_run(axes, label, run, index)
-    axes.set_xlabel("episodes of experience")
-    axes.set_ylabel("return of the next episode")
+    if summary["score"] == "loss":
+        axes.set_xlabel("gradient steps")
+        axes.set_ylabel("loss on other examples")
+        axes.set_yscale("log")
+    else:
+        axes.set_xlabel("episodes of experience")
+        axes.set_ylabel("return of the next episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
     legend_beside(axes)
@@ -123,4 +130,5 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         axes.axvline(summary["optimal"][0], color="black", linestyle="--")
         label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-    axes.set_xlabel("return of the first episode")
+    loss = summary["score"] == "loss"
+    axes.set_xlabel("loss before adaptation" if loss else "return of the first episode")

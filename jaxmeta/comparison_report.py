@@ -31,6 +31,7 @@ class Comparison:
     row k of an agent is the return after k N episodes in the task. (Where N > 1 a return is
     the mean of the N episodes of its row. Means compare; IQM, CVaR and the probability of
     improvement are then of returns with less luck in them than those of single episodes.)
+    On supervised tasks they are over gradient steps, and in place of returns there are losses.
 
     Attributes:
         runs: Label to evaluation; their references and optima are not read.
@@ -38,18 +39,16 @@ class Comparison:
         experience: Episodes of experience of the references, increasing, ``[X]``.
         optimal: Exact expected returns after 0, 1, 2, … episodes of the policy that is
             Bayes-optimal over so many; None if unknown.
-        higher_is_better: Whether a higher return is the better one.
     """
 
     runs: dict[str, Evaluation]
     references: dict[str, np.ndarray] = field(default_factory=dict)
     experience: np.ndarray = field(default_factory=lambda: np.arange(0))
     optimal: np.ndarray | None = None
-    higher_is_better: bool = True
 
     def __post_init__(self) -> None:
         require(len(self.runs) >= 2, "runs", list(self.runs), "at least two")
-        for name in ("family", "split", "seed"):
+        for name in ("family", "split", "seed", "score"):
             values = tuple(getattr(run, name) for run in self.runs.values())
             require(len(set(values)) == 1, f"{name} of the runs", values, "the same for all")
         tasks = tuple(run.returns.shape[1] for run in self.runs.values())
@@ -59,6 +58,16 @@ class Comparison:
         for name, returns in self.references.items():
             shape = (tasks[0], len(self.experience))
             require(returns.shape == shape, f"references[{name!r}]", returns.shape, "[B, X]")
+
+    @property
+    def score(self) -> str:
+        """What is compared: ``"return"`` or ``"loss"``."""
+        return next(iter(self.runs.values())).score
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher score is the better one."""
+        return self.score == "return"
 
     @property
     def sign(self) -> int:
@@ -104,6 +113,7 @@ class Comparison:
             "split": first.split,
             "seed": first.seed,
             "num_tasks": first.returns.shape[1],
+            "score": self.score,
             "higher_is_better": self.higher_is_better,
             "common_experience": self.common_experience,
             "runs": {label: self._describe(run) for label, run in self.runs.items()},

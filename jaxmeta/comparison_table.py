@@ -37,7 +37,8 @@ def _runs_table(summary: dict[str, Any]) -> Table:
     digits = decimals([numbers for numbers in shown if numbers is not None])
     table = plain_table(_title(summary), _caption(summary))
     table.add_column("run", overflow="fold")
-    table.add_column("after\nepisodes", justify="right", no_wrap=True)
+    unit = "episodes" if summary["score"] == "return" else "steps"
+    table.add_column(f"after\n{unit}", justify="right", no_wrap=True)
     table.add_column("")
     for heading in ("mean\n±95 %", "IQM\n±95 %", "CVaR 10 %\n±95 %"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -103,7 +104,10 @@ def _pairs_table(summary: dict[str, Any]) -> Table:
     )
     common = summary["common_experience"]
     beats = ">" if summary["higher_is_better"] else "<"
-    title = f"X beside Y after {count(common, 'episode')} of experience"
+    if summary["score"] == "return":
+        title = f"X beside Y after {count(common, 'episode')} of experience"
+    else:
+        title = f"X beside Y after {count(common, 'step')} of adaptation"
     table = plain_table(title, "paired over tasks; ties count half")
     for heading in ("X", "Y"):
         table.add_column(heading, overflow="fold")

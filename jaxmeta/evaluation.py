@@ -88,7 +88,7 @@ def evaluate(
     check_seed(seed)
     policy = policy_of(algorithm, family, shots)
     supervised = isinstance(policy, AdaptiveModel)
-    together = 1 if supervised else policy.episodes_per_adapt
+    together = 1 if supervised else policy.episodes_per_adapt  # with these shots
     trained = trained_rows(algorithm, family)
     rows = trained if episodes is None else episodes
     check_playable(family, split, num_tasks, rows, batch)
@@ -195,7 +195,8 @@ def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[s
     curves = _play_seeds(play, policy_of(algorithm, family), params, family, rows)
     curves = curves.mean(axis=1, dtype=np.float64)
     name, total = f"eval/{family.score}", curves.sum(axis=1)
-    headline = total if adapts_by_episode(algorithm, family) else curves[:, -1]
+    by_episode = family.score == "return" and steps_of_experience(algorithm, family) == 1
+    headline = total if by_episode else curves[:, -1]
     return {name: headline, f"{name}_first": curves[:, 0], f"{name}_last": curves[:, -1]}
 
 
@@ -249,14 +250,14 @@ def trained_rows(algorithm: Any, family: Family) -> int:
     """Returns K, the rows of the adaptation curve, of a trial as long as in training."""
     if isinstance(family, SupervisedFamily):
         return algorithm.trial_episodes(family)
-    together = policy_of(algorithm, family).episodes_per_adapt
+    together = steps_of_experience(algorithm, family)
     return max(1, math.ceil(algorithm.trial_episodes(family) / together))
 
 
-def adapts_by_episode(algorithm: Any, family: Family) -> bool:
-    """Whether rows are episodes of one trial, whose sum is what is to be large."""
+def steps_of_experience(algorithm: Any, family: Family) -> int:
+    """Returns N, the episodes between two rows of the curve; of supervised tasks, 1."""
     policy = policy_of(algorithm, family)
-    return isinstance(policy, AdaptivePolicy) and policy.episodes_per_adapt == 1
+    return 1 if isinstance(policy, AdaptiveModel) else policy.episodes_per_adapt
 
 
 def _play_seeds(

@@ -301,7 +301,8 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         axes.axvline(summary["optimal"][0], color="black", linestyle="--")
         label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-    axes.set_xlabel(f"{summary['score']} before any adaptation")
+    loss = summary["score"] == "loss"
+    axes.set_xlabel("loss before adaptation" if loss else "return of the first episode")
 
 
 def label_above(axes: Axes, x: float, text: str) -> None:

@@ -152,9 +152,9 @@ def test_every_ordered_pair_is_compared_task_by_task():
 
 def test_where_lower_is_better_the_worst_are_the_highest_and_lower_wins():
     runs = random_runs()
-    mirror = {k: Evaluation(-run.returns) for k, run in runs.items()}
+    mirror = {k: Evaluation(-run.returns, score="loss") for k, run in runs.items()}
     higher = Comparison(runs).summary()
-    lower = Comparison(mirror, higher_is_better=False)
+    lower = Comparison(mirror)
     of_higher, of_lower = higher["runs"]["run 0"]["at"]["last"], lower.summary()["runs"]["run 0"]
     of_lower = of_lower["at"]["last"]
     for name in ("mean", "iqm", "cvar10"):

@@ -133,7 +133,7 @@ def test_references_have_as_much_experience_as_an_agent_that_adapts_to_several_e
     np.testing.assert_array_equal(evaluation.references["count"], [[0, 4, 8]] * TASKS)
     np.testing.assert_array_equal(evaluation.references["planner"], 9.0)
     assert evaluation.optimal is None
-    assert "regret" not in evaluation.summary()["policies"]["ToyAlgorithm"]["total"]
+    assert "regret" not in evaluation.summary()["policies"]["ToyAlgorithm"]["final"]
 
 
 def test_references_can_be_left_out():
