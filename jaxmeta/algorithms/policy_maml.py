@@ -112,7 +112,8 @@ class MetaInputs(NamedTuple):
         inner: What it adapted to, leaves ``[B, K, N, T, ...]``.
         before: What the policies that played ``inner`` said, leaves ``[B, K, N, T, ...]``.
         credit: Discounted return per step after adaptation less its mean over tasks,
-            ``[B]``, in the units of the advantages.
+            ``[B]``, in the units of the advantages, such that its mean over the steps of all
+            tasks is one over tasks.
     """
 
     inputs: PolicyInput
@@ -277,10 +278,13 @@ class PolicyMAML(Algorithm):
         )
         if not self._has_value_network:
             batch = batch._replace(target=jnp.zeros_like(batch.target))
-        length = jnp.mean(parallel.gather_tasks(jnp.mean(jnp.sum(steps.mask, axis=2), axis=1)))
+        own_length = jnp.mean(jnp.sum(steps.mask, axis=2), axis=1)
+        length = jnp.mean(parallel.gather_tasks(own_length))
         credit = jnp.mean(first, axis=1) / length
         credit -= jnp.mean(parallel.gather_tasks(credit))
         credit /= metrics["advantage_std"] + 1e-8
+        # The optimiser averages over steps, where a task with long episodes has many.
+        credit *= length / own_length
         before = jax.vmap(lambda data: self._replay_inner(network, state.params.meta, data))(inner)
         inputs = MetaInputs(batch.inputs, inner, jax.lax.stop_gradient(before), credit)
         rate = value_at(self.learning_rate, state.updates)
