@@ -141,8 +141,6 @@ class PolicyMAML(Algorithm):
         num_tasks: Tasks per update, over all devices.
         shots: Episodes of a task that a gradient step sees, N.
         network: Layers of the policy.
-        initial_std: Standard deviation of the first policy's actions, if they are continuous;
-            learned from there.
         inner: How it adapts.
         estimator: Which terms the meta-gradient keeps.
         baseline: The value estimate: linear in features, fitted to the episodes of each task
@@ -168,7 +166,6 @@ class PolicyMAML(Algorithm):
     num_tasks: int = 20
     shots: int = 20
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
-    initial_std: float = 1.0
     inner: InnerLoop = field(default_factory=lambda: InnerLoop(optimizer=SGD(0.1)))
     estimator: Estimator = field(default_factory=LVC)
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
@@ -185,7 +182,6 @@ class PolicyMAML(Algorithm):
     def __post_init__(self) -> None:
         require(self.shots >= 1, "shots", self.shots, "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")
-        require(self.initial_std > 0, "initial_std", self.initial_std, "above 0")
         multiple = self.task_multiple
         require(
             self.num_tasks >= 1 and self.num_tasks % multiple == 0,
@@ -333,7 +329,7 @@ class PolicyMAML(Algorithm):
 
     def _network(self, family: TaskFamily) -> ActorCritic:
         value = self.baseline if isinstance(self.baseline, MLP) else None
-        return feedforward_actor_critic(family, self.network, value, self.initial_std)
+        return feedforward_actor_critic(family, self.network, value)
 
     def _play(
         self,

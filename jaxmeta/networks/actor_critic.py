@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -80,7 +79,6 @@ class PolicyHead(nn.Module):
     """From features to a distribution over actions."""
 
     action_space: Space
-    initial_std: float = 1.0
 
     @nn.compact
     def __call__(self, x: Array) -> Distribution:
@@ -89,8 +87,7 @@ class PolicyHead(nn.Module):
         out = nn.Dense(size, kernel_init=orthogonal(0.01))(x)
         if isinstance(self.action_space, Discrete):
             return Categorical(out)
-        begin = nn.initializers.constant(math.log(self.initial_std))
-        log_std = self.param("log_std", begin, (size,))
+        log_std = self.param("log_std", nn.initializers.zeros, (size,))
         shape = self.action_space.shape
         return Normal(out.reshape(shape), log_std.reshape(shape))
 

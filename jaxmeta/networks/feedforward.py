@@ -13,9 +13,7 @@ from jaxmeta.networks.encoder import MLP
 from jaxmeta_envs.base import PolicyInput, TaskFamily
 
 
-def feedforward_actor_critic(
-    family: TaskFamily, policy: MLP, value: MLP | None, initial_std: float = 1.0
-) -> ActorCritic:
+def feedforward_actor_critic(family: TaskFamily, policy: MLP, value: MLP | None) -> ActorCritic:
     """Builds a policy that sees the current observation and nothing else.
 
     Its carry is empty. ``replay`` has no time axis to unroll: all steps are one batch.
@@ -24,9 +22,8 @@ def feedforward_actor_critic(
         family: Gives the spaces.
         policy: Layers of the policy.
         value: Layers of the value network; without it every value is 0.
-        initial_std: Standard deviation of the first actions, if they are continuous.
     """
-    policy_head, value_head = PolicyHead(family.action_space, initial_std), ValueHead()
+    policy_head, value_head = PolicyHead(family.action_space), ValueHead()
     seen = family.observation_space.flat_size
 
     def init(key: Array) -> dict:
