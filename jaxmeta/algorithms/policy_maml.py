@@ -38,6 +38,7 @@ from jaxmeta.rollout import play_trial
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.spaces import Box
 
 
 class PolicyMetaParams(NamedTuple):
@@ -140,7 +141,8 @@ class PolicyMAML(Algorithm):
     Attributes:
         num_tasks: Tasks per update, over all devices.
         shots: Episodes of a task that a gradient step sees, N.
-        network: Layers of the policy.
+        network: Layers of the policy. Continuous actions are normal, in units of half the
+            range of the action space, with a learned standard deviation that begins at 1.
         inner: How it adapts.
         estimator: Which terms the meta-gradient keeps.
         baseline: The value estimate: linear in features, fitted to the episodes of each task
@@ -329,7 +331,10 @@ class PolicyMAML(Algorithm):
 
     def _network(self, family: TaskFamily) -> ActorCritic:
         value = self.baseline if isinstance(self.baseline, MLP) else None
-        return feedforward_actor_critic(family, self.network, value)
+        # A gradient step of one size suits actions of any: they are learned in their own unit.
+        space = family.action_space
+        unit = space.half_range if isinstance(space, Box) else 1.0
+        return feedforward_actor_critic(family, self.network, value, unit)
 
     def _play(
         self,

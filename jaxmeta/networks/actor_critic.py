@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -76,9 +77,15 @@ def at_trial_start(family: TaskFamily, inputs: PolicyInput) -> PolicyInput:
 
 
 class PolicyHead(nn.Module):
-    """From features to a distribution over actions."""
+    """From features to a distribution over actions.
+
+    Attributes:
+        action_space: What actions are.
+        unit: Unit of continuous actions: parameters are of actions divided by it.
+    """
 
     action_space: Space
+    unit: float = 1.0
 
     @nn.compact
     def __call__(self, x: Array) -> Distribution:
@@ -89,7 +96,8 @@ class PolicyHead(nn.Module):
             return Categorical(out)
         log_std = self.param("log_std", nn.initializers.zeros, (size,))
         shape = self.action_space.shape
-        return Normal(out.reshape(shape), log_std.reshape(shape))
+        mean, log_std = out.reshape(shape), log_std.reshape(shape)
+        return Normal(self.unit * mean, math.log(self.unit) + log_std)
 
 
 class ValueHead(nn.Module):

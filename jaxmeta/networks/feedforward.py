@@ -13,7 +13,9 @@ from jaxmeta.networks.encoder import MLP
 from jaxmeta_envs.base import PolicyInput, TaskFamily
 
 
-def feedforward_actor_critic(family: TaskFamily, policy: MLP, value: MLP | None) -> ActorCritic:
+def feedforward_actor_critic(
+    family: TaskFamily, policy: MLP, value: MLP | None, action_unit: float = 1.0
+) -> ActorCritic:
     """Builds a policy that sees the current observation and nothing else.
 
     Its carry is empty. ``replay`` has no time axis to unroll: all steps are one batch.
@@ -22,8 +24,9 @@ def feedforward_actor_critic(family: TaskFamily, policy: MLP, value: MLP | None)
         family: Gives the spaces.
         policy: Layers of the policy.
         value: Layers of the value network; without it every value is 0.
+        action_unit: Unit of continuous actions, whose first standard deviation it is.
     """
-    policy_head, value_head = PolicyHead(family.action_space), ValueHead()
+    policy_head, value_head = PolicyHead(family.action_space, action_unit), ValueHead()
     seen = family.observation_space.flat_size
 
     def init(key: Array) -> dict:
