@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.base import Algorithm, check_acts
 from jaxmeta.algorithms.episodes import returns_to_go
 from jaxmeta.algorithms.estimators import LVC, Estimator
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaParams
@@ -158,11 +158,8 @@ class PolicyMAML(Algorithm):
         return self._optimizer.task_multiple
 
     def check(self, family: Family) -> None:
-        text = "a TaskFamily for PolicyMAML; MAML is for supervised tasks"
-        require(isinstance(family, TaskFamily), "tasks", family, text)
-        assert isinstance(family, TaskFamily)
-        require(family.horizon >= 1, "horizon", family.horizon, "at least 1")
-        self.inner.check(jax.eval_shape(self._network(family).init, jax.random.key(0)))
+        acts = check_acts(self, family)
+        self.inner.check(jax.eval_shape(self._network(acts).init, jax.random.key(0)))
 
     def trial_episodes(self, family: TaskFamily) -> int:
         del family
