@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxmeta.algorithms.base import Algorithm
     from jaxmeta.algorithms.epopt import EPOpt
+    from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
+    from jaxmeta.algorithms.inner_loop import SGD, Adam, InnerLoop, MetaSGD
     from jaxmeta.algorithms.linear_baseline import LinearBaseline
+    from jaxmeta.algorithms.maml import MAML, MetaGradient, Reptile
+    from jaxmeta.algorithms.policy_maml import PolicyMAML
     from jaxmeta.algorithms.ppo import PPO
     from jaxmeta.algorithms.rl2 import RL2
     from jaxmeta.algorithms.trpo import TRPO
@@ -46,6 +50,19 @@ _HOME = {
     "Algorithm": "jaxmeta.algorithms.base",
     "EPOpt": "jaxmeta.algorithms.epopt",
     "LinearBaseline": "jaxmeta.algorithms.linear_baseline",
+    "MAML": "jaxmeta.algorithms.maml",
+    "MetaGradient": "jaxmeta.algorithms.maml",
+    "Reptile": "jaxmeta.algorithms.maml",
+    "PolicyMAML": "jaxmeta.algorithms.policy_maml",
+    "InnerLoop": "jaxmeta.algorithms.inner_loop",
+    "SGD": "jaxmeta.algorithms.inner_loop",
+    "MetaSGD": "jaxmeta.algorithms.inner_loop",
+    "Adam": "jaxmeta.algorithms.inner_loop",
+    "LogLikelihood": "jaxmeta.algorithms.estimators",
+    "FirstOrder": "jaxmeta.algorithms.estimators",
+    "EMAML": "jaxmeta.algorithms.estimators",
+    "DiCE": "jaxmeta.algorithms.estimators",
+    "LVC": "jaxmeta.algorithms.estimators",
     "PPO": "jaxmeta.algorithms.ppo",
     "RL2": "jaxmeta.algorithms.rl2",
     "TRPO": "jaxmeta.algorithms.trpo",
@@ -86,24 +103,37 @@ _HOME = {
 
 __version__ = "0.1.0"
 __all__ = [
+    "EMAML",
     "GRU",
     "LSTM",
+    "LVC",
+    "MAML",
     "MLP",
     "PPO",
     "RL2",
+    "SGD",
     "TRPO",
+    "Adam",
     "AdaptivePolicy",
     "Algorithm",
     "CVaR",
     "Comparison",
     "ConfigError",
     "CrossEntropy",
+    "DiCE",
     "EPOpt",
     "Evaluation",
     "FastWeights",
+    "FirstOrder",
+    "InnerLoop",
     "LinearBaseline",
+    "LogLikelihood",
     "Mean",
+    "MetaGradient",
+    "MetaSGD",
     "Plan",
+    "PolicyMAML",
+    "Reptile",
     "Robustness",
     "Schedule",
     "SourceAdaptation",

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable
 
 from jaxmeta.config import TrainConfig
+from jaxmeta.methods import METHODS
 from jaxmeta.presets import PRESETS
 from jaxmeta.registry import ALGORITHMS, FAMILIES
 from jaxmeta_envs.base import Family, TaskFamily
@@ -21,9 +22,15 @@ def summary(cls: type) -> str:
 
 def describe_catalogue() -> str:
     """Returns the names that ``jaxmeta train`` knows, and what comes with them."""
-    width = max(map(len, ALGORITHMS | FAMILIES))
+    width = max(map(len, ALGORITHMS | METHODS | FAMILIES))
     lines = ["Algorithms"]
-    lines += [f"  {name:<{width}}  {summary(cls)}" for name, cls in ALGORITHMS.items()]
+    lines += [
+        f"  {name:<{width}}  {summary(cls)}"
+        for name, cls in ALGORITHMS.items()
+        if name not in METHODS
+    ]
+    lines += ["", "Methods: MAML or PolicyMAML with certain parts"]
+    lines += [f"  {name:<{width}}  {method.summary}" for name, method in METHODS.items()]
     lines += ["", "Task families"]
     for name, cls in FAMILIES.items():
         lines.append(f"  {name:<{width}}  {summary(cls)}")
@@ -53,7 +60,7 @@ def train_usage() -> str:
     return f"""\
 usage: jaxmeta train ALGORITHM FAMILY [OPTIONS]
 
-ALGORITHM: {", ".join(ALGORITHMS)}
+ALGORITHM: {", ".join(dict.fromkeys([*ALGORITHMS, *METHODS]))}
 FAMILY:    {", ".join(FAMILIES)}
 
 The options are the fields of the algorithm, the family and the run:

@@ -6,12 +6,14 @@ What each was measured to reach is written in ``RESULTS.md``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from jaxmeta.algorithms.epopt import EPOpt
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.config import TrainConfig
+from jaxmeta.methods import METHODS
 from jaxmeta.networks import GRU, MLP, FastWeights
 from jaxmeta.registry import builtin_name, find_algorithm, find_family
 from jaxmeta.risk import CVaR
@@ -22,6 +24,8 @@ from jaxmeta_envs.cartpole import CartPole
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.pendulum import Pendulum
+from jaxmeta_envs.regression import Sinusoid
+from jaxmeta_envs.supervised import SupervisedFamily
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
 
@@ -139,22 +143,43 @@ _ALL += (
         total_env_steps=4_000_000,
     ),
 )
+
+
+def _supervised(method: str, tasks: SupervisedFamily, updates: int) -> TrainConfig:
+    algorithm = METHODS[method].algorithm(method, type(tasks))
+    examples = updates * algorithm.env_steps_per_update(tasks)
+    # An update takes less than a millisecond, a dispatch several.
+    return TrainConfig(algorithm, tasks, total_env_steps=examples, updates_per_chunk=1000)
+
+
+_SINE_METHODS = ("maml", "fomaml", "anil", "meta-sgd", "pretraining")
+_OF_METHODS = {(name, "sinusoid"): _supervised(name, Sinusoid(), 70_000) for name in _SINE_METHODS}
+_OF_METHODS["reptile", "sinusoid"] = _supervised(
+    "reptile", Sinusoid(phase=(0.0, 2 * math.pi)), 30_000
+)
 PRESETS: dict[tuple[str, str], TrainConfig] = {
     (builtin_name(type(c.algorithm)) or "", builtin_name(type(c.tasks)) or ""): c for c in _ALL
-}
-"""Configuration by the registered names of algorithm and family."""
+} | _OF_METHODS
+"""Configuration by the names of algorithm or method, and family."""
 
 
 def preset(algorithm: str, family: str) -> TrainConfig:
     """Returns the configuration to start from; where none was tuned, the defaults.
 
     Args:
-        algorithm: Registered name of an algorithm, such as ``"rl2"``.
+        algorithm: Registered name of an algorithm, such as ``"rl2"``, or the name of a method
+            that is an algorithm with certain parts, such as ``"promp"``; see `METHODS`.
         family: Registered name of a task family, such as ``"bernoulli-bandit"``.
 
     Raises:
-        ConfigError: If a name is unknown.
+        ConfigError: If a name is unknown, or the method is not for such families.
     """
-    algorithm_class, family_class = find_algorithm(algorithm), find_family(family)
     tuned = PRESETS.get((algorithm, family))
-    return tuned or TrainConfig(algorithm=algorithm_class(), tasks=family_class())
+    if tuned is not None:
+        return tuned
+    method = METHODS.get(algorithm)
+    # A name that both have is the method's, which knows which algorithm suits the family.
+    made = None if method is None else method.algorithm(algorithm, find_family(family))
+    if made is None:
+        made = find_algorithm(algorithm, METHODS)()
+    return TrainConfig(algorithm=made, tasks=find_family(family)())

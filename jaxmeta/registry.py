@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from jaxmeta.algorithms.base import Algorithm
@@ -89,9 +89,14 @@ def register_family(name: str, cls: type[Family]) -> None:
     _register(FAMILIES, name, cls, Family)
 
 
-def find_algorithm(name: str) -> type[Algorithm]:
-    """Returns the algorithm of this name; `ConfigError` lists the names if there is none."""
-    return _find(ALGORITHMS, "algorithm", name)
+def find_algorithm(name: str, methods: Collection[str] = ()) -> type[Algorithm]:
+    """Returns the algorithm of this name; `ConfigError` lists the names if there is none.
+
+    Args:
+        name: Its name.
+        methods: Other names, to be listed too.
+    """
+    return _find(ALGORITHMS, "algorithm", name, methods)
 
 
 def find_family(name: str) -> type[Family]:
@@ -111,8 +116,9 @@ def _register(known: dict[str, Class], name: str, cls: Class, base: type) -> Non
     known[name] = cls
 
 
-def _find(known: Mapping[str, Class], field: str, name: str) -> Class:
+def _find(known: Mapping[str, Class], field: str, name: str, others: Collection[str] = ()) -> Class:
     if name not in known:
-        names = ", ".join(sorted(known))
-        raise ConfigError(f"{field} is {name!r}; it must be one of {names}{closest(name, known)}")
+        names = sorted({*known, *others})
+        listed = ", ".join(names)
+        raise ConfigError(f"{field} is {name!r}; it must be one of {listed}{closest(name, names)}")
     return known[name]

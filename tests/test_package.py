@@ -22,7 +22,7 @@ LAYERS = [
     {"robustness_report", "robustness_plots", "robustness_table"},
     {"comparison_report", "comparison_plots", "comparison_table"},
     {"report", "table", "plots"},
-    {"serialization", "registry"},
+    {"serialization", "registry", "methods"},
     {"engine"},
     {"config"},
     {"algorithms"},

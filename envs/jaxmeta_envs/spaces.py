@@ -90,6 +90,12 @@ class Box:
         """Length of the vector that a network sees."""
         return math.prod(self.shape)
 
+    @property
+    def half_range(self) -> float:
+        """Half the distance of the bounds; 1 if there is an infinite one."""
+        half = 0.5 * (self.high - self.low)
+        return half if math.isfinite(half) else 1.0
+
     def sample(self, key: Array) -> Array:
         """Draws uniformly; an infinite bound is replaced by ±1 around the other one."""
         low = self.low if math.isfinite(self.low) else min(-1.0, self.high - 1.0)

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from jax import Array
 
 from jaxmeta.transitions import Transitions
-from jaxmeta_envs.base import Family
-from jaxmeta_envs.errors import require
+from jaxmeta_envs.base import Family, TaskFamily
+from jaxmeta_envs.errors import ConfigError, require
 
 Metrics = Mapping[str, Array]
 
@@ -117,3 +117,18 @@ class Algorithm(abc.ABC):
         """
         del family, num_tasks
         return 0
+
+
+def check_acts(algorithm: Algorithm, family: Family) -> TaskFamily:
+    """Returns the family as one to act in, for at least a step.
+
+    Raises:
+        ConfigError: If there is nothing to do in it.
+    """
+    if not isinstance(family, TaskFamily):
+        name = type(algorithm).__name__
+        raise ConfigError(
+            f"tasks is {family!r}, a SupervisedFamily; {name} is for a TaskFamily, to act in"
+        )
+    require(family.horizon >= 1, "horizon", family.horizon, "at least 1")
+    return family

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.base import Algorithm, check_acts
 from jaxmeta.algorithms.episodes import (
     episode_advantages,
     returns_to_go,
@@ -36,7 +36,7 @@ from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta.source_adaptation import adapt_source
 from jaxmeta.source_settings import SourceAdaptation
 from jaxmeta.transitions import Transitions
-from jaxmeta_envs.base import AdaptivePolicy, TaskFamily
+from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform, as_truncated_normal
@@ -150,8 +150,8 @@ class EPOpt(Algorithm):
     def task_multiple(self) -> int:
         return self._optimizer.task_multiple
 
-    def check(self, family: TaskFamily) -> None:
-        require(family.horizon >= 1, "horizon", family.horizon, "at least 1")
+    def check(self, family: Family) -> None:
+        check_acts(self, family)
         if self.source == NOMINAL:
             require(
                 isinstance(family, PhysicalFamily),

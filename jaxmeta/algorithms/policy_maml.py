@@ -7,7 +7,7 @@ L = N T steps of the episodes after adaptation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -15,41 +15,30 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import Algorithm
-from jaxmeta.algorithms.episodes import (
-    episode_advantages,
-    returns_to_go,
-    seen_by_baseline,
-    values_beyond,
-)
+from jaxmeta.algorithms.base import Algorithm, check_acts
+from jaxmeta.algorithms.episodes import returns_to_go
 from jaxmeta.algorithms.estimators import LVC, Estimator
-from jaxmeta.algorithms.inner_loop import SGD, Fast, InnerLoop, MetaParams
+from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaParams
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
+from jaxmeta.algorithms.policy_adaptation import (
+    InnerData,
+    PolicyAdaptation,
+    PolicyMetaParams,
+    step_returns,
+)
 from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer, each_step
 from jaxmeta.algorithms.ppo import PPO
-from jaxmeta.algorithms.trials import act_and_store, flat, make_batch, update_bytes
+from jaxmeta.algorithms.trials import flat, make_batch, update_bytes
 from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
-from jaxmeta.ops.surrogates import masked_mean, sampling_credit, standardize
+from jaxmeta.ops.surrogates import masked_mean, sampling_credit
 from jaxmeta.risk import Mean, RiskMeasure, return_statistics
-from jaxmeta.rollout import play_trial
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily
 from jaxmeta_envs.errors import require
-
-
-class PolicyMetaParams(NamedTuple):
-    """What the policy reads at meta-test.
-
-    Attributes:
-        meta: The meta-parameters.
-        value_moments: Running moments of the value network's targets, scalars.
-    """
-
-    meta: MetaParams
-    value_moments: Moments
+from jaxmeta_envs.spaces import Box
 
 
 class PolicyMAMLState(NamedTuple):
@@ -64,44 +53,6 @@ class PolicyMAMLState(NamedTuple):
     params: PolicyMetaParams
     opt_state: Any
     updates: Array
-
-
-class InnerData(NamedTuple):
-    """Episodes that an inner step learns from, leaves ``[N, T, ...]``, with more axes in front.
-
-    Attributes:
-        inputs: What the policy saw.
-        action: What it did.
-        behaviour: Log-probability it gave to that.
-        advantage: Of that, standardised over the episodes of the step.
-        target: Target of the value estimate, in the units of the value output.
-        mask: Whether the step was played.
-    """
-
-    inputs: PolicyInput
-    action: Array
-    behaviour: Array
-    advantage: Array
-    target: Array
-    mask: Array
-
-
-class Played(NamedTuple):
-    """What meeting a task gives.
-
-    Attributes:
-        inner: Episodes before each step, leaves ``[K, N, T, ...]``.
-        inner_returns: Their mean returns, ``[K]``.
-        adapted: Parameters after K steps.
-        steps: Episodes after K steps, leaves ``[N, T, ...]``.
-        log_prob: Of the actions there, ``[N, T]``.
-    """
-
-    inner: InnerData
-    inner_returns: Array
-    adapted: Any
-    steps: Trajectory
-    log_prob: Array
 
 
 class MetaInputs(NamedTuple):
@@ -141,9 +92,8 @@ class PolicyMAML(Algorithm):
     Attributes:
         num_tasks: Tasks per update, over all devices.
         shots: Episodes of a task that a gradient step sees, N.
-        network: Layers of the policy.
-        initial_std: Standard deviation of the first policy's actions, if they are continuous;
-            learned from there.
+        network: Layers of the policy. Continuous actions are normal, in units of half the
+            range of the action space, with a learned standard deviation that begins at 1.
         inner: How it adapts.
         estimator: Which terms the meta-gradient keeps.
         baseline: The value estimate: linear in features, fitted to the episodes of each task
@@ -169,7 +119,6 @@ class PolicyMAML(Algorithm):
     num_tasks: int = 20
     shots: int = 20
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
-    initial_std: float = 1.0
     inner: InnerLoop = field(default_factory=lambda: InnerLoop(optimizer=SGD(0.1)))
     estimator: Estimator = field(default_factory=LVC)
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
@@ -186,7 +135,6 @@ class PolicyMAML(Algorithm):
     def __post_init__(self) -> None:
         require(self.shots >= 1, "shots", self.shots, "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")
-        require(self.initial_std > 0, "initial_std", self.initial_std, "above 0")
         multiple = self.task_multiple
         require(
             self.num_tasks >= 1 and self.num_tasks % multiple == 0,
@@ -211,11 +159,8 @@ class PolicyMAML(Algorithm):
         return self._optimizer.task_multiple
 
     def check(self, family: Family) -> None:
-        text = "a TaskFamily for PolicyMAML; MAML is for supervised tasks"
-        require(isinstance(family, TaskFamily), "tasks", family, text)
-        assert isinstance(family, TaskFamily)
-        require(family.horizon >= 1, "horizon", family.horizon, "at least 1")
-        self.inner.check(jax.eval_shape(self._network(family).init, jax.random.key(0)))
+        acts = check_acts(self, family)
+        self.inner.check(jax.eval_shape(self._network(acts).init, jax.random.key(0)))
 
     def trial_episodes(self, family: TaskFamily) -> int:
         del family
@@ -231,37 +176,20 @@ class PolicyMAML(Algorithm):
         return PolicyMAMLState(params, self._optimizer.init(meta), jnp.int32(0))
 
     def policy(self, family: TaskFamily) -> AdaptivePolicy:
-        network = self._network(family)
-
-        def begin(params: PolicyMetaParams, key: Array) -> Fast:
-            del key
-            return self.inner.begin(params.meta)
-
-        def act(
-            params: PolicyMetaParams, fast: Fast, inputs: PolicyInput, key: Array
-        ) -> tuple[Array, Fast]:
-            del params
-            return network.step(fast.params, (), inputs)[1].distribution.sample(key), fast
-
-        def adapt(params: PolicyMetaParams, fast: Fast, episodes: Trajectory, key: Array) -> Fast:
-            del key
-            data = self._inner_data(family, network, params.value_moments, fast.params, episodes)
-            return self._inner_step(network, params.meta, fast, data)
-
-        return AdaptivePolicy(begin, act, adapt, episodes_per_adapt=self.shots)
+        return self._adaptation(family).policy()
 
     def update(
         self, family: TaskFamily, state: PolicyMAMLState, key: Array
     ) -> tuple[PolicyMAMLState, dict[str, Array]]:
         task_key, play_key, step_key = jax.random.split(key, 3)
-        network, moments = self._network(family), state.params.value_moments
+        adaptation, moments = self._adaptation(family), state.params.value_moments
         tasks = jax.vmap(family.sample_task)(parallel.task_keys(task_key, self.num_tasks))
         play_keys = parallel.task_keys(play_key, self.num_tasks)
         inner, inner_returns, adapted, steps, log_prob = jax.vmap(
-            lambda task, key: self._play(family, network, state.params, task, key)
+            lambda task, key: adaptation.play(state.params, task, key)
         )(tasks, play_keys)
         value, advantage = jax.vmap(
-            lambda params, steps: self._advantages(family, network, moments, params, steps)
+            lambda params, steps: adaptation.advantages(moments, params, steps)
         )(adapted, steps)
         first = jax.vmap(lambda s: returns_to_go(s.reward, s.mask, self.discount))(steps)[..., 0]
         returns = jnp.mean(jnp.sum(steps.reward, axis=2), axis=1)
@@ -285,20 +213,20 @@ class PolicyMAML(Algorithm):
         credit /= metrics["advantage_std"] + 1e-8
         # The optimiser averages over steps, where a task with long episodes has many.
         credit *= length / own_length
-        before = jax.vmap(lambda data: self._replay_inner(network, state.params.meta, data))(inner)
+        before = jax.vmap(adaptation.inner_policies, (None, 0))(state.params.meta, inner)
         inputs = MetaInputs(batch.inputs, inner, jax.lax.stop_gradient(before), credit)
         rate = value_at(self.learning_rate, state.updates)
         meta, opt_state, losses = self._optimizer.improve(
-            lambda params, inputs, mask: self._replay(network, params, inputs, mask),
+            lambda params, inputs, mask: self._replay(adaptation, params, inputs, mask),
             state.params.meta,
             state.opt_state,
             batch._replace(inputs=inputs),
             step_key,
             rate,
             value_at(self.entropy_coef, state.updates),
-            penalty=self._penalty(network),
+            penalty=self._penalty(adaptation),
         )
-        metrics |= self._measure(inner_returns, returns) | return_statistics(of_all) | losses
+        metrics |= step_returns(inner_returns, returns) | return_statistics(of_all) | losses
         metrics |= {"risk_share": jnp.mean(weights), "learning_rate": rate}
         params = PolicyMetaParams(meta, moments)
         return PolicyMAMLState(params, opt_state, state.updates + 1), metrics
@@ -310,10 +238,10 @@ class PolicyMAML(Algorithm):
         # Of each unit and step: input and output, and again for their tangents in inner steps.
         steps = self.shots * family.horizon
         activations = 4 * units * steps * (2 + 6 * self.inner.steps)
-        network = self._network(family)
+        adaptation = self._adaptation(family)
 
         def play(key: Array, state: PolicyMAMLState) -> Any:
-            return self._play(family, network, state.params, family.sample_task(key), key)
+            return adaptation.play(state.params, family.sample_task(key), key)
 
         return update_bytes(
             lambda: self.init(family, jax.random.key(0)),
@@ -330,140 +258,46 @@ class PolicyMAML(Algorithm):
     def _optimizer(self) -> PolicyOptimizer:
         return self.optimizer if self._has_value_network else self.optimizer.without_value()
 
-    @property
-    def _inner(self) -> InnerLoop:
-        first_order = self.estimator.first_order
-        return replace(self.inner, second_order_steps=0) if first_order else self.inner
-
     def _network(self, family: TaskFamily) -> ActorCritic:
         value = self.baseline if isinstance(self.baseline, MLP) else None
-        return feedforward_actor_critic(family, self.network, value, self.initial_std)
+        # A gradient step of one size suits actions of any: they are learned in their own unit.
+        space = family.action_space
+        unit = space.half_range if isinstance(space, Box) else 1.0
+        return feedforward_actor_critic(family, self.network, value, unit)
 
-    def _play(
-        self,
-        family: TaskFamily,
-        network: ActorCritic,
-        params: PolicyMetaParams,
-        task: Any,
-        key: Array,
-    ) -> Played:
-        """Meets a task: K times episodes and a step, and then the episodes that count."""
-
-        def episodes(policy: Any, key: Array) -> tuple[Trajectory, Array]:
-            def one(key: Array) -> tuple[Trajectory, Array]:
-                trial = play_trial(family, act_and_store(network), policy, (), task, key, 1)
-                return jax.tree.map(lambda x: x[0], (trial.trajectory, trial.extras.log_prob))
-
-            return jax.vmap(one)(jax.random.split(key, self.shots))
-
-        def step(fast: Fast, key: Array) -> tuple[Fast, tuple[InnerData, Array]]:
-            played, _ = episodes(fast.params, key)
-            data = self._inner_data(family, network, params.value_moments, fast.params, played)
-            fast = self._inner_step(network, params.meta, fast, data)
-            return fast, (data, jnp.mean(jnp.sum(played.reward, axis=1)))
-
-        *keys, last_key = jax.random.split(key, self.inner.steps + 1)
-        fast, (data, returns) = jax.lax.scan(step, self.inner.begin(params.meta), jnp.stack(keys))
-        return Played(data, returns, fast.params, *episodes(fast.params, last_key))
-
-    def _advantages(
-        self,
-        family: TaskFamily,
-        network: ActorCritic,
-        moments: Moments,
-        policy: Any,
-        steps: Trajectory,
-    ) -> tuple[Array, Array]:
-        """Returns values and advantages ``[N, T]``, in reward units, of one task's episodes."""
-        if isinstance(self.baseline, LinearBaseline):
-            to_go = returns_to_go(steps.reward, steps.mask, self.discount)
-            obs, time = seen_by_baseline(family, steps.inputs)
-            weights = self.baseline.fit(
-                obs.reshape(-1, obs.shape[-1]), time.ravel(), to_go.ravel(), steps.mask.ravel()
-            )
-            value, beyond = self.baseline.value(weights, obs, time), jnp.zeros(self.shots)
-        else:
-            value = moments.denormalize(network.replay(policy, steps.inputs, steps.mask)[1])
-            beyond = moments.denormalize(values_beyond(network, policy, steps))
-        return value, episode_advantages(steps, value, beyond, self.discount, self.gae_lambda)
-
-    def _inner_data(
-        self,
-        family: TaskFamily,
-        network: ActorCritic,
-        moments: Moments,
-        policy: Any,
-        steps: Trajectory,
-    ) -> InnerData:
-        """Returns what a step learns from episodes ``[N, T]`` that ``policy`` played."""
-        value, advantage = self._advantages(family, network, moments, policy, steps)
-        distributions, _ = network.replay(policy, steps.inputs, steps.mask)
-        data = InnerData(
-            inputs=steps.inputs,
-            action=steps.action,
-            behaviour=each_step(lambda d, a: d.log_prob(a))(distributions, steps.action),
-            advantage=standardize(advantage, steps.mask),
-            target=moments.normalize(advantage + value),
-            mask=steps.mask,
+    def _adaptation(self, family: TaskFamily) -> PolicyAdaptation:
+        return PolicyAdaptation(
+            family=family,
+            network=self._network(family),
+            inner=self.inner,
+            estimator=self.estimator,
+            baseline=self.baseline,
+            shots=self.shots,
+            value_coef=self.value_coef,
+            discount=self.discount,
+            gae_lambda=self.gae_lambda,
         )
-        return jax.lax.stop_gradient(data)
-
-    def _inner_loss(self, network: ActorCritic, params: Any, data: InnerData) -> Array:
-        distributions, values = network.replay(params, data.inputs, data.mask)
-        log_prob = each_step(lambda d, a: d.log_prob(a))(distributions, data.action)
-        surrogate = type(self.estimator).surrogate
-        loss = -surrogate(log_prob, data.behaviour, data.advantage, data.mask)
-        if self._has_value_network:
-            loss += self.value_coef * masked_mean(0.5 * (values - data.target) ** 2, data.mask)
-        return loss
-
-    def _inner_step(
-        self, network: ActorCritic, meta: MetaParams, fast: Fast, data: InnerData
-    ) -> Fast:
-        def loss(params: Any, data: InnerData) -> Array:
-            return self._inner_loss(network, params, data)
-
-        return self.inner.step(meta, fast, loss, data, second_order=False)[0]
 
     def _replay(
-        self, network: ActorCritic, params: MetaParams, inputs: MetaInputs, mask: Array
+        self, adaptation: PolicyAdaptation, params: MetaParams, inputs: MetaInputs, mask: Array
     ) -> tuple[Distribution, Array]:
         """Adapts to stored episodes and says what comes of it about the later ones, ``[B, L]``."""
 
         def one(inputs: MetaInputs, mask: Array) -> tuple[Distribution, Array]:
-            def loss(params: Any, data: InnerData) -> Array:
-                return self._inner_loss(network, params, data)
-
-            adapted, _ = self._inner.run(params, loss, inputs.inner)
-            said = network.replay(adapted, *jax.tree.map(lambda x: x[None], (inputs.inputs, mask)))
-            return jax.tree.map(lambda x: x[0], tuple(said))
+            adapted = adaptation.run(params, inputs.inner)
+            rows = jax.tree.map(lambda x: x[None], (inputs.inputs, mask))
+            return jax.tree.map(lambda x: x[0], tuple(adaptation.network.replay(adapted, *rows)))
 
         return jax.vmap(one)(inputs, mask)
 
-    def _replay_inner(
-        self, network: ActorCritic, params: MetaParams, data: InnerData
-    ) -> Distribution:
-        """Returns what the policies of the inner steps say, ``[K, N, T]``."""
-
-        def loss(params: Any, data: InnerData) -> Array:
-            return self._inner_loss(network, params, data)
-
-        fast, said = self.inner.begin(params), []
-        for k in range(self.inner.steps):
-            rows = jax.tree.map(lambda x, k=k: x[k], data)
-            said.append(network.replay(fast.params, rows.inputs, rows.mask)[0])
-            second_order = not self.estimator.first_order
-            fast, _ = self.inner.step(params, fast, loss, rows, second_order=second_order)
-        return jax.tree.map(lambda *x: jnp.stack(x), *said)
-
-    def _penalty(self, network: ActorCritic) -> Callable[[Any, Batch], Array] | None:
+    def _penalty(self, adaptation: PolicyAdaptation) -> Callable[[Any, Batch], Array] | None:
         """Returns what the outer loss has besides the adapted policy's surrogate, per task."""
         if self.kl_coef == 0 and not self.estimator.credits_sampling:
             return None
 
         def one(params: MetaParams, inputs: MetaInputs) -> Array:
             data = inputs.inner
-            said = self._replay_inner(network, params, data)
+            said = adaptation.inner_policies(params, data)
             kl = jax.vmap(each_step(lambda old, new: old.kl(new)))(inputs.before, said)
             penalty = self.kl_coef * jnp.sum(jax.vmap(masked_mean)(kl, data.mask))
             if self.estimator.credits_sampling:
@@ -474,9 +308,3 @@ class PolicyMAML(Algorithm):
             return penalty
 
         return lambda params, batch: jax.vmap(one, (None, 0))(params, batch.inputs)
-
-    def _measure(self, before: Array, after: Array) -> dict[str, Array]:
-        """Returns of an episode after k steps, from ``[B, K]`` before and ``[B]`` after."""
-        metrics = {"return": after, "return_before": before[:, 0]}
-        metrics |= {f"return_after_{k}": before[:, k] for k in range(1, self.inner.steps)}
-        return parallel.mean_over_tasks(metrics)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.base import Algorithm, check_acts
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.trials import (
     act_and_store,
@@ -26,7 +26,7 @@ from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta.risk import Mean, RiskMeasure
 from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, TaskFamily
+from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily
 from jaxmeta_envs.errors import require
 
 
@@ -152,8 +152,8 @@ class RL2(Algorithm):
     def task_multiple(self) -> int:
         return self.optimizer.task_multiple
 
-    def check(self, family: TaskFamily) -> None:
-        require(family.horizon >= 1, "horizon", family.horizon, "at least 1")
+    def check(self, family: Family) -> None:
+        check_acts(self, family)
 
     def trial_episodes(self, family: TaskFamily) -> int:
         return self.episodes_per_trial or family.default_episodes

@@ -77,10 +77,15 @@ def at_trial_start(family: TaskFamily, inputs: PolicyInput) -> PolicyInput:
 
 
 class PolicyHead(nn.Module):
-    """From features to a distribution over actions."""
+    """From features to a distribution over actions.
+
+    Attributes:
+        action_space: What actions are.
+        unit: Unit of continuous actions: parameters are of actions divided by it.
+    """
 
     action_space: Space
-    initial_std: float = 1.0
+    unit: float = 1.0
 
     @nn.compact
     def __call__(self, x: Array) -> Distribution:
@@ -89,10 +94,10 @@ class PolicyHead(nn.Module):
         out = nn.Dense(size, kernel_init=orthogonal(0.01))(x)
         if isinstance(self.action_space, Discrete):
             return Categorical(out)
-        begin = nn.initializers.constant(math.log(self.initial_std))
-        log_std = self.param("log_std", begin, (size,))
+        log_std = self.param("log_std", nn.initializers.zeros, (size,))
         shape = self.action_space.shape
-        return Normal(out.reshape(shape), log_std.reshape(shape))
+        mean, log_std = out.reshape(shape), log_std.reshape(shape)
+        return Normal(self.unit * mean, math.log(self.unit) + log_std)
 
 
 class ValueHead(nn.Module):

@@ -1,0 +1,222 @@
+"""How a policy adapts to a task by gradient steps on its episodes; shared by what meta-learns it.
+
+Axes: K inner steps, N episodes per step, T steps of an episode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmeta import parallel
+from jaxmeta.algorithms.episodes import (
+    episode_advantages,
+    returns_to_go,
+    seen_by_baseline,
+    values_beyond,
+)
+from jaxmeta.algorithms.estimators import Estimator
+from jaxmeta.algorithms.inner_loop import Fast, InnerLoop, MetaParams
+from jaxmeta.algorithms.linear_baseline import LinearBaseline
+from jaxmeta.algorithms.policy_optimizer import each_step
+from jaxmeta.algorithms.trials import act_and_store
+from jaxmeta.networks import MLP, ActorCritic
+from jaxmeta.ops.distributions import Distribution
+from jaxmeta.ops.moments import Moments
+from jaxmeta.ops.surrogates import masked_mean, standardize
+from jaxmeta.rollout import play_trial
+from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
+
+
+class PolicyMetaParams(NamedTuple):
+    """What the policy reads at meta-test.
+
+    Attributes:
+        meta: The meta-parameters.
+        value_moments: Running moments of the value network's targets, scalars.
+    """
+
+    meta: MetaParams
+    value_moments: Moments
+
+
+class InnerData(NamedTuple):
+    """Episodes that an inner step learns from, leaves ``[N, T, ...]``, with more axes in front.
+
+    Attributes:
+        inputs: What the policy saw.
+        action: What it did.
+        behaviour: Log-probability it gave to that.
+        advantage: Of that, standardised over the episodes of the step.
+        target: Target of the value estimate, in the units of the value output.
+        mask: Whether the step was played.
+    """
+
+    inputs: PolicyInput
+    action: Array
+    behaviour: Array
+    advantage: Array
+    target: Array
+    mask: Array
+
+
+class Played(NamedTuple):
+    """What meeting a task gives.
+
+    Attributes:
+        inner: Episodes before each step, leaves ``[K, N, T, ...]``.
+        inner_returns: Their mean returns, ``[K]``.
+        adapted: Parameters after K steps.
+        steps: Episodes after K steps, leaves ``[N, T, ...]``.
+        log_prob: Of the actions there, ``[N, T]``.
+    """
+
+    inner: InnerData
+    inner_returns: Array
+    adapted: Any
+    steps: Trajectory
+    log_prob: Array
+
+
+@dataclass(frozen=True)
+class PolicyAdaptation:
+    """Policy-gradient steps of one task: playing for them, taking them, and taking them again.
+
+    `play` meets a task and `policy` does the same at meta-test; `run` and `inner_policies`
+    repeat on stored episodes what `play` did, differentiable in the meta-parameters.
+
+    Attributes:
+        family: The task family.
+        network: Policy, and value if ``baseline`` is a network.
+        inner: The steps.
+        estimator: How they depend on the meta-parameters.
+        baseline: The value estimate: fitted to the episodes of a step, or a network.
+        shots: Episodes per step, N.
+        value_coef: Weight of the value network's loss.
+        discount: γ, per step.
+        gae_lambda: λ of generalized advantage estimation.
+    """
+
+    family: TaskFamily
+    network: ActorCritic
+    inner: InnerLoop
+    estimator: Estimator
+    baseline: LinearBaseline | MLP
+    shots: int
+    value_coef: float
+    discount: float
+    gae_lambda: float
+
+    def policy(self) -> AdaptivePolicy:
+        """Returns how to act and adapt at meta-test, given `PolicyMetaParams`."""
+
+        def begin(params: PolicyMetaParams, key: Array) -> Fast:
+            del key
+            return self.inner.begin(params.meta)
+
+        def act(
+            params: PolicyMetaParams, fast: Fast, inputs: PolicyInput, key: Array
+        ) -> tuple[Array, Fast]:
+            del params
+            return self.network.step(fast.params, (), inputs)[1].distribution.sample(key), fast
+
+        def adapt(params: PolicyMetaParams, fast: Fast, episodes: Trajectory, key: Array) -> Fast:
+            del key
+            return self._step(params.meta, fast, self._data(params, fast, episodes))
+
+        return AdaptivePolicy(begin, act, adapt, episodes_per_adapt=self.shots)
+
+    def play(self, params: PolicyMetaParams, task: Any, key: Array) -> Played:
+        """Meets a task: K times episodes and a step, and then the episodes that count."""
+
+        def step(fast: Fast, key: Array) -> tuple[Fast, tuple[InnerData, Array]]:
+            played, _ = self._episodes(fast.params, task, key)
+            data = self._data(params, fast, played)
+            fast = self._step(params.meta, fast, data)
+            return fast, (data, jnp.mean(jnp.sum(played.reward, axis=1)))
+
+        *keys, last_key = jax.random.split(key, self.inner.steps + 1)
+        fast, (data, returns) = jax.lax.scan(step, self.inner.begin(params.meta), jnp.stack(keys))
+        return Played(data, returns, fast.params, *self._episodes(fast.params, task, last_key))
+
+    def advantages(self, moments: Moments, policy: Any, steps: Trajectory) -> tuple[Array, Array]:
+        """Returns values and advantages ``[N, T]``, in reward units, of one task's episodes."""
+        if isinstance(self.baseline, LinearBaseline):
+            to_go = returns_to_go(steps.reward, steps.mask, self.discount)
+            obs, time = seen_by_baseline(self.family, steps.inputs)
+            weights = self.baseline.fit(
+                obs.reshape(-1, obs.shape[-1]), time.ravel(), to_go.ravel(), steps.mask.ravel()
+            )
+            value, beyond = self.baseline.value(weights, obs, time), jnp.zeros(self.shots)
+        else:
+            value = moments.denormalize(self.network.replay(policy, steps.inputs, steps.mask)[1])
+            beyond = moments.denormalize(values_beyond(self.network, policy, steps))
+        return value, episode_advantages(steps, value, beyond, self.discount, self.gae_lambda)
+
+    def run(self, meta: MetaParams, data: InnerData) -> Any:
+        """Returns the parameters that stored episodes ``[K, N, T]`` lead to."""
+        first_order = self.estimator.first_order
+        inner = replace(self.inner, second_order_steps=0) if first_order else self.inner
+        return inner.run(meta, self._loss, data)[0]
+
+    def inner_policies(self, meta: MetaParams, data: InnerData) -> Distribution:
+        """Returns what the policies that play for the steps say, ``[K, N, T]``."""
+        fast, said = self.inner.begin(meta), []
+        for k in range(self.inner.steps):
+            rows = jax.tree.map(lambda x, k=k: x[k], data)
+            said.append(self.network.replay(fast.params, rows.inputs, rows.mask)[0])
+            second_order = not self.estimator.first_order
+            fast, _ = self.inner.step(meta, fast, self._loss, rows, second_order=second_order)
+        return jax.tree.map(lambda *x: jnp.stack(x), *said)
+
+    def _episodes(self, policy: Any, task: Any, key: Array) -> tuple[Trajectory, Array]:
+        """Plays N episodes; returns them and the actions' log-probabilities, ``[N, T]``."""
+
+        def one(key: Array) -> tuple[Trajectory, Array]:
+            act = act_and_store(self.network)
+            trial = play_trial(self.family, act, policy, (), task, key, 1)
+            return jax.tree.map(lambda x: x[0], (trial.trajectory, trial.extras.log_prob))
+
+        return jax.vmap(one)(jax.random.split(key, self.shots))
+
+    def _data(self, params: PolicyMetaParams, fast: Fast, steps: Trajectory) -> InnerData:
+        """Returns what a step learns from episodes ``[N, T]`` that were played before it."""
+        value, advantage = self.advantages(params.value_moments, fast.params, steps)
+        distributions, _ = self.network.replay(fast.params, steps.inputs, steps.mask)
+        data = InnerData(
+            inputs=steps.inputs,
+            action=steps.action,
+            behaviour=each_step(lambda d, a: d.log_prob(a))(distributions, steps.action),
+            advantage=standardize(advantage, steps.mask),
+            target=params.value_moments.normalize(advantage + value),
+            mask=steps.mask,
+        )
+        return jax.lax.stop_gradient(data)
+
+    def _loss(self, params: Any, data: InnerData) -> Array:
+        distributions, values = self.network.replay(params, data.inputs, data.mask)
+        log_prob = each_step(lambda d, a: d.log_prob(a))(distributions, data.action)
+        surrogate = type(self.estimator).surrogate
+        loss = -surrogate(log_prob, data.behaviour, data.advantage, data.mask)
+        if isinstance(self.baseline, MLP):
+            loss += self.value_coef * masked_mean(0.5 * (values - data.target) ** 2, data.mask)
+        return loss
+
+    def _step(self, meta: MetaParams, fast: Fast, data: InnerData) -> Fast:
+        return self.inner.step(meta, fast, self._loss, data, second_order=False)[0]
+
+
+def step_returns(before: Array, after: Array) -> dict[str, Array]:
+    """Returns the metrics of adaptation: mean returns of an episode after 0 to K steps.
+
+    Args:
+        before: Before each step, ``[B, K]``, B tasks of this device.
+        after: After the last, ``[B]``.
+    """
+    metrics = {"return": after, "return_before": before[:, 0]}
+    metrics |= {f"return_after_{k}": before[:, k] for k in range(1, before.shape[1])}
+    return parallel.mean_over_tasks(metrics)

@@ -1,0 +1,100 @@
+"""Published methods that are an algorithm with certain parts, by the names of their papers.
+
+``jaxmeta train reptile sinusoid`` is `MAML` with `Reptile` as its outer part; a file says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.estimators import EMAML, FirstOrder
+from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaSGD
+from jaxmeta.algorithms.maml import MAML, Reptile
+from jaxmeta.algorithms.policy_maml import PolicyMAML
+from jaxmeta.algorithms.ppo import PPO
+from jaxmeta.networks import MLP
+from jaxmeta.schedules import Schedule
+from jaxmeta_envs.base import Family
+from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.supervised import SupervisedFamily
+
+
+@dataclass(frozen=True)
+class Method:
+    """A published method.
+
+    Attributes:
+        summary: What it is, one sentence.
+        supervised: The algorithm for tasks to predict, or None.
+        policy: The algorithm for tasks to act in, or None.
+    """
+
+    summary: str
+    supervised: MAML | None = None
+    policy: PolicyMAML | None = None
+
+    def algorithm(self, name: str, family: type[Family]) -> Algorithm:
+        """Returns the algorithm for this kind of family.
+
+        Raises:
+            ConfigError: If the method is not for families of this kind; it says ``name``.
+        """
+        predicts = issubclass(family, SupervisedFamily)
+        found = self.supervised if predicts else self.policy
+        if found is None:
+            kind = "supervised families" if self.policy is None else "families to act in"
+            raise ConfigError(
+                f"family is {family.__name__}; with {name} it must be one of the {kind}"
+            )
+        return found
+
+
+METHODS: dict[str, Method] = {
+    "maml": Method(
+        "Model-agnostic meta-learning: a start for gradient descent, learned through the descent.",
+        MAML(),
+        PolicyMAML(),
+    ),
+    "fomaml": Method(
+        "First-order MAML: the gradient after adaptation, as if adaptation had added a constant.",
+        MAML(inner=InnerLoop(second_order_steps=0)),
+        PolicyMAML(estimator=FirstOrder()),
+    ),
+    "anil": Method(
+        "MAML of which only the last layer adapts (almost no inner loop).",
+        MAML(inner=InnerLoop(adapts="head")),
+        PolicyMAML(inner=InnerLoop(optimizer=SGD(0.1), adapts="policy_head")),
+    ),
+    "meta-sgd": Method(
+        "MAML with a learned step size for every parameter.",
+        MAML(inner=InnerLoop(optimizer=MetaSGD())),
+        PolicyMAML(inner=InnerLoop(optimizer=MetaSGD())),
+    ),
+    "reptile": Method(
+        "Moves the start of gradient descent towards where it ends; differentiates nothing twice.",
+        MAML(
+            network=MLP((64, 64), "tanh"),
+            inner=InnerLoop(steps=32, optimizer=SGD(0.02)),
+            outer=Reptile(),
+            learning_rate=Schedule(0.1, 0.0),
+        ),
+    ),
+    "pretraining": Method(
+        "One network for all tasks, fine-tuned at test time: the baseline of MAML's paper.",
+        MAML(inner=InnerLoop(steps=0)),
+    ),
+    "promp": Method(
+        "Proximal meta-policy search: low-variance curvature, clipped ratios, an inner KL penalty.",
+        policy=PolicyMAML(
+            num_tasks=40,
+            optimizer=PPO(clip=0.3, epochs=5, minibatches=1),
+            kl_coef=5e-4,
+        ),
+    ),
+    "e-maml": Method(
+        "MAML that credits the episodes adaptation learns from with what comes after it.",
+        policy=PolicyMAML(estimator=EMAML()),
+    ),
+}
+"""Published methods by name."""
