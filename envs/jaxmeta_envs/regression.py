@@ -180,7 +180,7 @@ class Polynomial(SupervisedFamily[PolynomialTask]):
         k = jnp.arange(high + 1)
         std = jnp.where(k <= degree, jnp.sqrt((2 * k + 1) / (degree + 1)), 0.0)
         scale = self.scale * (2.0 if split == "far" else 1.0)
-        both = scale * std * jax.random.normal(coefficient_key, (2, high + 1))
+        both = scale * std[None] * jax.random.normal(coefficient_key, (2, high + 1))
         stepped = jax.random.uniform(kind_key) < self.steps
         coefficients = jnp.where(stepped, both, both[:1])
         return PolynomialTask(coefficients, _uniform(step_key, (-1.0, 1.0)))
