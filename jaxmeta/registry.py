@@ -27,6 +27,7 @@ from jaxmeta_envs.point_navigation import (
     SparsePointNavigation,
 )
 from jaxmeta_envs.regression import Polynomial, Sinusoid
+from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
@@ -60,6 +61,7 @@ FAMILIES: dict[str, type[Family]] = {
     "half-cheetah": HalfCheetah,
     "sinusoid": Sinusoid,
     "polynomial": Polynomial,
+    "regression-control": RegressionControl,
     "xland": XLandMiniGrid,
 }
 """Name of every known task family."""

@@ -29,6 +29,7 @@ from jaxmeta_envs.point_navigation import (
     PointNavigationCorners,
     SparsePointNavigation,
 )
+from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.spaces import Box, Discrete, Space
 from jaxmeta_envs.tabular import TabularMDP
@@ -66,6 +67,7 @@ __all__ = [
     "PointNavigationCorners",
     "PolicyInput",
     "Reference",
+    "RegressionControl",
     "RestlessBandit",
     "Space",
     "SparsePointNavigation",

@@ -20,8 +20,9 @@ from jaxmeta.algorithms.episodes import (
     values_beyond,
 )
 from jaxmeta.algorithms.estimators import Estimator
-from jaxmeta.algorithms.inner_loop import Fast, InnerLoop, MetaParams
+from jaxmeta.algorithms.inner_loop import Fast, InnerLoop, Loss, MetaParams
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
+from jaxmeta.algorithms.policy_objective import PolicyObjective, prior_policy
 from jaxmeta.algorithms.policy_optimizer import each_step
 from jaxmeta.algorithms.trials import act_and_store
 from jaxmeta.networks import MLP, ActorCritic
@@ -94,6 +95,7 @@ class PolicyAdaptation:
         network: Policy, and value if ``baseline`` is a network.
         inner: The steps.
         estimator: How they depend on the meta-parameters.
+        objective: What the steps climb besides the advantage.
         baseline: The value estimate: fitted to the episodes of a step, or a network.
         shots: Episodes per step, N.
         value_coef: Weight of the value network's loss.
@@ -105,6 +107,7 @@ class PolicyAdaptation:
     network: ActorCritic
     inner: InnerLoop
     estimator: Estimator
+    objective: PolicyObjective
     baseline: LinearBaseline | MLP
     shots: int
     value_coef: float
@@ -161,7 +164,7 @@ class PolicyAdaptation:
         """Returns the parameters that stored episodes ``[K, N, T]`` lead to."""
         first_order = self.estimator.first_order
         inner = replace(self.inner, second_order_steps=0) if first_order else self.inner
-        return inner.run(meta, self._loss, data)[0]
+        return inner.run(meta, self._loss(meta), data)[0]
 
     def inner_policies(self, meta: MetaParams, data: InnerData) -> Distribution:
         """Returns what the policies that play for the steps say, ``[K, N, T]``."""
@@ -170,8 +173,27 @@ class PolicyAdaptation:
             rows = jax.tree.map(lambda x, k=k: x[k], data)
             said.append(self.network.replay(fast.params, rows.inputs, rows.mask)[0])
             second_order = not self.estimator.first_order
-            fast, _ = self.inner.step(meta, fast, self._loss, rows, second_order=second_order)
+            fast, _ = self.inner.step(meta, fast, self._loss(meta), rows, second_order=second_order)
         return jax.tree.map(lambda *x: jnp.stack(x), *said)
+
+    def anchor_kl(
+        self, meta: MetaParams, said: Distribution, inputs: PolicyInput, mask: Array
+    ) -> Array:
+        """Returns the mean divergence from the anchor of what a policy says, a scalar.
+
+        Args:
+            meta: Where the policy came from by adaptation.
+            said: Its distributions, ``[N, T]``.
+            inputs: Of what, ``[N, T]``.
+            mask: Whether a step was played, ``[N, T]``.
+        """
+        if self.objective.anchor == "prior":
+            prior = prior_policy(self.family.action_space)
+            kl = each_step(lambda d: d.kl(prior))(said)
+        else:
+            anchor = self.network.replay(meta.initial, inputs, mask)[0]
+            kl = each_step(lambda d, anchor: d.kl(anchor))(said, anchor)
+        return masked_mean(kl, mask)
 
     def _episodes(self, policy: Any, task: Any, key: Array) -> tuple[Trajectory, Array]:
         """Plays N episodes; returns them and the actions' log-probabilities, ``[N, T]``."""
@@ -197,17 +219,28 @@ class PolicyAdaptation:
         )
         return jax.lax.stop_gradient(data)
 
-    def _loss(self, params: Any, data: InnerData) -> Array:
-        distributions, values = self.network.replay(params, data.inputs, data.mask)
-        log_prob = each_step(lambda d, a: d.log_prob(a))(distributions, data.action)
-        surrogate = type(self.estimator).surrogate
-        loss = -surrogate(log_prob, data.behaviour, data.advantage, data.mask)
-        if isinstance(self.baseline, MLP):
-            loss += self.value_coef * masked_mean(0.5 * (values - data.target) ** 2, data.mask)
+    def _loss(self, meta: MetaParams) -> Loss:
+        """Returns what a step descends, of the policy and of the value network if there is one."""
+        wanted = self.objective
+
+        def loss(params: Any, data: InnerData) -> Array:
+            said, values = self.network.replay(params, data.inputs, data.mask)
+            log_prob = each_step(lambda d, a: d.log_prob(a))(said, data.action)
+            surrogate = type(self.estimator).surrogate
+            loss = -surrogate(log_prob, data.behaviour, data.advantage, data.mask)
+            if isinstance(self.baseline, MLP):
+                loss += self.value_coef * masked_mean(0.5 * (values - data.target) ** 2, data.mask)
+            if wanted.entropy_coef > 0:
+                entropy = each_step(lambda d: d.entropy())(said)
+                loss -= wanted.entropy_coef * masked_mean(entropy, data.mask)
+            if wanted.anchor_coef > 0:
+                loss += wanted.anchor_coef * self.anchor_kl(meta, said, data.inputs, data.mask)
+            return loss
+
         return loss
 
     def _step(self, meta: MetaParams, fast: Fast, data: InnerData) -> Fast:
-        return self.inner.step(meta, fast, self._loss, data, second_order=False)[0]
+        return self.inner.step(meta, fast, self._loss(meta), data, second_order=False)[0]
 
 
 def step_returns(before: Array, after: Array) -> dict[str, Array]:

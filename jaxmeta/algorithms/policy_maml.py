@@ -6,6 +6,7 @@ L = N T steps of the episodes after adaptation.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from jaxmeta.algorithms.policy_adaptation import (
     PolicyMetaParams,
     step_returns,
 )
+from jaxmeta.algorithms.policy_objective import PolicyObjective
 from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer, each_step
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.trials import flat, make_batch, update_bytes
@@ -99,6 +101,7 @@ class PolicyMAML(Algorithm):
         baseline: The value estimate: linear in features, fitted to the episodes of each task
             and step, or a network with these layers, which adapts with the policy.
         optimizer: How the outer loop improves the initial parameters.
+        objective: What policies are to have besides reward, in the inner loop and the outer.
         kl_coef: Weight of the divergence of the policies that play the inner episodes from
             those that played them; it keeps several outer steps on one batch honest.
         learning_rate: Step size of Adam in the outer loop, constant or a schedule over
@@ -123,6 +126,7 @@ class PolicyMAML(Algorithm):
     estimator: Estimator = field(default_factory=LVC)
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
     optimizer: PPO | TRPO = field(default_factory=TRPO)
+    objective: PolicyObjective = field(default_factory=PolicyObjective)
     kl_coef: float = 0.0
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.0
@@ -271,6 +275,7 @@ class PolicyMAML(Algorithm):
             network=self._network(family),
             inner=self.inner,
             estimator=self.estimator,
+            objective=self.objective,
             baseline=self.baseline,
             shots=self.shots,
             value_coef=self.value_coef,
@@ -292,19 +297,37 @@ class PolicyMAML(Algorithm):
 
     def _penalty(self, adaptation: PolicyAdaptation) -> Callable[[Any, Batch], Array] | None:
         """Returns what the outer loss has besides the adapted policy's surrogate, per task."""
-        if self.kl_coef == 0 and not self.estimator.credits_sampling:
+        inner = self.kl_coef > 0 or self.estimator.credits_sampling
+        outer = self.objective.outer_anchor_coef > 0
+        if not inner and not outer:
             return None
 
-        def one(params: MetaParams, inputs: MetaInputs) -> Array:
-            data = inputs.inner
-            said = adaptation.inner_policies(params, data)
-            kl = jax.vmap(each_step(lambda old, new: old.kl(new)))(inputs.before, said)
-            penalty = self.kl_coef * jnp.sum(jax.vmap(masked_mean)(kl, data.mask))
-            if self.estimator.credits_sampling:
-                log_prob = jax.vmap(each_step(lambda d, a: d.log_prob(a)))(said, data.action)
-                args = log_prob, data.behaviour, data.mask
-                credit = jax.vmap(sampling_credit, (0, 0, 0, None))(*args, inputs.credit)
-                penalty -= jnp.sum(credit)
-            return penalty
+        def penalty(params: MetaParams, batch: Batch) -> Array:
+            inputs: MetaInputs = batch.inputs
+            total = jnp.zeros(batch.mask.shape[0])
+            if inner:
+                of_task = functools.partial(self._inner_penalty, adaptation, params)
+                total += jax.vmap(of_task)(inputs)
+            if outer:
+                said, _ = self._replay(adaptation, params, inputs, batch.mask)
+                rows = jax.tree.map(lambda x: x[:, None], (said, inputs.inputs, batch.mask))
+                kl = jax.vmap(functools.partial(adaptation.anchor_kl, params))(*rows)
+                total += self.objective.outer_anchor_coef * kl
+            return total
 
-        return lambda params, batch: jax.vmap(one, (None, 0))(params, batch.inputs)
+        return penalty
+
+    def _inner_penalty(
+        self, adaptation: PolicyAdaptation, params: MetaParams, inputs: MetaInputs
+    ) -> Array:
+        """Returns what is charged to the policies that play for the steps of a task."""
+        data = inputs.inner
+        said = adaptation.inner_policies(params, data)
+        kl = jax.vmap(each_step(lambda old, new: old.kl(new)))(inputs.before, said)
+        penalty = self.kl_coef * jnp.sum(jax.vmap(masked_mean)(kl, data.mask))
+        if self.estimator.credits_sampling:
+            log_prob = jax.vmap(each_step(lambda d, a: d.log_prob(a)))(said, data.action)
+            args = log_prob, data.behaviour, data.mask
+            credit = jax.vmap(sampling_credit, (0, 0, 0, None))(*args, inputs.credit)
+            penalty -= jnp.sum(credit)
+        return penalty
