@@ -35,10 +35,10 @@ from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
-from jaxmeta.ops.surrogates import masked_mean, sampling_credit
+from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit
 from jaxmeta.risk import Mean, RiskMeasure, return_statistics
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily
+from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.spaces import Box
 
@@ -64,15 +64,18 @@ class MetaInputs(NamedTuple):
         inputs: What the adapted policy saw, ``[B, L]``.
         inner: What it adapted to, leaves ``[B, K, N, T, ...]``.
         before: What the policies that played ``inner`` said, leaves ``[B, K, N, T, ...]``.
-        credit: Discounted return per step after adaptation less its mean over tasks,
-            ``[B]``, in the units of the advantages, such that its mean over the steps of all
-            tasks is one over tasks.
+        credit: Of the episodes of each inner step: discounted return per step of those after
+            it that count, less its mean over tasks, ``[B, K]``, in the units of the advantages,
+            such that its mean over the steps of all tasks is one over tasks.
+        gain_scale: What brings a mean of gains over the episodes of a step to such units,
+            ``[B, K]``.
     """
 
     inputs: PolicyInput
     inner: InnerData
     before: Distribution
     credit: Array
+    gain_scale: Array
 
 
 @dataclass(frozen=True)
@@ -189,13 +192,12 @@ class PolicyMAML(Algorithm):
         adaptation, moments = self._adaptation(family), state.params.value_moments
         tasks = jax.vmap(family.sample_task)(parallel.task_keys(task_key, self.num_tasks))
         play_keys = parallel.task_keys(play_key, self.num_tasks)
-        inner, inner_returns, adapted, steps, log_prob = jax.vmap(
+        inner, inner_reward, adapted, steps, log_prob = jax.vmap(
             lambda task, key: adaptation.play(state.params, task, key)
         )(tasks, play_keys)
         value, advantage = jax.vmap(
             lambda params, steps: adaptation.advantages(moments, params, steps)
         )(adapted, steps)
-        first = jax.vmap(lambda s: returns_to_go(s.reward, s.mask, self.discount))(steps)[..., 0]
         returns = jnp.mean(jnp.sum(steps.reward, axis=2), axis=1)
         of_all = parallel.gather_tasks(returns)
         weights = self.risk.weights(of_all, state.updates)
@@ -210,15 +212,9 @@ class PolicyMAML(Algorithm):
         )
         if not self._has_value_network:
             batch = batch._replace(target=jnp.zeros_like(batch.target))
-        own_length = jnp.mean(jnp.sum(steps.mask, axis=2), axis=1)
-        length = jnp.mean(parallel.gather_tasks(own_length))
-        credit = jnp.mean(first, axis=1) / length
-        credit -= jnp.mean(parallel.gather_tasks(credit))
-        credit /= metrics["advantage_std"] + 1e-8
-        # The optimiser averages over steps, where a task with long episodes has many.
-        credit *= length / own_length
+        credit, gain_scale = self._worth(inner, inner_reward, steps, metrics["advantage_std"])
         before = jax.vmap(adaptation.inner_policies, (None, 0))(state.params.meta, inner)
-        inputs = MetaInputs(batch.inputs, inner, jax.lax.stop_gradient(before), credit)
+        inputs = MetaInputs(batch.inputs, inner, jax.lax.stop_gradient(before), credit, gain_scale)
         rate = value_at(self.learning_rate, state.updates)
         meta, opt_state, losses = self._optimizer.improve(
             lambda params, inputs, mask: self._replay(adaptation, params, inputs, mask),
@@ -230,6 +226,7 @@ class PolicyMAML(Algorithm):
             value_at(self.entropy_coef, state.updates),
             penalty=self._penalty(adaptation),
         )
+        inner_returns = jnp.mean(jnp.sum(inner_reward, axis=3), axis=2)
         metrics |= step_returns(inner_returns, returns) | return_statistics(of_all) | losses
         metrics |= {"risk_share": jnp.mean(weights), "learning_rate": rate}
         params = PolicyMetaParams(meta, moments)
@@ -257,6 +254,10 @@ class PolicyMAML(Algorithm):
     @property
     def _has_value_network(self) -> bool:
         return isinstance(self.baseline, MLP)
+
+    @property
+    def _counts_all(self) -> bool:
+        return self.objective.episodes == "all"
 
     @property
     def _optimizer(self) -> PolicyOptimizer:
@@ -295,9 +296,29 @@ class PolicyMAML(Algorithm):
 
         return jax.vmap(one)(inputs, mask)
 
+    def _worth(
+        self, inner: InnerData, inner_reward: Array, steps: Trajectory, scale: Array
+    ) -> tuple[Array, Array]:
+        """Returns ``credit`` and ``gain_scale`` of `MetaInputs`, each ``[B, K]``."""
+        of_steps = jax.vmap(jax.vmap(returns_to_go, (0, 0, None)), (0, 0, None))
+        rows = of_steps(inner_reward, inner.mask, self.discount)[..., 0]
+        last = jax.vmap(returns_to_go, (0, 0, None))(steps.reward, steps.mask, self.discount)
+        earned = jnp.concatenate(
+            [jnp.mean(rows, axis=2), jnp.mean(last[..., 0], axis=1)[:, None]], axis=1
+        )
+        if not self._counts_all:
+            earned = earned.at[:, :-1].set(0.0)
+        later = jnp.cumsum(earned[:, ::-1], axis=1)[:, -2::-1]
+        later -= parallel.mean_over_tasks(later)[None]
+        # The optimiser averages over steps, where a task with long episodes has many.
+        length = jnp.mean(jnp.sum(steps.mask, axis=2), axis=1)[:, None]
+        inner_length = jnp.mean(jnp.sum(inner.mask, axis=3), axis=2)
+        scale += 1e-8
+        return later / (length * scale), inner_length / (length * scale)
+
     def _penalty(self, adaptation: PolicyAdaptation) -> Callable[[Any, Batch], Array] | None:
         """Returns what the outer loss has besides the adapted policy's surrogate, per task."""
-        inner = self.kl_coef > 0 or self.estimator.credits_sampling
+        inner = self.kl_coef > 0 or self.estimator.credits_sampling or self._counts_all
         outer = self.objective.outer_anchor_coef > 0
         if not inner and not outer:
             return None
@@ -325,9 +346,11 @@ class PolicyMAML(Algorithm):
         said = adaptation.inner_policies(params, data)
         kl = jax.vmap(each_step(lambda old, new: old.kl(new)))(inputs.before, said)
         penalty = self.kl_coef * jnp.sum(jax.vmap(masked_mean)(kl, data.mask))
+        log_prob = jax.vmap(each_step(lambda d, a: d.log_prob(a)))(said, data.action)
         if self.estimator.credits_sampling:
-            log_prob = jax.vmap(each_step(lambda d, a: d.log_prob(a)))(said, data.action)
             args = log_prob, data.behaviour, data.mask
-            credit = jax.vmap(sampling_credit, (0, 0, 0, None))(*args, inputs.credit)
-            penalty -= jnp.sum(credit)
+            penalty -= jnp.sum(jax.vmap(sampling_credit)(*args, inputs.credit))
+        if self._counts_all:
+            args = log_prob, data.behaviour, data.gain, data.mask
+            penalty -= jnp.sum(inputs.gain_scale * jax.vmap(likelihood_ratio)(*args))
         return penalty
