@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.epopt import EPOpt
+from jaxmeta.algorithms.gmps import GuidedMetaPolicySearch
 from jaxmeta.algorithms.maml import MAML
 from jaxmeta.algorithms.policy_maml import PolicyMAML
 from jaxmeta.algorithms.rl2 import RL2
@@ -45,6 +46,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "epopt": EPOpt,
     "maml": MAML,
     "policy-maml": PolicyMAML,
+    "gmps": GuidedMetaPolicySearch,
 }
 """Name of every known algorithm."""
 

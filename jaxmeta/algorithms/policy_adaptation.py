@@ -25,12 +25,13 @@ from jaxmeta.algorithms.linear_baseline import LinearBaseline
 from jaxmeta.algorithms.policy_objective import PolicyObjective, prior_policy
 from jaxmeta.algorithms.policy_optimizer import each_step
 from jaxmeta.algorithms.trials import act_and_store
-from jaxmeta.networks import MLP, ActorCritic
+from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import masked_mean, standardize
 from jaxmeta.rollout import play_trial
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.spaces import Box
 
 
 class PolicyMetaParams(NamedTuple):
@@ -246,6 +247,18 @@ class PolicyAdaptation:
 
     def _step(self, meta: MetaParams, fast: Fast, data: InnerData) -> Fast:
         return self.inner.step(meta, fast, self._loss(meta), data, second_order=False)[0]
+
+
+def adaptive_policy_network(
+    family: TaskFamily, policy: MLP, value: MLP | None = None
+) -> ActorCritic:
+    """Builds a policy to adapt by gradients, and perhaps a value network.
+
+    A gradient step of one size suits actions of any: they are learned in their own unit.
+    """
+    space = family.action_space
+    unit = space.half_range if isinstance(space, Box) else 1.0
+    return feedforward_actor_critic(family, policy, value, unit)
 
 
 def step_returns(before: Array, after: Array) -> dict[str, Array]:

@@ -25,6 +25,7 @@ from jaxmeta.algorithms.policy_adaptation import (
     InnerData,
     PolicyAdaptation,
     PolicyMetaParams,
+    adaptive_policy_network,
     step_returns,
 )
 from jaxmeta.algorithms.policy_objective import PolicyObjective
@@ -32,7 +33,7 @@ from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer, each_ste
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.trials import flat, make_batch, update_bytes
 from jaxmeta.algorithms.trpo import TRPO
-from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
+from jaxmeta.networks import MLP, ActorCritic
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit
@@ -40,7 +41,6 @@ from jaxmeta.risk import Mean, RiskMeasure, return_statistics
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.spaces import Box
 
 
 class PolicyMAMLState(NamedTuple):
@@ -265,10 +265,7 @@ class PolicyMAML(Algorithm):
 
     def _network(self, family: TaskFamily) -> ActorCritic:
         value = self.baseline if isinstance(self.baseline, MLP) else None
-        # A gradient step of one size suits actions of any: they are learned in their own unit.
-        space = family.action_space
-        unit = space.half_range if isinstance(space, Box) else 1.0
-        return feedforward_actor_critic(family, self.network, value, unit)
+        return adaptive_policy_network(family, self.network, value)
 
     def _adaptation(self, family: TaskFamily) -> PolicyAdaptation:
         return PolicyAdaptation(

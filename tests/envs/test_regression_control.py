@@ -6,7 +6,7 @@ import pytest
 from jaxmeta.rollout import play_adaptation
 from jaxmeta.testing import check_task_family
 from jaxmeta_envs import ConfigError, RegressionControl
-from jaxmeta_envs.regression import Polynomial, Sinusoid, mean_predictor_loss
+from jaxmeta_envs.regression import Sinusoid, mean_predictor_loss
 
 CUBICS = RegressionControl(num_inputs=5)
 WAVES = RegressionControl(Sinusoid(noise=0.5))
@@ -29,9 +29,9 @@ def mean_returns(family, num=1000):
     return {name: (float(x.mean()), float(x.std()) / num**0.5) for name, x in returns.items()}
 
 
-@pytest.mark.parametrize("regression", [Sinusoid(noise=0.1), Polynomial((0, 2), steps=0.5)])
-def test_it_keeps_the_contract_of_a_family(regression):
-    check_task_family(RegressionControl(regression, num_inputs=3))
+def test_it_keeps_the_contract_of_a_family():
+    """With waves; the registered one has polynomials."""
+    check_task_family(RegressionControl(Sinusoid(noise=0.1), num_inputs=3))
 
 
 def test_a_prediction_pays_minus_its_squared_error():
