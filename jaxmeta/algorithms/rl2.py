@@ -20,7 +20,15 @@ from jaxmeta.algorithms.trials import (
     update_bytes,
 )
 from jaxmeta.algorithms.trpo import TRPO
-from jaxmeta.networks import GRU, LSTM, MLP, ActorCritic, FastWeights, recurrent_actor_critic
+from jaxmeta.networks import (
+    GRU,
+    LSTM,
+    MLP,
+    ActorCritic,
+    FastWeights,
+    Recall,
+    recurrent_actor_critic,
+)
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta.risk import Mean, RiskMeasure
@@ -98,7 +106,7 @@ class RL2(Algorithm):
 
     episodes_per_trial: int | None = None
     num_tasks: int = 512
-    memory: GRU | LSTM | FastWeights = field(default_factory=lambda: GRU(64))
+    memory: GRU | LSTM | FastWeights | Recall = field(default_factory=lambda: GRU(64))
     encoder: MLP | None = None
     value_network: Literal["shared", "separate"] = "shared"
     optimizer: PPO | TRPO = field(default_factory=PPO)
