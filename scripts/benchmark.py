@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import GRU, PPO, RL2, FastWeights, engine, parallel
+from jaxmeta import GRU, PPO, RL2, FastWeights, Recall, engine, parallel
 from jaxmeta.networks.actor_critic import input_size
 from jaxmeta.rollout import play_adaptation
 from jaxmeta_envs import BernoulliBandit, CartPole, GridNavigation, TabularMDP, TaskFamily
@@ -45,12 +45,13 @@ FAMILIES: dict[str, TaskFamily] = {
     "grid-navigation": GridNavigation(),
     "cartpole": CartPole(episode_length=128, num_episodes=1),
 }
-Memory = GRU | FastWeights
+Memory = GRU | FastWeights | Recall
 MEMORIES: dict[str, Memory] = {
     "gru-64": GRU(64),
     "gru-128": GRU(128),
     "gru-256": GRU(256),
     "fast-weights-64": FastWeights(64, num_heads=2),
+    "recall-64": Recall(64),
 }
 UPDATES = 2  # of one call
 
@@ -170,6 +171,12 @@ def forward_flops(family: TaskFamily, memory: Memory) -> int:
         table = 3 * memory.num_heads * memory.key_size * memory.value_size
         products = size * (2 * inputs + memory.num_heads * writes) + table
         products += size * 2 * (size + read)
+    elif isinstance(memory, Recall):
+        notes = memory.value_size + 1
+        table = 3 * memory.num_heads * memory.key_size * notes
+        products = inputs * (2 * size + memory.num_heads * memory.key_size)
+        products += size * memory.num_heads * notes + table
+        products += 2 * size * (size + 2 * memory.num_heads * notes)
     else:
         raise ValueError(f"nothing known of {memory}")
     return 2 * (products + size * outputs)

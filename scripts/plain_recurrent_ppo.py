@@ -69,7 +69,7 @@ def make(
 ) -> tuple[Callable[[Array], Any], Callable[..., Any]]:
     """Returns ``init(key)`` and ``update(state, key)``, which plays and learns."""
     env, env_params = gymnax.make("CartPole-v1")
-    network = Network(hidden, env.num_actions)
+    network: Any = Network(hidden, env.num_actions)
     optimizer = optax.chain(
         optax.clip_by_global_norm(GRAD_NORM), optax.adam(LEARNING_RATE, eps=1e-5)
     )
