@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from reproduce import epopt_robustness, rl2_tables
+from reproduce import epopt_robustness, maml_navigation, rl2_tables
 
 ROOT = Path(__file__).parents[1]
 START, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -151,6 +151,37 @@ def describe_locomotion(result: dict) -> str:
     return "\n".join(lines)
 
 
+def describe_navigation(title: str, cells: list[dict]) -> str:
+    """Returns a section of gradient-based learners on one family of points in the plane."""
+    rows = maml_navigation.ROWS
+    lines = [
+        f"### {title}",
+        "",
+        "Return of an episode after as many updates, mean and 95 % interval over seeds and goals.",
+        "",
+        f"| | {' | '.join(map(str, range(rows)))} |",
+        f"|---|{'---|' * rows}",
+    ]
+    for index, cell in enumerate(cells):
+        for label, entries in maml_navigation.curves(cell).items():
+            agent = label == cell["cell"]
+            if agent or index == 0:  # all meet the same references
+                shown = f"**{label}**" if agent else label
+                lines.append(f"| {shown} | {' | '.join(entries)} |")
+    if cells[0]["cell"] == "maml":
+        lines.append(f"| MAML's paper | {' | '.join(map(str, maml_navigation.PAPER))} |")
+    lines.append("")
+    for cell in cells:
+        minutes = cell["training_minutes_all_seeds"]
+        time = "" if minutes is None else f" in {minutes:.1f} minutes for all seeds together"
+        lines.append(
+            f"- {cell['cell']}: {len(cell['per_seed'])} seeds of "
+            f"{cell['env_steps_per_seed']:,} environment steps{time} ({cell['device']}, "
+            f"jax {cell['jax']}); {cell['evaluation']['num_tasks']:,} held-out goals."
+        )
+    return "\n".join(lines)
+
+
 def render() -> str:
     """Returns the rendered part of RESULTS.md."""
     parts = []
@@ -167,6 +198,12 @@ def render() -> str:
     parts += [describe_robustness(json.loads(p.read_text())) for p in found if p.exists()]
     found = sorted((ROOT / "results" / "locomotion").glob("*.json"))
     parts += [describe_locomotion(json.loads(path.read_text())) for path in found]
+    for title, prefix in (("Points in the plane", ""), ("Points and four corners", "corners-")):
+        names = [n for n in maml_navigation.CELLS if n.startswith("corners-") == bool(prefix)]
+        found = [maml_navigation.OUT / f"{name}.json" for name in names]
+        cells = [json.loads(p.read_text()) for p in found if p.exists()]
+        if cells:
+            parts.append(describe_navigation(title, cells))
     folder = ROOT / "results" / "rl2_adaptation"
     cells = [folder / f"{name}.json" for name in ORDER]
     parts += [describe(json.loads(p.read_text())) for p in cells if p.exists()]

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import jaxmeta
@@ -115,6 +116,28 @@ def test_locomotion_is_trained_measured_and_written(load_script, tmp_path, monke
     section = load_script("render_results").describe_locomotion(result)
     assert "| **PolicyMAML** | -" in section
     assert section.count("\n| ") == 6, "a heading, the agent and four references"
+    with pytest.raises(SystemExit, match="walker"):
+        script.main(("walker",))
+
+
+def test_navigation_is_trained_measured_and_written(load_script, tmp_path, monkeypatch, capsys):
+    script = load_script("reproduce/maml_navigation")
+    tiny = jaxmeta.PolicyMAML(num_tasks=2, shots=2, network=jaxmeta.MLP((4,), "tanh"))
+    tasks = PointNavigation(episode_length=5)
+    preset = jaxmeta.TrainConfig(tiny, tasks, total_env_steps=1, updates_per_chunk=1)
+    monkeypatch.setattr(script.jaxmeta, "preset", lambda *names: preset)
+    monkeypatch.setattr(script, "SHOTS", 3)
+    small = {"seeds": 2, "num_tasks": 4, "runs": tmp_path / "runs"}
+    script.main(("maml",), out=tmp_path / "out", **small)
+    text = (tmp_path / "out" / "maml.json").read_text()
+    cell = json.loads(text)
+    assert np.shape(cell["per_seed"]) == (2, script.ROWS)
+    assert str(tmp_path) not in text
+    assert "-11.68" in capsys.readouterr().out
+    section = load_script("render_results").describe_navigation("Points", [cell])
+    assert "| **maml** | -" in section
+    assert "| MAML's paper | -40.41 |" in section
+    assert "| oracle | -" in section
     with pytest.raises(SystemExit, match="walker"):
         script.main(("walker",))
 
