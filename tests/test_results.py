@@ -121,7 +121,7 @@ def test_locomotion_is_trained_measured_and_written(load_script, tmp_path, monke
 
 
 def test_navigation_is_trained_measured_and_written(load_script, tmp_path, monkeypatch, capsys):
-    script = load_script("reproduce/maml_navigation")
+    script, render = load_script("reproduce/maml_navigation"), load_script("render_results")
     tiny = jaxmeta.PolicyMAML(num_tasks=2, shots=2, network=jaxmeta.MLP((4,), "tanh"))
     tasks = PointNavigation(episode_length=5)
     preset = jaxmeta.TrainConfig(tiny, tasks, total_env_steps=1, updates_per_chunk=1)
@@ -134,7 +134,7 @@ def test_navigation_is_trained_measured_and_written(load_script, tmp_path, monke
     assert np.shape(cell["per_seed"]) == (2, script.ROWS)
     assert str(tmp_path) not in text
     assert "-11.68" in capsys.readouterr().out
-    section = load_script("render_results").describe_navigation("Points", [cell])
+    section = render.describe_navigation("Points", [cell])
     assert "| **maml** | -" in section
     assert "| MAML's paper | -40.41 |" in section
     assert "| oracle | -" in section
