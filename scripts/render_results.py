@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from reproduce import epopt_robustness, maml_navigation, rl2_tables
+from reproduce import epopt_robustness, maml_navigation, maml_sinusoid, rl2_tables
 
 ROOT = Path(__file__).parents[1]
 START, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -182,6 +182,36 @@ def describe_navigation(title: str, cells: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def describe_sinusoids(results: list[dict]) -> str:
+    """Returns a section with MAML and its kin on sinusoids."""
+    lines = [
+        "### MAML on sinusoids",
+        "",
+        "Squared error after gradient steps: published / ours, the mean over held-out tasks (mean "
+        "of the best 99 %, median). ∞: some task diverges.",
+        "",
+        f"| | examples | {' | '.join(f'{step} steps' for step in maml_sinusoid.COLUMNS)} |",
+        f"|---|---|{'---|' * len(maml_sinusoid.COLUMNS)}",
+    ]
+    for result in results:
+        for which in result["losses"]:
+            for shots in maml_sinusoid.SHOTS:
+                cells = " | ".join(maml_sinusoid.entries(result, which, shots))
+                lines.append(f"| {maml_sinusoid.label(result, which)} | {shots} | {cells} |")
+    told = "How they were trained; at the end the loss of the best predictor without examples:"
+    lines += ["", told, ""]
+    for result in results:
+        minutes, tasks = result["training_minutes_all_seeds"], result["held_out_tasks"]
+        time = "" if minutes is None else f" in {minutes:.1f} minutes for all seeds together"
+        name = maml_sinusoid.label(result, maml_sinusoid.AS_TRAINED)
+        lines.append(
+            f"- {name}: {result['seeds']} seeds of "
+            f"{result['iterations']:,} iterations{time} ({result['device']}, jax {result['jax']}); "
+            f"{tasks:,} held-out tasks; {result['references']['mean']:.2f}."
+        )
+    return "\n".join(lines)
+
+
 def render() -> str:
     """Returns the rendered part of RESULTS.md."""
     parts = []
@@ -204,6 +234,15 @@ def render() -> str:
         cells = [json.loads(p.read_text()) for p in found if p.exists()]
         if cells:
             parts.append(describe_navigation(title, cells))
+    folder = ROOT / "results" / "maml_sinusoid"
+    found = [
+        folder / f"{protocol}-{name}.json"
+        for protocol in maml_sinusoid.STEP_SIZE
+        for name in maml_sinusoid.ROWS
+    ]
+    learned = [json.loads(path.read_text()) for path in found if path.exists()]
+    if learned:
+        parts.append(describe_sinusoids(learned))
     folder = ROOT / "results" / "rl2_adaptation"
     cells = [folder / f"{name}.json" for name in ORDER]
     parts += [describe(json.loads(p.read_text())) for p in cells if p.exists()]

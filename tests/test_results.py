@@ -161,3 +161,73 @@ def test_the_benchmark_runs(load_script, tmp_path, monkeypatch, capsys):
     assert set(row["steps_per_s"]) == {"rollout", "update", "plain rollout", "plain update"}
     assert all(value > 0 for value in row["steps_per_s"].values())
     assert "bernoulli-bandit" in capsys.readouterr().out
+
+
+def test_sinusoids_are_learned_measured_and_written(load_script, tmp_path, monkeypatch, capsys):
+    script = load_script("reproduce/maml_sinusoid")
+    monkeypatch.setattr(script, "FINE_TUNING", (0.001, 0.01))
+    small = {"seeds": 2, "iterations": 2, "num_tasks": 16}
+    script.main(("pretrained",), "paper", runs=tmp_path / "runs", out=tmp_path / "out", **small)
+    text = (tmp_path / "out" / "paper-pretrained.json").read_text()
+    result = json.loads(text)
+    assert result["iterations"] == 2
+    assert result["fine_tuning_step"] in script.FINE_TUNING
+    assert result["references"]["oracle"] == 0.0
+    assert set(result["losses"]) == {script.AS_TRAINED}
+    for losses in result["losses"][script.AS_TRAINED].values():
+        assert losses["best_99_percent"][0] < losses["mean"][0] < 20.0
+        assert len(losses["mean_per_seed"]) == 2
+    assert str(tmp_path) not in text
+    assert "2.41 / " in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="cosine"):
+        script.main(("cosine",))
+
+
+def test_a_task_that_diverges_leaves_the_median_and_the_best_99_percent(load_script):
+    script = load_script("reproduce/maml_sinusoid")
+    losses = np.ones((2, 200, 2), np.float32)
+    losses[:, :2, 1] = np.nan, 1e30
+    found = script.summarize(losses)
+    assert found["mean"] == [1.0, None]
+    assert found["best_99_percent"] == found["median"] == [1.0, 1.0]
+    assert found["mean_per_seed"] == [[1.0, None], [1.0, None]]
+
+
+@pytest.fixture
+def torch():
+    """PyTorch with one thread, whatever else the machine does; skips without it."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    return torch
+
+
+def test_the_comparison_with_torch_runs(load_script, torch, tmp_path, monkeypatch, capsys):
+    script = load_script("compare_torch")
+    monkeypatch.setattr(script, "THREADS", 1)
+    script.main(quick=True, out=tmp_path / "torch.json")
+    problems = json.loads((tmp_path / "torch.json").read_text())["problems"]
+    assert set(problems["sinusoid"]["per_s"]) == {"jaxmeta", "torch.func", "torch, task by task"}
+    assert set(problems["navigation"]["ratios"]) == {"torch, task by task"}
+    assert all(rate > 0 for row in problems.values() for rate in row["per_s"].values())
+    assert "torch.func" in capsys.readouterr().out
+
+
+def test_the_torch_programs_learn_the_same_thing(load_script, torch):
+    """Both write the same mathematics: from the same parameters and tasks the same losses."""
+    script = load_script("plain_torch")
+    losses = []
+    for program in (script.sinusoid_by_loop, script.sinusoid_by_func):
+        torch.manual_seed(0)
+        iterations = program(tasks=3)
+        losses.append([next(iterations) for _ in range(3)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_torch_navigation_improves(load_script, torch):
+    script = load_script("plain_torch")
+    np.random.seed(0)  # noqa: NPY002
+    settings = script.Navigation(tasks=4, shots=10, length=20, hidden=8)
+    iterations = script.navigation(settings)
+    returns = [next(iterations) for _ in range(25)]
+    assert np.mean(returns[-5:]) > np.mean(returns[:5]) + 1.0
