@@ -20,6 +20,13 @@ from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.locomotion import HalfCheetah, Hopper
+from jaxmeta_envs.locomotion_goals import (
+    AntDirection,
+    AntGoal,
+    AntVelocity,
+    HalfCheetahDirection,
+    HalfCheetahVelocity,
+)
 from jaxmeta_envs.mountain_car import MountainCar
 from jaxmeta_envs.pendulum import Pendulum
 from jaxmeta_envs.point_navigation import (
@@ -61,6 +68,11 @@ FAMILIES: dict[str, type[Family]] = {
     "mountain-car": MountainCar,
     "hopper": Hopper,
     "half-cheetah": HalfCheetah,
+    "half-cheetah-direction": HalfCheetahDirection,
+    "half-cheetah-velocity": HalfCheetahVelocity,
+    "ant-direction": AntDirection,
+    "ant-velocity": AntVelocity,
+    "ant-goal": AntGoal,
     "sinusoid": Sinusoid,
     "polynomial": Polynomial,
     "regression-control": RegressionControl,

@@ -53,7 +53,9 @@ class InnerData(NamedTuple):
         inputs: What the policy saw.
         action: What it did.
         behaviour: Log-probability it gave to that.
-        advantage: Of that, standardised over the episodes of the step.
+        advantage: Of that, as the step reads it: standardised over its episodes, unless the
+            objective says otherwise.
+        gain: The same in reward units.
         target: Target of the value estimate, in the units of the value output.
         mask: Whether the step was played.
     """
@@ -62,6 +64,7 @@ class InnerData(NamedTuple):
     action: Array
     behaviour: Array
     advantage: Array
+    gain: Array
     target: Array
     mask: Array
 
@@ -71,14 +74,14 @@ class Played(NamedTuple):
 
     Attributes:
         inner: Episodes before each step, leaves ``[K, N, T, ...]``.
-        inner_returns: Their mean returns, ``[K]``.
+        inner_reward: Rewards there, ``[K, N, T]``.
         adapted: Parameters after K steps.
         steps: Episodes after K steps, leaves ``[N, T, ...]``.
         log_prob: Of the actions there, ``[N, T]``.
     """
 
     inner: InnerData
-    inner_returns: Array
+    inner_reward: Array
     adapted: Any
     steps: Trajectory
     log_prob: Array
@@ -141,11 +144,11 @@ class PolicyAdaptation:
             played, _ = self._episodes(fast.params, task, key)
             data = self._data(params, fast, played)
             fast = self._step(params.meta, fast, data)
-            return fast, (data, jnp.mean(jnp.sum(played.reward, axis=1)))
+            return fast, (data, played.reward)
 
         *keys, last_key = jax.random.split(key, self.inner.steps + 1)
-        fast, (data, returns) = jax.lax.scan(step, self.inner.begin(params.meta), jnp.stack(keys))
-        return Played(data, returns, fast.params, *self._episodes(fast.params, task, last_key))
+        fast, (data, reward) = jax.lax.scan(step, self.inner.begin(params.meta), jnp.stack(keys))
+        return Played(data, reward, fast.params, *self._episodes(fast.params, task, last_key))
 
     def advantages(self, moments: Moments, policy: Any, steps: Trajectory) -> tuple[Array, Array]:
         """Returns values and advantages ``[N, T]``, in reward units, of one task's episodes."""
@@ -210,11 +213,13 @@ class PolicyAdaptation:
         """Returns what a step learns from episodes ``[N, T]`` that were played before it."""
         value, advantage = self.advantages(params.value_moments, fast.params, steps)
         distributions, _ = self.network.replay(fast.params, steps.inputs, steps.mask)
+        standardized = self.objective.standardize
         data = InnerData(
             inputs=steps.inputs,
             action=steps.action,
             behaviour=each_step(lambda d, a: d.log_prob(a))(distributions, steps.action),
-            advantage=standardize(advantage, steps.mask),
+            advantage=standardize(advantage, steps.mask) if standardized else advantage,
+            gain=advantage,
             target=params.value_moments.normalize(advantage + value),
             mask=steps.mask,
         )
@@ -245,7 +250,7 @@ class PolicyAdaptation:
 
 
 def adaptive_policy_network(
-    family: TaskFamily, policy: MLP, value: MLP | None = None
+    family: TaskFamily, policy: MLP, value: MLP | None = None, initial_std: float = 1.0
 ) -> ActorCritic:
     """Builds a policy to adapt by gradients, and perhaps a value network.
 
@@ -253,16 +258,17 @@ def adaptive_policy_network(
     """
     space = family.action_space
     unit = space.half_range if isinstance(space, Box) else 1.0
-    return feedforward_actor_critic(family, policy, value, unit)
+    return feedforward_actor_critic(family, policy, value, unit, initial_std)
 
 
-def step_returns(before: Array, after: Array) -> dict[str, Array]:
+def step_returns(inner_reward: Array, after: Array) -> dict[str, Array]:
     """Returns the metrics of adaptation: mean returns of an episode after 0 to K steps.
 
     Args:
-        before: Before each step, ``[B, K]``, B tasks of this device.
-        after: After the last, ``[B]``.
+        inner_reward: Of the episodes of each step, ``[B, K, N, T]``, B tasks of this device.
+        after: Mean return of an episode after the last, ``[B]``.
     """
+    before = jnp.mean(jnp.sum(inner_reward, axis=3), axis=2)
     metrics = {"return": after, "return_before": before[:, 0]}
     metrics |= {f"return_after_{k}": before[:, k] for k in range(1, before.shape[1])}
     return parallel.mean_over_tasks(metrics)

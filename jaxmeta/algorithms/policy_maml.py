@@ -36,10 +36,10 @@ from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import MLP, ActorCritic
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
-from jaxmeta.ops.surrogates import masked_mean, sampling_credit
+from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit
 from jaxmeta.risk import Mean, RiskMeasure, return_statistics
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily
+from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
 
 
@@ -64,14 +64,18 @@ class MetaInputs(NamedTuple):
         inputs: What the adapted policy saw, ``[B, L]``.
         inner: What it adapted to, leaves ``[B, K, N, T, ...]``.
         before: What the policies that played ``inner`` said, leaves ``[B, K, N, T, ...]``.
-        credit: Discounted return per step after adaptation less its mean over tasks,
-            ``[B]``, in the units of the advantages.
+        credit: Of the episodes of each inner step: discounted return per step of those after
+            it that count, less its mean over tasks, ``[B, K]``, in the units of the advantages,
+            such that its mean over the steps of all tasks is one over tasks.
+        gain_scale: What brings a mean of gains over the episodes of a step to such units,
+            ``[B, K]``.
     """
 
     inputs: PolicyInput
     inner: InnerData
     before: Distribution
     credit: Array
+    gain_scale: Array
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ class PolicyMAML(Algorithm):
         num_tasks: Tasks per update, over all devices.
         shots: Episodes of a task that a gradient step sees, N.
         network: Layers of the policy. Continuous actions are normal, in units of half the
-            range of the action space, with a learned standard deviation that begins at 1.
+            range of the action space, with a standard deviation that is learned.
+        initial_std: What it begins at.
         inner: How it adapts.
         estimator: Which terms the meta-gradient keeps.
         baseline: The value estimate: linear in features, fitted to the episodes of each task
@@ -121,6 +126,7 @@ class PolicyMAML(Algorithm):
     num_tasks: int = 20
     shots: int = 20
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
+    initial_std: float = 1.0
     inner: InnerLoop = field(default_factory=lambda: InnerLoop(optimizer=SGD(0.1)))
     estimator: Estimator = field(default_factory=LVC)
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
@@ -138,6 +144,7 @@ class PolicyMAML(Algorithm):
     def __post_init__(self) -> None:
         require(self.shots >= 1, "shots", self.shots, "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")
+        require(self.initial_std > 0, "initial_std", self.initial_std, "above 0")
         multiple = self.task_multiple
         require(
             self.num_tasks >= 1 and self.num_tasks % multiple == 0,
@@ -188,13 +195,12 @@ class PolicyMAML(Algorithm):
         adaptation, moments = self._adaptation(family), state.params.value_moments
         tasks = jax.vmap(family.sample_task)(parallel.task_keys(task_key, self.num_tasks))
         play_keys = parallel.task_keys(play_key, self.num_tasks)
-        inner, inner_returns, adapted, steps, log_prob = jax.vmap(
+        inner, inner_reward, adapted, steps, log_prob = jax.vmap(
             lambda task, key: adaptation.play(state.params, task, key)
         )(tasks, play_keys)
         value, advantage = jax.vmap(
             lambda params, steps: adaptation.advantages(moments, params, steps)
         )(adapted, steps)
-        first = jax.vmap(lambda s: returns_to_go(s.reward, s.mask, self.discount))(steps)[..., 0]
         returns = jnp.mean(jnp.sum(steps.reward, axis=2), axis=1)
         of_all = parallel.gather_tasks(returns)
         weights = self.risk.weights(of_all, state.updates)
@@ -209,12 +215,9 @@ class PolicyMAML(Algorithm):
         )
         if not self._has_value_network:
             batch = batch._replace(target=jnp.zeros_like(batch.target))
-        length = jnp.mean(parallel.gather_tasks(jnp.mean(jnp.sum(steps.mask, axis=2), axis=1)))
-        credit = jnp.mean(first, axis=1) / length
-        credit -= jnp.mean(parallel.gather_tasks(credit))
-        credit /= metrics["advantage_std"] + 1e-8
+        credit, gain_scale = self._worth(inner, inner_reward, steps, metrics["advantage_std"])
         before = jax.vmap(adaptation.inner_policies, (None, 0))(state.params.meta, inner)
-        inputs = MetaInputs(batch.inputs, inner, jax.lax.stop_gradient(before), credit)
+        inputs = MetaInputs(batch.inputs, inner, jax.lax.stop_gradient(before), credit, gain_scale)
         rate = value_at(self.learning_rate, state.updates)
         meta, opt_state, losses = self._optimizer.improve(
             lambda params, inputs, mask: self._replay(adaptation, params, inputs, mask),
@@ -226,7 +229,7 @@ class PolicyMAML(Algorithm):
             value_at(self.entropy_coef, state.updates),
             penalty=self._penalty(adaptation),
         )
-        metrics |= step_returns(inner_returns, returns) | return_statistics(of_all) | losses
+        metrics |= step_returns(inner_reward, returns) | return_statistics(of_all) | losses
         metrics |= {"risk_share": jnp.mean(weights), "learning_rate": rate}
         params = PolicyMetaParams(meta, moments)
         return PolicyMAMLState(params, opt_state, state.updates + 1), metrics
@@ -255,12 +258,16 @@ class PolicyMAML(Algorithm):
         return isinstance(self.baseline, MLP)
 
     @property
+    def _counts_all(self) -> bool:
+        return self.objective.episodes == "all"
+
+    @property
     def _optimizer(self) -> PolicyOptimizer:
         return self.optimizer if self._has_value_network else self.optimizer.without_value()
 
     def _network(self, family: TaskFamily) -> ActorCritic:
         value = self.baseline if isinstance(self.baseline, MLP) else None
-        return adaptive_policy_network(family, self.network, value)
+        return adaptive_policy_network(family, self.network, value, self.initial_std)
 
     def _adaptation(self, family: TaskFamily) -> PolicyAdaptation:
         return PolicyAdaptation(
@@ -288,9 +295,29 @@ class PolicyMAML(Algorithm):
 
         return jax.vmap(one)(inputs, mask)
 
+    def _worth(
+        self, inner: InnerData, inner_reward: Array, steps: Trajectory, scale: Array
+    ) -> tuple[Array, Array]:
+        """Returns ``credit`` and ``gain_scale`` of `MetaInputs`, each ``[B, K]``."""
+        of_steps = jax.vmap(jax.vmap(returns_to_go, (0, 0, None)), (0, 0, None))
+        rows = of_steps(inner_reward, inner.mask, self.discount)[..., 0]
+        last = jax.vmap(returns_to_go, (0, 0, None))(steps.reward, steps.mask, self.discount)
+        earned = jnp.concatenate(
+            [jnp.mean(rows, axis=2), jnp.mean(last[..., 0], axis=1)[:, None]], axis=1
+        )
+        if not self._counts_all:
+            earned = earned.at[:, :-1].set(0.0)
+        later = jnp.cumsum(earned[:, ::-1], axis=1)[:, -2::-1]
+        later -= parallel.mean_over_tasks(later)[None]
+        # The optimiser averages over steps, where a task with long episodes has many.
+        length = jnp.mean(jnp.sum(steps.mask, axis=2), axis=1)[:, None]
+        inner_length = jnp.mean(jnp.sum(inner.mask, axis=3), axis=2)
+        scale += 1e-8
+        return later / (length * scale), inner_length / (length * scale)
+
     def _penalty(self, adaptation: PolicyAdaptation) -> Callable[[Any, Batch], Array] | None:
         """Returns what the outer loss has besides the adapted policy's surrogate, per task."""
-        inner = self.kl_coef > 0 or self.estimator.credits_sampling
+        inner = self.kl_coef > 0 or self.estimator.credits_sampling or self._counts_all
         outer = self.objective.outer_anchor_coef > 0
         if not inner and not outer:
             return None
@@ -318,9 +345,11 @@ class PolicyMAML(Algorithm):
         said = adaptation.inner_policies(params, data)
         kl = jax.vmap(each_step(lambda old, new: old.kl(new)))(inputs.before, said)
         penalty = self.kl_coef * jnp.sum(jax.vmap(masked_mean)(kl, data.mask))
+        log_prob = jax.vmap(each_step(lambda d, a: d.log_prob(a)))(said, data.action)
         if self.estimator.credits_sampling:
-            log_prob = jax.vmap(each_step(lambda d, a: d.log_prob(a)))(said, data.action)
             args = log_prob, data.behaviour, data.mask
-            credit = jax.vmap(sampling_credit, (0, 0, 0, None))(*args, inputs.credit)
-            penalty -= jnp.sum(credit)
+            penalty -= jnp.sum(jax.vmap(sampling_credit)(*args, inputs.credit))
+        if self._counts_all:
+            args = log_prob, data.behaviour, data.gain, data.mask
+            penalty -= jnp.sum(inputs.gain_scale * jax.vmap(likelihood_ratio)(*args))
         return penalty

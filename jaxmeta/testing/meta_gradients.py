@@ -15,6 +15,11 @@ through θ_K depends on the terms of ``∇²j`` that an estimator keeps (`jaxmet
 
 I with all terms and II with `log_likelihood` and credit are the gradients of the objectives.
 
+An algorithm does not climb the return itself: it fits a baseline to the N episodes and divides
+advantages by their standard deviation. Of a batch both are constants, so II stays as it is, with
+g as it is really taken; I then has a step of size α / σ, and that σ changes with θ is a term that
+no second derivative of a surrogate contains.
+
 Everything here is NumPy in float64 by explicit formulas: no automatic differentiation, nothing
 random. Axes: S states, A actions, P = S·A parameters, T steps, M episodes that can happen, C
 batches of N of them. Leading axes ``...`` of parameters are any.
@@ -28,225 +33,25 @@ import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-Terms = Literal["none", "log_likelihood", "likelihood_ratio", "dice"]
-"""Which terms of the second derivative are kept: none, H2, H1 + H2, or all."""
-
-
-class Episodes(NamedTuple):
-    """All episodes that can happen; steps after an early end have state, action, reward 0.
-
-    Attributes:
-        state: ``[M, T]``.
-        action: ``[M, T]``.
-        reward: ``[M, T]``.
-        mask: Whether a step is played, ``[M, T]``.
-        chance: Probability of what the process draws, given the actions, ``[M]``.
-    """
-
-    state: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    mask: np.ndarray
-    chance: np.ndarray
-
-
-class HessianTerms(NamedTuple):
-    """Terms of ``∇²j = first + second + mixed + mixedᵀ``, each ``[P, P]``.
-
-    Attributes:
-        first: H1, of products of scores.
-        second: H2, of the curvature of the log-likelihood.
-        mixed: H12, of how actions change the value of later ones.
-    """
-
-    first: np.ndarray
-    second: np.ndarray
-    mixed: np.ndarray
-
-    def keep(self, terms: Terms) -> np.ndarray:
-        """Returns the sum of the terms that are kept, ``[P, P]``."""
-        kept = {
-            "none": np.zeros_like(self.first),
-            "log_likelihood": self.second,
-            "likelihood_ratio": self.first + self.second,
-            "dice": self.first + self.second + self.mixed + self.mixed.T,
-        }
-        return kept[terms]
-
-
-@dataclass(frozen=True, eq=False)
-class TinyProcess:
-    """A decision process whose episodes can be listed.
-
-    Attributes:
-        start: Probability of the first state, ``[S]``.
-        transition: Probability of the next state, ``[S, A, S]``.
-        reward: ``[S, A]``.
-        stops: Whether an episode ends after an action, ``[S, A]``.
-        horizon: T, the most steps of an episode.
-    """
-
-    start: np.ndarray
-    transition: np.ndarray
-    reward: np.ndarray
-    stops: np.ndarray
-    horizon: int
-
-    @staticmethod
-    def draw(seed: int, horizon: int = 2, *, states: int = 2, actions: int = 2) -> TinyProcess:
-        """Returns a process with random rewards and transitions, first state 0, no early end."""
-        rng = np.random.default_rng(seed)
-        return TinyProcess(
-            start=np.eye(states)[0],
-            transition=rng.dirichlet(np.ones(states), (states, actions)),
-            reward=rng.normal(size=(states, actions)),
-            stops=np.zeros((states, actions), bool),
-            horizon=horizon,
-        )
-
-    @cached_property
-    def episodes(self) -> Episodes:
-        """All episodes with a chance above 0."""
-        rows: list[tuple] = []
-
-        def play(state: int, chance: float, steps: tuple) -> None:
-            if chance == 0:
-                return
-            for action in range(self.reward.shape[1]):
-                longer = (*steps, (state, action, self.reward[state, action], True))
-                if self.stops[state, action] or len(longer) == self.horizon:
-                    unplayed = ((0, 0, 0.0, False),) * (self.horizon - len(longer))
-                    rows.append((*zip(*longer, *unplayed, strict=True), chance))
-                    continue
-                for after, probability in enumerate(self.transition[state, action]):
-                    play(after, chance * probability, longer)
-
-        for state, probability in enumerate(self.start):
-            play(state, probability, ())
-        return Episodes(*(np.array(column) for column in zip(*rows, strict=True)))
-
-    @cached_property
-    def taken(self) -> np.ndarray:
-        """Which state and action a step was, ``[M, T, S, A]``; 0 if it was not played."""
-        states, actions = self.reward.shape
-        episodes = self.episodes
-        state, action = np.eye(states)[episodes.state], np.eye(actions)[episodes.action]
-        return np.einsum("mt,mts,mta->mtsa", episodes.mask, state, action)
-
-    def probability(self, theta: np.ndarray) -> np.ndarray:
-        """Returns the probability of each episode, ``[..., M]``."""
-        log = np.einsum("mtsa,...sa->...m", self.taken, np.log(softmax(theta)))
-        return self.episodes.chance * np.exp(log)
-
-    def score(self, theta: np.ndarray) -> np.ndarray:
-        """Returns ``∇log π(a_t | s_t)`` of each step, ``[..., M, T, P]``."""
-        visited = self.taken.sum(3, keepdims=True)
-        score = self.taken - visited * softmax(theta)[..., None, None, :, :]
-        return score.reshape(*score.shape[:-2], -1)
-
-    def curvature(self, theta: np.ndarray) -> np.ndarray:
-        """Returns ``∇² log π(a_t | s_t)`` of each step, ``[..., M, T, P, P]``."""
-        of_states = state_curvature(theta)
-        return np.einsum("mts,...spq->...mtpq", self.taken.sum(3), of_states)
-
-    def value(self, theta: np.ndarray) -> np.ndarray:
-        """Returns j, the expected reward per step, ``[...]``."""
-        return self.probability(theta) @ self.episodes.reward.sum(1) / self.horizon
-
-    def gradient(self, theta: np.ndarray) -> np.ndarray:
-        """Returns ``∇j``, ``[..., P]``."""
-        weight = self.probability(theta) * self.episodes.reward.sum(1) / self.horizon
-        visits = self.taken.sum(1)  # summed over steps first: there may be many θ
-        actions = np.einsum("...m,msa->...sa", weight, visits)
-        states = np.einsum("...m,ms->...s", weight, visits.sum(2))
-        gradient = actions - states[..., None] * softmax(theta)
-        return gradient.reshape(*gradient.shape[:-2], -1)
-
-    def hessian_terms(self, theta: np.ndarray, baseline: np.ndarray | None = None) -> HessianTerms:
-        """Returns the terms of ``∇²j`` at θ ``[S, A]``, by dynamic programming.
-
-        Args:
-            theta: Logits.
-            baseline: Subtracted from the return from a step on, by its time and state,
-                ``[T, S]``. It moves weight between H1 and H2.
-        """
-        states, actions = self.reward.shape
-        policy, curvature = softmax(theta), state_curvature(theta)
-        score = np.eye(states * actions).reshape(states, actions, -1)
-        score = score - np.einsum("sa,sap->sp", policy, score)[:, None]
-        q, dq = self._action_values(policy, score)
-        advantage = q if baseline is None else q - baseline[:, :, None]
-        goes_on = self.transition * ~self.stops[:, :, None]
-        reached, terms = self.start, np.zeros((3, states * actions, states * actions))
-        for t in range(self.horizon):
-            weight = reached[:, None] * policy
-            weighted = weight * advantage[t]
-            terms[0] += np.einsum("sa,sap,saq->pq", weighted, score, score)
-            terms[1] += np.einsum("sa,spq->pq", weighted, curvature)
-            terms[2] += np.einsum("sa,sap,saq->pq", weight, score, dq[t])
-            reached = np.einsum("sa,saz->z", weight, goes_on)
-        return HessianTerms(*(terms / self.horizon))
-
-    def state_values(self, theta: np.ndarray) -> np.ndarray:
-        """Returns the expected return from a time and state on, ``[T, S]``: a baseline."""
-        policy = softmax(theta)
-        nothing = np.zeros((*self.reward.shape, self.reward.size))
-        return np.einsum("sa,tsa->ts", policy, self._action_values(policy, nothing)[0])
-
-    def _action_values(
-        self, policy: np.ndarray, score: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the values of actions ``[T, S, A]`` and their derivatives ``[T, S, A, P]``."""
-        goes_on = self.transition * ~self.stops[:, :, None]
-        value, slope = np.zeros(len(policy)), np.zeros((len(policy), policy.size))
-        values, slopes = [], []
-        for _ in range(self.horizon):
-            values.insert(0, self.reward + goes_on @ value)
-            slopes.insert(0, goes_on @ slope)
-            value = np.sum(policy * values[0], 1)
-            slope = np.einsum("sa,sap->sp", policy, score * values[0][..., None] + slopes[0])
-        return np.stack(values), np.stack(slopes)
-
-    def advantage(self, baseline: np.ndarray | None = None) -> np.ndarray:
-        """Returns the return from each step on, less a baseline ``[T, S]``: ``[M, T]``."""
-        episodes = self.episodes
-        to_go = np.cumsum(episodes.reward[:, ::-1], axis=1)[:, ::-1]
-        if baseline is not None:
-            to_go = to_go - baseline[np.arange(self.horizon), episodes.state]
-        return to_go * episodes.mask
-
-    def surrogate_derivatives(
-        self, theta: np.ndarray, terms: Terms, baseline: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the two derivatives of each episode's surrogate, summed over its steps.
-
-        Returns:
-            ``[..., M, P]`` and ``[..., M, P, P]``.
-        """
-        advantage, score = self.advantage(baseline), self.score(theta)
-        first = np.einsum("mt,...mtp->...mp", advantage, score)
-        if terms == "none":
-            return first, np.zeros((*first.shape, first.shape[-1]))
-        second = np.einsum("mt,...mtpq->...mpq", advantage, self.curvature(theta))
-        if terms != "log_likelihood":
-            second = second + np.einsum("mt,...mtp,...mtq->...mpq", advantage, score, score)
-        if terms == "dice":
-            before = np.cumsum(score, axis=-2) - score
-            mixed = np.einsum("mt,...mtp,...mtq->...mpq", advantage, before, score)
-            second = second + mixed + np.swapaxes(mixed, -1, -2)
-        return first, second
+from jaxmeta.testing.tiny_process import Terms, TinyProcess
 
 
 class MetaGradient(NamedTuple):
-    """A meta-objective ``[...]`` and what is taken for its gradient, ``[..., P]``."""
+    """A meta-objective and what is taken for its gradient.
+
+    Attributes:
+        value: Expected reward per step of an episode of T steps after adaptation, ``[...]``.
+        gradient: Taken for its gradient, ``[..., P]``.
+        length: Expected steps of such an episode if some end early, ``[...]``.
+    """
 
     value: np.ndarray
     gradient: np.ndarray
+    length: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,60 +63,136 @@ class Adaptation:
         learning_rate: α.
         steps: K, the inner steps.
         baseline: Of the inner gradients, by time and state, ``[T, S]``.
+        standardize: Whether the advantages of an inner step are shifted and scaled to mean 0
+            and deviation 1 over the played steps of its episodes.
+        ridge: In place of ``baseline``, `jaxmeta.LinearBaseline` with this regularisation,
+            fitted to the episodes of each step, and to as many after adaptation. None: not.
     """
 
     process: TinyProcess
     learning_rate: float
     steps: int = 1
     baseline: np.ndarray | None = None
+    standardize: bool = False
+    ridge: float | None = None
 
     def inside(self, theta: np.ndarray, terms: Terms) -> MetaGradient:
-        """Returns the meta-gradient of formulation I at θ ``[S, A]`` with the terms kept."""
+        """Returns the meta-gradient of formulation I at θ ``[S, A]`` with the terms kept.
+
+        With ``standardize`` the deviation counts as a constant: of the gradient of the value
+        that is returned, what is kept lacks how it changes.
+        """
+        assert self.ridge is None, "without a batch there is nothing to fit a baseline to"
         process, jacobian = self.process, np.eye(theta.size)
         for _ in range(self.steps):
-            kept = process.hessian_terms(theta, self.baseline).keep(terms)
-            jacobian = jacobian + self.learning_rate * kept @ jacobian
-            theta = theta + self.learning_rate * process.gradient(theta).reshape(theta.shape)
-        return MetaGradient(process.value(theta), jacobian.T @ process.gradient(theta))
+            baseline, scale = self.baseline, 1.0
+            if self.standardize:
+                advantage = process.advantage(self.baseline)
+                weight = process.probability(theta)[:, None] * process.episodes.mask
+                mean, scale = (x.item() for x in _moments(advantage, weight))
+                baseline = mean + (0.0 if baseline is None else baseline)
+                baseline = np.broadcast_to(baseline, (process.horizon, len(process.start)))
+            kept = process.hessian_terms(theta, baseline).keep(terms)
+            jacobian = jacobian + self.learning_rate / scale * kept @ jacobian
+            ascent = process.gradient(theta).reshape(theta.shape) / scale
+            theta = theta + self.learning_rate * ascent
+        gradient = jacobian.T @ process.gradient(theta)
+        return MetaGradient(process.value(theta), gradient, process.length(theta))
 
     def outside(
-        self, theta: np.ndarray, terms: Terms, episodes: int, *, credit: bool = False
+        self,
+        theta: np.ndarray,
+        terms: Terms,
+        episodes: int,
+        *,
+        credit: bool = False,
+        every: bool = False,
     ) -> MetaGradient:
         """Returns the expected meta-gradient of N sampled episodes per inner step.
 
         The gradient after adaptation is the exact one, which is the mean over episodes played
-        after adaptation.
+        after adaptation; with ``ridge`` the mean over N of them, less a baseline that knows
+        them.
 
         Args:
             theta: Logits, ``[..., S, A]``.
             terms: Of the second derivative of the surrogate, which are kept.
             episodes: N.
             credit: Whether the sampled episodes are credited with the reward after them.
+            every: Whether the reward of the episodes that are played for the steps counts as
+                well: the value is a sum over steps of adaptation, the length the last's.
         """
-        return self._outside(theta, terms, batches(len(self.process.taken), episodes), credit, 0)
+        counts = batches(len(self.process.taken), episodes)
+        return self._outside(theta, terms, counts, credit, every, 0)
 
     def _outside(
-        self, theta: np.ndarray, terms: Terms, counts: np.ndarray, credit: bool, step: int
+        self,
+        theta: np.ndarray,
+        terms: Terms,
+        counts: np.ndarray,
+        credit: bool,
+        every: bool,
+        step: int,
     ) -> MetaGradient:
         process = self.process
+        weight = np.exp(np.log(process.probability(theta)) @ counts.T) * multiplicity(counts)
+        shares = counts[:, :, None] * process.episodes.mask  # of the steps in each batch's mean
+        shares = shares / shares.sum((1, 2), keepdims=True)
+        advantage = self._advantage(counts)
         if step == self.steps:
-            return MetaGradient(process.value(theta), process.gradient(theta))
-        first, second = process.surrogate_derivatives(theta, terms, self.baseline)
-        played = counts @ process.episodes.mask.sum(1)
-        ascent = np.einsum("cm,...mp->...cp", counts / played[:, None], first)
-        curvature = np.einsum("cm,...mpq->...cpq", counts / played[:, None], second)
-        adapted = theta[..., None, :, :] + self.learning_rate * ascent.reshape(
-            *ascent.shape[:-1], *theta.shape[-2:]
-        )
-        after = self._outside(adapted, terms, counts, credit, step + 1)
+            if self.ridge is None:
+                gradient = process.gradient(theta)
+            else:
+                each = counts[:, :, None] * advantage / (counts[0].sum() * process.horizon)
+                of_batches, _ = process.surrogate_derivatives(theta, "none", each)
+                gradient = np.einsum("...c,...cp->...p", weight, of_batches)
+            return MetaGradient(process.value(theta), gradient, process.length(theta))
+        if self.standardize:
+            mean, scale = _moments(advantage, shares)
+            advantage = (advantage - mean) / (scale + 1e-8)
+        ascent, curvature = process.surrogate_derivatives(theta, terms, shares * advantage)
+        ascent = ascent.reshape(*ascent.shape[:-1], *theta.shape[-2:])
+        adapted = theta[..., None, :, :] + self.learning_rate * ascent
+        after = self._outside(adapted, terms, counts, credit, every, step + 1)
         through = np.einsum("...cpq,...cp->...cq", curvature, after.gradient)
         gradient = after.gradient + self.learning_rate * through
         if credit:
             score = np.einsum("cm,...mtp->...cp", counts, process.score(theta))
             gradient = gradient + score * after.value[..., None]
-        weight = np.exp(np.log(process.probability(theta)) @ counts.T) * multiplicity(counts)
-        value = np.sum(weight * after.value, axis=-1)
-        return MetaGradient(value, np.einsum("...c,...cp->...p", weight, gradient))
+        value, length = (np.sum(weight * x, axis=-1) for x in (after.value, after.length))
+        gradient = np.einsum("...c,...cp->...p", weight, gradient)
+        if every:
+            value = value + process.value(theta)
+            gradient = gradient + process.gradient(theta)
+        return MetaGradient(value, gradient, length)
+
+    def _advantage(self, counts: np.ndarray) -> np.ndarray:
+        """Returns the advantages of steps in each batch before they are scaled, ``[C, M, T]``."""
+        process = self.process
+        if self.ridge is None:
+            return np.tile(process.advantage(self.baseline), (len(counts), 1, 1))
+        episodes, returns = process.episodes, process.advantage()
+        time = np.broadcast_to(np.arange(process.horizon) / 100.0, episodes.state.shape)
+        state = np.eye(len(process.start))[episodes.state]
+        powers = np.stack([time, time**2, time**3, np.ones_like(time)], -1)
+        features = np.concatenate([state, state**2, powers], -1)
+        shares = counts[:, :, None] * episodes.mask
+        shares = shares / shares.sum((1, 2), keepdims=True)
+        size = np.sqrt(np.einsum("cmt,mtf->cf", shares, features**2))
+        scaled = features / np.maximum(size, 1e-6)[:, None, None, :]
+        gram = np.einsum("cmt,cmtf,cmtg->cfg", shares, scaled, scaled)
+        moment = np.einsum("cmt,cmtf,mt->cf", shares, scaled, returns)
+        penalty = self.ridge * np.eye(features.shape[-1])
+        weights = np.linalg.solve(gram + penalty, moment[..., None])[..., 0]
+        return (returns - np.einsum("cmtf,cf->cmt", scaled, weights)) * episodes.mask
+
+
+def _moments(x: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and deviation over the last two axes, kept, under shares that sum to > 0."""
+    total = shares.sum((-2, -1), keepdims=True)
+    mean = np.sum(shares * x, (-2, -1), keepdims=True) / total
+    variance = np.sum(shares * (x - mean) ** 2, (-2, -1), keepdims=True) / total
+    return mean, np.sqrt(variance)
 
 
 def batches(kinds: int, size: int) -> np.ndarray:
@@ -327,19 +208,3 @@ def multiplicity(counts: np.ndarray) -> np.ndarray:
     """Returns in how many orders each batch can be played, ``[C]``."""
     factorial = np.vectorize(math.factorial, otypes=[float])
     return factorial(counts.sum(1)) / factorial(counts).prod(1)
-
-
-def softmax(theta: np.ndarray) -> np.ndarray:
-    """Returns the probabilities of actions, of the shape of θ."""
-    weight = np.exp(theta - theta.max(-1, keepdims=True))
-    return weight / weight.sum(-1, keepdims=True)
-
-
-def state_curvature(theta: np.ndarray) -> np.ndarray:
-    """Returns ``∇² log π(a | s)``, which no action changes, ``[..., S, P, P]``."""
-    policy = softmax(theta)
-    states, actions = policy.shape[-2:]
-    block = policy[..., :, None] * (policy[..., None, :] - np.eye(actions))
-    pick = np.eye(states)
-    whole = np.einsum("...sab,sx,sy->...sxayb", block, pick, pick)
-    return whole.reshape(*policy.shape[:-1], states * actions, states * actions)
