@@ -25,7 +25,7 @@ from jaxmeta.algorithms.gmps import GuidedMetaPolicySearch
 from jaxmeta.algorithms.inner_loop import InnerLoop, MetaSGD
 from jaxmeta.algorithms.policy_maml import PolicyMAML
 from jaxmeta.algorithms.policy_objective import PolicyObjective
-from jaxmeta_envs import PointNavigation, RegressionControl
+from jaxmeta_envs import PointNavigation, RegressionControl, TaskFamily
 
 ROOT = Path(__file__).parents[2]
 FIRST_SEED = 1000  # settings were tuned on seeds 0 to 9
@@ -44,7 +44,7 @@ POINT = {
 }
 
 
-def _cell(algorithm: jaxmeta.Algorithm, family: object, updates: int) -> jaxmeta.TrainConfig:
+def _cell(algorithm: jaxmeta.Algorithm, family: TaskFamily, updates: int) -> jaxmeta.TrainConfig:
     steps = updates * algorithm.env_steps_per_update(family)
     return jaxmeta.TrainConfig(algorithm, family, total_env_steps=steps, seed=FIRST_SEED)
 
