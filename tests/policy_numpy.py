@@ -24,7 +24,8 @@ def made_up_data(family, rng):
         action = jnp.asarray(rng.integers(0, 3, (N, T)), jnp.int32)
     behaviour, advantage, target = (jnp.asarray(rng.normal(size=(N, T))) - 1.0 for _ in range(3))
     mask = jnp.ones((N, T), bool).at[1, 2].set(False)
-    return InnerData(inputs, action, behaviour, advantage, target, mask)
+    gain = jnp.full((N, T), jnp.nan)  # not read by a step
+    return InnerData(inputs, action, behaviour, advantage, gain, target, mask)
 
 
 def layers(tree, obs):

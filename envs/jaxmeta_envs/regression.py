@@ -114,7 +114,8 @@ class PolynomialTask(NamedTuple):
     Attributes:
         coefficients: Of the Legendre polynomials of degree 0 to d, float32 ``[2, d + 1]``:
             left and right of the step; equal if there is none.
-        step: Where it is, in units of the inputs' half range, float32 scalar in [-1, 1].
+        step: Where it is, in units of the inputs' half range, float32 scalar in [-1, 1]; 0 if
+            there is none.
     """
 
     coefficients: Array
@@ -183,7 +184,8 @@ class Polynomial(SupervisedFamily[PolynomialTask]):
         both = scale * std[None] * jax.random.normal(coefficient_key, (2, high + 1))
         stepped = jax.random.uniform(kind_key) < self.steps
         coefficients = jnp.where(stepped, both, both[:1])
-        return PolynomialTask(coefficients, _uniform(step_key, (-1.0, 1.0)))
+        step = jnp.where(stepped, _uniform(step_key, (-1.0, 1.0)), 0.0)
+        return PolynomialTask(coefficients, step)
 
     def sample_examples(self, key: Array, task: PolynomialTask, num: int) -> Examples:
         return _sample_examples(self, key, task, num)

@@ -154,8 +154,9 @@ class GuidedMetaPolicySearch(Algorithm):
         )
         text = "one without credit for sampling: an expert's actions are no return"
         require(not self.estimator.credits_sampling, "estimator", self.estimator, text)
-        anchored = self.objective.outer_anchor_coef > 0
-        require(not anchored, "objective", self.objective, "one with outer_anchor_coef=0")
+        rewarded = self.objective.outer_anchor_coef > 0 or self.objective.episodes != "adapted"
+        text = 'one of the inner loop alone: outer_anchor_coef=0, episodes="adapted"'
+        require(not rewarded, "objective", self.objective, text)
         require(self.expert_std >= 0, "expert_std", self.expert_std, "at least 0")
         check_positive(self.learning_rate, "learning_rate")
         for name in ("discount", "gae_lambda"):

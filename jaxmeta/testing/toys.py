@@ -117,17 +117,22 @@ class ToyFamily(TaskFamily[ToyTask, ToyState]):
         return state, Timestep(self._observe(state), reward, terminated, end & ~terminated)
 
     def references(self, num_episodes: int) -> Mapping[str, Reference]:
-        """Returns "random", and "oracle", which is told the payoffs."""
+        """Returns "random", and "oracle", which is told the payoffs.
+
+        A little noise on its numbers tells apart what it does from copies of it.
+        """
 
         def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
-            del inputs, key
+            del inputs
             payoff = params[1].payoff
             if not self.continuous:
                 return jnp.argmax(payoff).astype(jnp.int32), carry
             slope, curve = payoff[0], payoff[1]
             bend = jnp.where(curve < 0, -slope / (2.0 * curve), 0.0)
             tries = jnp.clip(jnp.stack([bend, -jnp.ones(()), jnp.ones(())]), -1.0, 1.0)
-            return tries[jnp.argmax(slope * tries + curve * tries**2)][None], carry
+            best = tries[jnp.argmax(slope * tries + curve * tries**2)]
+            noise = 0.01 * jax.random.normal(key, (1,))
+            return jnp.clip(best[None] + noise, -1.0, 1.0), carry
 
         oracle = AdaptivePolicy(begin=lambda params, key: (), act=act)
         return dict(super().references(num_episodes)) | {"oracle": Reference(oracle, (), True)}

@@ -118,7 +118,7 @@ def test_the_outer_objective_is_differentiated_through_the_steps(continuous, est
     )
     after = jax.tree.map(lambda x: x.reshape(1, 6, *x.shape[2:]), made_up_data(family, rng))
     before = jax.jit(jax.vmap(adaptation.inner_policies, (None, 0)))(meta, inner)
-    inputs = MetaInputs(after.inputs, inner, before, jnp.ones(1))
+    inputs = MetaInputs(after.inputs, inner, before, jnp.ones((1, 2)), jnp.ones((1, 2)))
     zero = jnp.zeros((1, 6))
     batch = Batch(inputs, after.action, zero, zero, zero, after.mask, jnp.ones(1))
     penalty = algorithm._penalty(adaptation)
