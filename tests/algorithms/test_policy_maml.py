@@ -261,7 +261,6 @@ def test_a_broken_learner_does_not_find_it(broken):
         ({"inner": InnerLoop(steps=0)}, "inner.steps is 0; it must be at least 1"),
         ({"num_tasks": 6, "optimizer": PPO(minibatches=4)}, "num_tasks is 6; .* multiple of 4"),
         ({"num_tasks": 0}, "num_tasks is 0; it must be a positive multiple"),
-        ({"initial_std": 0.0}, "initial_std is 0.0; it must be above 0"),
         ({"kl_coef": -1.0}, "kl_coef is -1.0; it must be at least 0"),
         ({"value_coef": -1.0}, "value_coef is -1.0; it must be at least 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
