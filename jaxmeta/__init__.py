@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jaxmeta.config import Plan, TrainConfig
     from jaxmeta.engine import make_train
     from jaxmeta.evaluation import Evaluation, evaluate, evaluate_policy
-    from jaxmeta.networks import GRU, LSTM, MLP, FastWeights
+    from jaxmeta.networks import GRU, LSTM, MLP, FastWeights, Recall
     from jaxmeta.presets import preset
     from jaxmeta.registry import register_algorithm, register_family
     from jaxmeta.risk import CVaR, Mean
@@ -78,6 +78,7 @@ _HOME = {
     "GRU": "jaxmeta.networks",
     "LSTM": "jaxmeta.networks",
     "MLP": "jaxmeta.networks",
+    "Recall": "jaxmeta.networks",
     "preset": "jaxmeta.presets",
     "register_algorithm": "jaxmeta.registry",
     "register_family": "jaxmeta.registry",
@@ -133,6 +134,7 @@ __all__ = [
     "MetaSGD",
     "Plan",
     "PolicyMAML",
+    "Recall",
     "Reptile",
     "Robustness",
     "Schedule",

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.epopt import EPOpt
+from jaxmeta.algorithms.gmps import GuidedMetaPolicySearch
 from jaxmeta.algorithms.maml import MAML
 from jaxmeta.algorithms.policy_maml import PolicyMAML
 from jaxmeta.algorithms.rl2 import RL2
@@ -19,6 +20,13 @@ from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.locomotion import HalfCheetah, Hopper
+from jaxmeta_envs.locomotion_goals import (
+    AntDirection,
+    AntGoal,
+    AntVelocity,
+    HalfCheetahDirection,
+    HalfCheetahVelocity,
+)
 from jaxmeta_envs.mountain_car import MountainCar
 from jaxmeta_envs.pendulum import Pendulum
 from jaxmeta_envs.point_navigation import (
@@ -27,6 +35,7 @@ from jaxmeta_envs.point_navigation import (
     SparsePointNavigation,
 )
 from jaxmeta_envs.regression import Polynomial, Sinusoid
+from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
@@ -37,6 +46,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "epopt": EPOpt,
     "maml": MAML,
     "policy-maml": PolicyMAML,
+    "gmps": GuidedMetaPolicySearch,
 }
 """Name of every known algorithm."""
 
@@ -58,8 +68,14 @@ FAMILIES: dict[str, type[Family]] = {
     "mountain-car": MountainCar,
     "hopper": Hopper,
     "half-cheetah": HalfCheetah,
+    "half-cheetah-direction": HalfCheetahDirection,
+    "half-cheetah-velocity": HalfCheetahVelocity,
+    "ant-direction": AntDirection,
+    "ant-velocity": AntVelocity,
+    "ant-goal": AntGoal,
     "sinusoid": Sinusoid,
     "polynomial": Polynomial,
+    "regression-control": RegressionControl,
     "xland": XLandMiniGrid,
 }
 """Name of every known task family."""

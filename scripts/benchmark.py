@@ -6,6 +6,11 @@
 Everything of one table is measured in one run, in turns, so that ratios mean something. ``plain``
 is ``scripts/plain_kernel.py``: the same mathematics written by hand, without a library. The limit
 counts the multiplications of the network at the rate that a large product reaches here.
+
+On the cart-pole ``plain`` is ``scripts/plain_recurrent_ppo.py``, recurrent PPO as published in
+single files: ``--families cartpole --memories gru-128 --num-tasks 256`` has its usual sizes.
+A step is there a row of the scan, which RL² computes, though masked, after a failure, and in
+which the other plays the next episode.
 """
 
 from __future__ import annotations
@@ -23,27 +28,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import plain_kernel
+import plain_recurrent_ppo
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import GRU, PPO, RL2, FastWeights, engine, parallel
+from jaxmeta import GRU, PPO, RL2, FastWeights, Recall, engine, parallel
 from jaxmeta.networks.actor_critic import input_size
 from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs import BernoulliBandit, GridNavigation, TabularMDP, TaskFamily
+from jaxmeta_envs import BernoulliBandit, CartPole, GridNavigation, TabularMDP, TaskFamily
 
 FAMILIES: dict[str, TaskFamily] = {
     "bernoulli-bandit": BernoulliBandit(5, 100),
     "tabular-mdp": TabularMDP(num_episodes=10),
     "grid-navigation": GridNavigation(),
+    "cartpole": CartPole(episode_length=128, num_episodes=1),
 }
-Memory = GRU | FastWeights
+Memory = GRU | FastWeights | Recall
 MEMORIES: dict[str, Memory] = {
     "gru-64": GRU(64),
     "gru-128": GRU(128),
     "gru-256": GRU(256),
     "fast-weights-64": FastWeights(64, num_heads=2),
+    "recall-64": Recall(64),
 }
 UPDATES = 2  # of one call
 
@@ -138,6 +146,19 @@ def by_hand(family: str, hidden: int, num_tasks: int) -> dict[str, Program]:
     }
 
 
+def single_file(hidden: int, num_tasks: int) -> dict[str, Program]:
+    """Recurrent PPO on the cart-pole, as published in single files; it learns as it plays."""
+    length = FAMILIES["cartpole"].horizon
+    first, update = plain_recurrent_ppo.make(hidden, num_tasks, length)
+    key = jax.random.key(0)
+
+    def updates(state: Any, key: Any) -> Any:
+        return jax.lax.scan(update, state, jax.random.split(key, UPDATES))
+
+    steps = UPDATES * num_tasks * length
+    return {"plain update": compiled(updates, (jax.jit(first)(key), key), steps)}
+
+
 def forward_flops(family: TaskFamily, memory: Memory) -> int:
     """Floating-point operations of the network's products for one environment step."""
     inputs, outputs = input_size(family), family.action_space.flat_size + 1
@@ -150,6 +171,12 @@ def forward_flops(family: TaskFamily, memory: Memory) -> int:
         table = 3 * memory.num_heads * memory.key_size * memory.value_size
         products = size * (2 * inputs + memory.num_heads * writes) + table
         products += size * 2 * (size + read)
+    elif isinstance(memory, Recall):
+        notes = memory.value_size + 1
+        table = 3 * memory.num_heads * memory.key_size * notes
+        products = inputs * (2 * size + memory.num_heads * memory.key_size)
+        products += size * memory.num_heads * notes + table
+        products += 2 * size * (size + 2 * memory.num_heads * notes)
     else:
         raise ValueError(f"nothing known of {memory}")
     return 2 * (products + size * outputs)
@@ -178,6 +205,8 @@ def measure(family: str, memory: str, num_tasks: int, flops: float, repeats: int
     programs = library(tasks, part, num_tasks)
     if family in ("bernoulli-bandit", "tabular-mdp") and isinstance(part, GRU):
         programs |= by_hand(family, part.hidden_size, num_tasks)
+    if family == "cartpole" and isinstance(part, GRU):
+        programs |= single_file(part.hidden_size, num_tasks)
     rates = rate(programs, repeats)
     forward, ppo = forward_flops(tasks, part), PPO()
     # A gradient costs three forward passes.

@@ -100,6 +100,54 @@ def describe_robustness(result: dict) -> str:
         f"{result['held_out_tasks']:,} held-out simulators, the mean of {result['episodes']} "
         f"episodes on each, 95 % intervals{time} ({result['device']}, jax {result['jax']}).",
     ]
+    if all("curve" in policy for policy in result["policies"].values()):
+        lines += ["", *describe_sweep(result["policies"])]
+    return "\n".join(lines)
+
+
+def describe_sweep(policies: dict) -> list[str]:
+    """Returns a table of mean returns over one parameter, every second point of it."""
+    curves = {name: policy["curve"] for name, policy in policies.items()}
+    (parameter,) = next(iter(curves.values())).keys() - {"return"}
+    points = next(iter(curves.values()))[parameter][::2]
+    lines = [
+        f"| {parameter.replace('_', ' ')} | {' | '.join(f'{x:.3g}' for x in points)} |",
+        f"|---|{'---|' * len(points)}",
+    ]
+    for name, curve in curves.items():
+        lines.append(f"| {name} | {' | '.join(f'{x:.0f}' for x in curve['return'][::2])} |")
+    return lines
+
+
+def describe_locomotion(result: dict) -> str:
+    """Returns a section with the return after gradient steps."""
+    evaluation, algorithm = result["evaluation"], result["algorithm"]
+    steps = range(evaluation["rows"])
+    lines = [
+        f"### {result['family']}, {result['size']}",
+        "",
+        f"| return of an episode | {' | '.join(f'after {k} steps' for k in steps)} |",
+        f"|---|{'---|' * len(steps)}",
+    ]
+    for name, policy in evaluation["policies"].items():
+        rows = policy["rows"]
+        cells = zip(rows["mean"], rows["low"], rows["high"], strict=True)
+        shown = " | ".join(f"{m:.1f} [{a:.1f}, {b:.1f}]" for m, a, b in cells)
+        lines.append(f"| {f'**{name}**' if name == evaluation['agent'] else name} | {shown} |")
+    shots, tasks = evaluation["episodes_per_adapt"], evaluation["num_tasks"]
+    minutes = result["minutes_of_all_seeds"]
+    time = "" if minutes is None else f" in {minutes:.0f} minutes for all seeds together"
+    seeds = "; ".join(
+        ", ".join(f"{x:.1f}" for x in curve) for curve in evaluation["curve_of_each_seed"]
+    )
+    lines += [
+        "",
+        f"{evaluation['num_seeds']} seeds of {result['env_steps_per_seed']:,} environment steps"
+        f"{time} ({result['device']}, jax {result['jax']}); an update has {algorithm['num_tasks']} "
+        f"tasks and twice {algorithm['shots']} episodes of {result['tasks']['episode_length']} "
+        f"steps. {tasks} held-out tasks; a gradient step sees {shots} episodes; 95 % intervals. "
+        f"Per seed: {seeds}.",
+    ]
     return "\n".join(lines)
 
 
@@ -117,6 +165,8 @@ def render() -> str:
     folder = ROOT / "results" / "epopt"
     found = [folder / f"{name}.json" for name in epopt_robustness.FAMILIES]
     parts += [describe_robustness(json.loads(p.read_text())) for p in found if p.exists()]
+    found = sorted((ROOT / "results" / "locomotion").glob("*.json"))
+    parts += [describe_locomotion(json.loads(path.read_text())) for path in found]
     folder = ROOT / "results" / "rl2_adaptation"
     cells = [folder / f"{name}.json" for name in ORDER]
     parts += [describe(json.loads(p.read_text())) for p in cells if p.exists()]

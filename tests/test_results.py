@@ -1,5 +1,6 @@
 """RESULTS.md says what the files under results/ hold."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import jaxmeta
+from jaxmeta_envs import PointNavigation
 
 ROOT = Path(__file__).parent.parent
 TABLES = sorted((ROOT / "results" / "rl2_tables").glob("*.json"))
@@ -64,11 +66,17 @@ def test_a_cell_is_trained_measured_and_written(load_script, tmp_path, capsys):
         script.main(("bandit:3:3",))
 
 
-def test_robustness_is_trained_measured_and_written(load_script, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "swept", [None, pytest.param(("half_length", 0.5, 0.6), marks=pytest.mark.slow)]
+)
+def test_robustness_is_trained_measured_and_written(
+    swept, load_script, tmp_path, monkeypatch, capsys
+):
     script = load_script("reproduce/epopt_robustness")
     tiny = script.CartPole(episode_length=10)
     agent = script.EPOpt(num_tasks=10, network=jaxmeta.MLP((4,), "tanh"))
-    monkeypatch.setitem(script.SETTINGS, "cartpole", script.Setting(tiny, agent, 1, "Tiny."))
+    setting = script.Setting(tiny, agent, 1, "Tiny.", swept=swept)
+    monkeypatch.setitem(script.SETTINGS, "cartpole", setting)
     small = {"seeds": 2, "steps": 1, "num_tasks": 20}
     script.main(("cartpole",), runs=tmp_path / "runs", out=tmp_path / "out", **small)
     text = (tmp_path / "out" / "cartpole.json").read_text()
@@ -78,8 +86,35 @@ def test_robustness_is_trained_measured_and_written(load_script, tmp_path, monke
         for part in (policy["mean"], policy["p10"], policy["worst_decile"]):
             assert part["low"] <= part["value"] <= part["high"]
         assert policy["worst_decile"]["value"] <= policy["p10"]["value"]
+        assert ("curve" in policy) == (swept is not None)
+        if swept is not None:
+            assert policy["curve"]["half_length"][::12] == pytest.approx([0.5, 0.6])
+            assert all(1 <= x <= 10 for x in policy["curve"]["return"])
+    section = load_script("render_results").describe_robustness(json.loads(text))
+    assert ("| half length | 0.5 | 0.517 |" in section) == (swept is not None)
     assert str(tmp_path) not in text
     assert "worst decile" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="walker"):
+        script.main(("walker",))
+
+
+@pytest.mark.slow
+def test_locomotion_is_trained_measured_and_written(load_script, tmp_path, monkeypatch, capsys):
+    script = load_script("reproduce/locomotion")
+    # Nothing of it needs a body.
+    monkeypatch.setitem(script.FAMILIES, "ant-goal", PointNavigation)
+    settings = {"num_tasks": 2, "shots": 2, "network": jaxmeta.MLP((4,), "tanh")}
+    monkeypatch.setattr(script, "REDUCED", dataclasses.replace(script.REDUCED, **settings))
+    small = {"updates": 1, "seeds": 2, "num_tasks": 3, "runs": tmp_path / "runs"}
+    script.main(("ant-goal",), out=tmp_path / "out", **small)
+    text = (tmp_path / "out" / "ant-goal-reduced.json").read_text()
+    result = json.loads(text)
+    assert len(result["training"]) == 10
+    assert str(tmp_path) not in text
+    assert "seed 1001: -" in capsys.readouterr().out
+    section = load_script("render_results").describe_locomotion(result)
+    assert "| **PolicyMAML** | -" in section
+    assert section.count("\n| ") == 6, "a heading, the agent and four references"
     with pytest.raises(SystemExit, match="walker"):
         script.main(("walker",))
 

@@ -20,6 +20,13 @@ from jaxmeta_envs.gymnax_adapter import GymnaxFamily, from_gymnax
 from jaxmeta_envs.gymnax_physics import GymnaxPhysics
 from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.locomotion import HalfCheetah, Hopper
+from jaxmeta_envs.locomotion_goals import (
+    AntDirection,
+    AntGoal,
+    AntVelocity,
+    HalfCheetahDirection,
+    HalfCheetahVelocity,
+)
 from jaxmeta_envs.mountain_car import MountainCar, MountainCarTask
 from jaxmeta_envs.pendulum import Pendulum, PendulumTask
 from jaxmeta_envs.physical import PhysicalFamily
@@ -29,6 +36,7 @@ from jaxmeta_envs.point_navigation import (
     PointNavigationCorners,
     SparsePointNavigation,
 )
+from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.spaces import Box, Discrete, Space
 from jaxmeta_envs.tabular import TabularMDP
@@ -40,6 +48,9 @@ __all__ = [
     "Acrobot",
     "AcrobotTask",
     "AdaptivePolicy",
+    "AntDirection",
+    "AntGoal",
+    "AntVelocity",
     "BernoulliBandit",
     "Body",
     "BodyFamily",
@@ -55,6 +66,8 @@ __all__ = [
     "GymnaxFamily",
     "GymnaxPhysics",
     "HalfCheetah",
+    "HalfCheetahDirection",
+    "HalfCheetahVelocity",
     "Hopper",
     "InformativeBandit",
     "MountainCar",
@@ -66,6 +79,7 @@ __all__ = [
     "PointNavigationCorners",
     "PolicyInput",
     "Reference",
+    "RegressionControl",
     "RestlessBandit",
     "Space",
     "SparsePointNavigation",

@@ -148,6 +148,16 @@ def random_reference(action_space: Space) -> Reference:
     return Reference(AdaptivePolicy(begin=lambda params, key: (), act=act))
 
 
+def still_reference(action_space: Space) -> Reference:
+    """Returns the policy that does nothing: it takes the action space's zero."""
+
+    def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
+        del params, inputs, key
+        return action_space.zero(), carry
+
+    return Reference(AdaptivePolicy(begin=lambda params, key: (), act=act))
+
+
 class Family(abc.ABC, Generic[Task]):
     """A distribution over tasks: `TaskFamily` to act in, `SupervisedFamily` to predict.
 

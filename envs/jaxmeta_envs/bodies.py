@@ -125,11 +125,9 @@ class Body:
             action: Signals of the motors, float32 ``[num_actions]``.
         """
         still = jax.tree.map(jnp.asarray, _load_data(self.file)).replace(ctrl=action)
-        # Without quaternions, positions can be added to. MJX's own integrator repeats the
-        # whole engine in the compiled program, once per stage.
+        # MJX's own integrator repeats the whole engine in the compiled program, once per stage.
         runge_kutta = int(model.opt.integrator) == int(import_mjx().IntegratorType.RK4)
-        plain = self.num_positions == self.num_velocities
-        move = _runge_kutta if runge_kutta and plain else _mjx_step
+        move = _runge_kutta if runge_kutta and self._moves_simply else _mjx_step
 
         def step(carry: tuple[Array, Array, Array], _: None) -> tuple[Any, None]:
             return move(model, still, *carry), None
@@ -144,6 +142,14 @@ class Body:
     def model(self) -> Any:
         """Returns the body as Gymnasium has it, an ``mjx.Model``."""
         return jax.tree.map(jnp.asarray, _load_mjx_model(self.file))
+
+    @property
+    def _moves_simply(self) -> bool:
+        """Whether `moved` knows all joints: there is no quaternion but that of a free root."""
+        free = (
+            load_model(self.file).jnt_type[0] == import_extra("mujoco", "mjx").mjtJoint.mjJNT_FREE
+        )
+        return self.num_positions - self.num_velocities == int(free)
 
 
 @dataclass(frozen=True)
@@ -272,7 +278,7 @@ def _runge_kutta(model: Any, still: Any, positions: Array, velocities: Array, wa
     def stage(carry: tuple[Array, ...], weights: Array) -> tuple[tuple[Array, ...], None]:
         (velocity, acceleration), (sum_velocity, sum_acceleration) = carry[:2], carry[2:]
         ahead, weight = weights[0] * seconds, weights[1]
-        there, moving = positions + ahead * velocity, velocities + ahead * acceleration
+        there, moving = moved(positions, velocity, ahead), velocities + ahead * acceleration
         # The solver begins where the stage before ended; the first one where the last step did.
         begin = jnp.where(weights[0] == 0, warm, acceleration)
         data = still.replace(qpos=there, qvel=moving, qacc_warmstart=begin)
@@ -282,4 +288,24 @@ def _runge_kutta(model: Any, still: Any, positions: Array, velocities: Array, wa
 
     carry, _ = jax.lax.scan(stage, (zero,) * 4, jnp.asarray(_RUNGE_KUTTA))
     _, last, mean_velocity, mean_acceleration = carry
-    return positions + seconds * mean_velocity, velocities + seconds * mean_acceleration, last
+    velocities += seconds * mean_acceleration
+    return moved(positions, mean_velocity, seconds), velocities, last
+
+
+def moved(positions: Array, velocities: Array, seconds: Array | float) -> Array:
+    """Returns positions ``[Q]`` after a time at constant velocities ``[V]``.
+
+    If Q is V + 1, the first joint is free: its place, the quaternion of its orientation, and
+    the velocities of both, the latter in the body's own axes.
+    """
+    if len(positions) == len(velocities):
+        return positions + seconds * velocities
+    half = 0.5 * seconds * velocities[3:6]
+    angle = jnp.linalg.norm(half)
+    w, axis = jnp.cos(angle), jnp.sinc(angle / jnp.pi) * half
+    first, rest = positions[3], positions[4:7]
+    turned = [(first * w - rest @ axis)[None], first * axis + w * rest + jnp.cross(rest, axis)]
+    quaternion = jnp.concatenate(turned)
+    place = positions[:3] + seconds * velocities[:3]
+    joints = positions[7:] + seconds * velocities[6:]
+    return jnp.concatenate([place, quaternion / jnp.linalg.norm(quaternion), joints])

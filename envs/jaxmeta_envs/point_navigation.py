@@ -13,9 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmeta_envs.base import Reference, TaskFamily, Timestep, random_reference
+from jaxmeta_envs.base import (
+    Reference,
+    TaskFamily,
+    Timestep,
+    random_reference,
+    still_reference,
+)
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.point_references import oracle, pacing, search, still, trilateration
+from jaxmeta_envs.point_references import oracle, pacing, search, trilateration
+from jaxmeta_envs.sampling import between_squares
 from jaxmeta_envs.spaces import Box
 
 _CORNERS = np.asarray([(-1, -1), (1, -1), (-1, 1), (1, 1)], np.float32)
@@ -173,13 +180,7 @@ class PointNavigation(PointFamily):
         half = self.side / 2
         if split != "far":
             return PointTask(jax.random.uniform(key, (2,), minval=-half, maxval=half))
-        # On the edge of a square whose area is uniform between the two.
-        size_key, place_key, edge_key = jax.random.split(key, 3)
-        size = half * jnp.sqrt(jax.random.uniform(size_key, minval=1.0, maxval=4.0))
-        along = jax.random.uniform(place_key, minval=-1.0, maxval=1.0)
-        edge = jax.random.randint(edge_key, (), 0, 4)
-        sign = jnp.where(edge < 2, 1.0, -1.0)
-        return PointTask(size * jnp.where(edge % 2 == 0, *_either_order(along, sign)))
+        return PointTask(between_squares(key, half, 2 * half))
 
     def pay(self, before: Array, after: Array, goal: Array) -> Array:
         del before
@@ -199,13 +200,9 @@ class PointNavigation(PointFamily):
         return {
             "random": random_reference(self.action_space),
             "oracle": oracle(self),
-            "still": still(self),
+            "still": still_reference(self.action_space),
             "trilateration": trilateration(self),
         }
-
-
-def _either_order(a: Array, b: Array) -> tuple[Array, Array]:
-    return jnp.stack([a, b]), jnp.stack([b, a])
 
 
 @dataclass(frozen=True)

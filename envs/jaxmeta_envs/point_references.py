@@ -29,16 +29,6 @@ def oracle(family: PointFamily) -> Reference:
     return Reference(policy, told_task=True)
 
 
-def still(family: PointFamily) -> Reference:
-    """Returns the policy that stays where it is."""
-
-    def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
-        del params, inputs, key
-        return family.action_space.zero(), carry
-
-    return Reference(AdaptivePolicy(begin=lambda params, key: (), act=act))
-
-
 def _distances(goals: Array, position: Array) -> Array:
     """Returns how far ``position`` is from every goal, ``[G]``."""
     return jnp.linalg.norm(goals - position[None], axis=1)

@@ -1,4 +1,4 @@
-"""Random variables that belief states are made of."""
+"""Random variables that belief states and tasks are made of."""
 
 from __future__ import annotations
 
@@ -47,3 +47,39 @@ def sample_dirichlet(key: Array, alpha: Array) -> Array:
 def sample_beta(key: Array, a: Array, b: Array) -> Array:
     """Draws from Beta(a, b), shaped like ``a``; four times as fast as `jax.random.beta`."""
     return sample_dirichlet(key, jnp.stack([a, b], axis=-1))[..., 0]
+
+
+def between_squares(key: Array, inner: float, outer: float) -> Array:
+    """Draws a point, ``[2]``, uniformly between two squares around the origin.
+
+    Args:
+        key: Typed PRNG key.
+        inner: Half the side of the inner square; 0 for none.
+        outer: Half the side of the outer one.
+    """
+    # On the edge of a square whose area is uniform between the two.
+    size_key, place_key, edge_key = jax.random.split(key, 3)
+    size = jnp.sqrt(jax.random.uniform(size_key, minval=inner**2, maxval=outer**2))
+    along = jax.random.uniform(place_key, minval=-1.0, maxval=1.0)
+    edge = jax.random.randint(edge_key, (), 0, 4)
+    sign = jnp.where(edge < 2, 1.0, -1.0)
+    point = jnp.stack([along, sign])
+    return size * jnp.where(edge % 2 == 0, point, point[::-1])
+
+
+def between_circles(key: Array, inner: float, outer: float) -> Array:
+    """Draws a point, ``[2]``, uniformly between two circles around the origin.
+
+    Args:
+        key: Typed PRNG key.
+        inner: Radius of the inner circle; 0 for none.
+        outer: Radius of the outer one.
+    """
+    size_key, angle_key = jax.random.split(key)
+    size = jnp.sqrt(jax.random.uniform(size_key, minval=inner**2, maxval=outer**2))
+    return size * on_circle(jax.random.uniform(angle_key, maxval=2 * jnp.pi))
+
+
+def on_circle(angle: Array) -> Array:
+    """Returns the unit vector, ``[2]``, at an angle from the first axis, rad."""
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)])

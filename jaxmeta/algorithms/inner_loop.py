@@ -255,7 +255,15 @@ class InnerLoop:
 
             count = jax.tree.leaves(data)[0].shape[0]
             body = jax.checkpoint(body) if self.checkpoint else body
-            return jax.lax.scan(body, fast, data, unroll=count <= _MOST_UNROLLED)
+            if count > _MOST_UNROLLED:
+                return jax.lax.scan(body, fast, data)
+            # Not an unrolled scan: under vmap its carry has a tasks axis from the start, and
+            # the first step would multiply by one copy per task of weights that all share.
+            values = []
+            for k in range(count):
+                fast, value = body(fast, jax.tree.map(lambda x, k=k: x[k], data))
+                values.append(value)
+            return fast, jnp.stack(values)
 
         fast = self.begin(meta)
         if self.steps == 0:

@@ -20,16 +20,18 @@ from jaxmeta.algorithms.episodes import (
     values_beyond,
 )
 from jaxmeta.algorithms.estimators import Estimator
-from jaxmeta.algorithms.inner_loop import Fast, InnerLoop, MetaParams
+from jaxmeta.algorithms.inner_loop import Fast, InnerLoop, Loss, MetaParams
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
+from jaxmeta.algorithms.policy_objective import PolicyObjective, prior_policy
 from jaxmeta.algorithms.policy_optimizer import each_step
 from jaxmeta.algorithms.trials import act_and_store
-from jaxmeta.networks import MLP, ActorCritic
+from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import masked_mean, standardize
 from jaxmeta.rollout import play_trial
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.spaces import Box
 
 
 class PolicyMetaParams(NamedTuple):
@@ -51,7 +53,9 @@ class InnerData(NamedTuple):
         inputs: What the policy saw.
         action: What it did.
         behaviour: Log-probability it gave to that.
-        advantage: Of that, standardised over the episodes of the step.
+        advantage: Of that, as the step reads it: standardised over its episodes, unless the
+            objective says otherwise.
+        gain: The same in reward units.
         target: Target of the value estimate, in the units of the value output.
         mask: Whether the step was played.
     """
@@ -60,6 +64,7 @@ class InnerData(NamedTuple):
     action: Array
     behaviour: Array
     advantage: Array
+    gain: Array
     target: Array
     mask: Array
 
@@ -69,14 +74,14 @@ class Played(NamedTuple):
 
     Attributes:
         inner: Episodes before each step, leaves ``[K, N, T, ...]``.
-        inner_returns: Their mean returns, ``[K]``.
+        inner_reward: Rewards there, ``[K, N, T]``.
         adapted: Parameters after K steps.
         steps: Episodes after K steps, leaves ``[N, T, ...]``.
         log_prob: Of the actions there, ``[N, T]``.
     """
 
     inner: InnerData
-    inner_returns: Array
+    inner_reward: Array
     adapted: Any
     steps: Trajectory
     log_prob: Array
@@ -94,6 +99,7 @@ class PolicyAdaptation:
         network: Policy, and value if ``baseline`` is a network.
         inner: The steps.
         estimator: How they depend on the meta-parameters.
+        objective: What the steps climb besides the advantage.
         baseline: The value estimate: fitted to the episodes of a step, or a network.
         shots: Episodes per step, N.
         value_coef: Weight of the value network's loss.
@@ -105,6 +111,7 @@ class PolicyAdaptation:
     network: ActorCritic
     inner: InnerLoop
     estimator: Estimator
+    objective: PolicyObjective
     baseline: LinearBaseline | MLP
     shots: int
     value_coef: float
@@ -137,11 +144,11 @@ class PolicyAdaptation:
             played, _ = self._episodes(fast.params, task, key)
             data = self._data(params, fast, played)
             fast = self._step(params.meta, fast, data)
-            return fast, (data, jnp.mean(jnp.sum(played.reward, axis=1)))
+            return fast, (data, played.reward)
 
         *keys, last_key = jax.random.split(key, self.inner.steps + 1)
-        fast, (data, returns) = jax.lax.scan(step, self.inner.begin(params.meta), jnp.stack(keys))
-        return Played(data, returns, fast.params, *self._episodes(fast.params, task, last_key))
+        fast, (data, reward) = jax.lax.scan(step, self.inner.begin(params.meta), jnp.stack(keys))
+        return Played(data, reward, fast.params, *self._episodes(fast.params, task, last_key))
 
     def advantages(self, moments: Moments, policy: Any, steps: Trajectory) -> tuple[Array, Array]:
         """Returns values and advantages ``[N, T]``, in reward units, of one task's episodes."""
@@ -161,7 +168,7 @@ class PolicyAdaptation:
         """Returns the parameters that stored episodes ``[K, N, T]`` lead to."""
         first_order = self.estimator.first_order
         inner = replace(self.inner, second_order_steps=0) if first_order else self.inner
-        return inner.run(meta, self._loss, data)[0]
+        return inner.run(meta, self._loss(meta), data)[0]
 
     def inner_policies(self, meta: MetaParams, data: InnerData) -> Distribution:
         """Returns what the policies that play for the steps say, ``[K, N, T]``."""
@@ -170,8 +177,27 @@ class PolicyAdaptation:
             rows = jax.tree.map(lambda x, k=k: x[k], data)
             said.append(self.network.replay(fast.params, rows.inputs, rows.mask)[0])
             second_order = not self.estimator.first_order
-            fast, _ = self.inner.step(meta, fast, self._loss, rows, second_order=second_order)
+            fast, _ = self.inner.step(meta, fast, self._loss(meta), rows, second_order=second_order)
         return jax.tree.map(lambda *x: jnp.stack(x), *said)
+
+    def anchor_kl(
+        self, meta: MetaParams, said: Distribution, inputs: PolicyInput, mask: Array
+    ) -> Array:
+        """Returns the mean divergence from the anchor of what a policy says, a scalar.
+
+        Args:
+            meta: Where the policy came from by adaptation.
+            said: Its distributions, ``[N, T]``.
+            inputs: Of what, ``[N, T]``.
+            mask: Whether a step was played, ``[N, T]``.
+        """
+        if self.objective.anchor == "prior":
+            prior = prior_policy(self.family.action_space)
+            kl = each_step(lambda d: d.kl(prior))(said)
+        else:
+            anchor = self.network.replay(meta.initial, inputs, mask)[0]
+            kl = each_step(lambda d, anchor: d.kl(anchor))(said, anchor)
+        return masked_mean(kl, mask)
 
     def _episodes(self, policy: Any, task: Any, key: Array) -> tuple[Trajectory, Array]:
         """Plays N episodes; returns them and the actions' log-probabilities, ``[N, T]``."""
@@ -187,27 +213,52 @@ class PolicyAdaptation:
         """Returns what a step learns from episodes ``[N, T]`` that were played before it."""
         value, advantage = self.advantages(params.value_moments, fast.params, steps)
         distributions, _ = self.network.replay(fast.params, steps.inputs, steps.mask)
+        standardized = self.objective.standardize
         data = InnerData(
             inputs=steps.inputs,
             action=steps.action,
             behaviour=each_step(lambda d, a: d.log_prob(a))(distributions, steps.action),
-            advantage=standardize(advantage, steps.mask),
+            advantage=standardize(advantage, steps.mask) if standardized else advantage,
+            gain=advantage,
             target=params.value_moments.normalize(advantage + value),
             mask=steps.mask,
         )
         return jax.lax.stop_gradient(data)
 
-    def _loss(self, params: Any, data: InnerData) -> Array:
-        distributions, values = self.network.replay(params, data.inputs, data.mask)
-        log_prob = each_step(lambda d, a: d.log_prob(a))(distributions, data.action)
-        surrogate = type(self.estimator).surrogate
-        loss = -surrogate(log_prob, data.behaviour, data.advantage, data.mask)
-        if isinstance(self.baseline, MLP):
-            loss += self.value_coef * masked_mean(0.5 * (values - data.target) ** 2, data.mask)
+    def _loss(self, meta: MetaParams) -> Loss:
+        """Returns what a step descends, of the policy and of the value network if there is one."""
+        wanted = self.objective
+
+        def loss(params: Any, data: InnerData) -> Array:
+            said, values = self.network.replay(params, data.inputs, data.mask)
+            log_prob = each_step(lambda d, a: d.log_prob(a))(said, data.action)
+            surrogate = type(self.estimator).surrogate
+            loss = -surrogate(log_prob, data.behaviour, data.advantage, data.mask)
+            if isinstance(self.baseline, MLP):
+                loss += self.value_coef * masked_mean(0.5 * (values - data.target) ** 2, data.mask)
+            if wanted.entropy_coef > 0:
+                entropy = each_step(lambda d: d.entropy())(said)
+                loss -= wanted.entropy_coef * masked_mean(entropy, data.mask)
+            if wanted.anchor_coef > 0:
+                loss += wanted.anchor_coef * self.anchor_kl(meta, said, data.inputs, data.mask)
+            return loss
+
         return loss
 
     def _step(self, meta: MetaParams, fast: Fast, data: InnerData) -> Fast:
-        return self.inner.step(meta, fast, self._loss, data, second_order=False)[0]
+        return self.inner.step(meta, fast, self._loss(meta), data, second_order=False)[0]
+
+
+def adaptive_policy_network(
+    family: TaskFamily, policy: MLP, value: MLP | None = None
+) -> ActorCritic:
+    """Builds a policy to adapt by gradients, and perhaps a value network.
+
+    A gradient step of one size suits actions of any: they are learned in their own unit.
+    """
+    space = family.action_space
+    unit = space.half_range if isinstance(space, Box) else 1.0
+    return feedforward_actor_critic(family, policy, value, unit)
 
 
 def step_returns(before: Array, after: Array) -> dict[str, Array]:

@@ -6,6 +6,7 @@ L = N T steps of the episodes after adaptation.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -24,21 +25,22 @@ from jaxmeta.algorithms.policy_adaptation import (
     InnerData,
     PolicyAdaptation,
     PolicyMetaParams,
+    adaptive_policy_network,
     step_returns,
 )
+from jaxmeta.algorithms.policy_objective import PolicyObjective
 from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer, each_step
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.trials import flat, make_batch, update_bytes
 from jaxmeta.algorithms.trpo import TRPO
-from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
+from jaxmeta.networks import MLP, ActorCritic
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
-from jaxmeta.ops.surrogates import masked_mean, sampling_credit
+from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit
 from jaxmeta.risk import Mean, RiskMeasure, return_statistics
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily
+from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.spaces import Box
 
 
 class PolicyMAMLState(NamedTuple):
@@ -62,15 +64,18 @@ class MetaInputs(NamedTuple):
         inputs: What the adapted policy saw, ``[B, L]``.
         inner: What it adapted to, leaves ``[B, K, N, T, ...]``.
         before: What the policies that played ``inner`` said, leaves ``[B, K, N, T, ...]``.
-        credit: Discounted return per step after adaptation less its mean over tasks,
-            ``[B]``, in the units of the advantages, such that its mean over the steps of all
-            tasks is one over tasks.
+        credit: Of the episodes of each inner step: discounted return per step of those after
+            it that count, less its mean over tasks, ``[B, K]``, in the units of the advantages,
+            such that its mean over the steps of all tasks is one over tasks.
+        gain_scale: What brings a mean of gains over the episodes of a step to such units,
+            ``[B, K]``.
     """
 
     inputs: PolicyInput
     inner: InnerData
     before: Distribution
     credit: Array
+    gain_scale: Array
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class PolicyMAML(Algorithm):
         baseline: The value estimate: linear in features, fitted to the episodes of each task
             and step, or a network with these layers, which adapts with the policy.
         optimizer: How the outer loop improves the initial parameters.
+        objective: What policies are to have besides reward, in the inner loop and the outer.
         kl_coef: Weight of the divergence of the policies that play the inner episodes from
             those that played them; it keeps several outer steps on one batch honest.
         learning_rate: Step size of Adam in the outer loop, constant or a schedule over
@@ -123,6 +129,7 @@ class PolicyMAML(Algorithm):
     estimator: Estimator = field(default_factory=LVC)
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
     optimizer: PPO | TRPO = field(default_factory=TRPO)
+    objective: PolicyObjective = field(default_factory=PolicyObjective)
     kl_coef: float = 0.0
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.0
@@ -185,13 +192,12 @@ class PolicyMAML(Algorithm):
         adaptation, moments = self._adaptation(family), state.params.value_moments
         tasks = jax.vmap(family.sample_task)(parallel.task_keys(task_key, self.num_tasks))
         play_keys = parallel.task_keys(play_key, self.num_tasks)
-        inner, inner_returns, adapted, steps, log_prob = jax.vmap(
+        inner, inner_reward, adapted, steps, log_prob = jax.vmap(
             lambda task, key: adaptation.play(state.params, task, key)
         )(tasks, play_keys)
         value, advantage = jax.vmap(
             lambda params, steps: adaptation.advantages(moments, params, steps)
         )(adapted, steps)
-        first = jax.vmap(lambda s: returns_to_go(s.reward, s.mask, self.discount))(steps)[..., 0]
         returns = jnp.mean(jnp.sum(steps.reward, axis=2), axis=1)
         of_all = parallel.gather_tasks(returns)
         weights = self.risk.weights(of_all, state.updates)
@@ -206,15 +212,9 @@ class PolicyMAML(Algorithm):
         )
         if not self._has_value_network:
             batch = batch._replace(target=jnp.zeros_like(batch.target))
-        own_length = jnp.mean(jnp.sum(steps.mask, axis=2), axis=1)
-        length = jnp.mean(parallel.gather_tasks(own_length))
-        credit = jnp.mean(first, axis=1) / length
-        credit -= jnp.mean(parallel.gather_tasks(credit))
-        credit /= metrics["advantage_std"] + 1e-8
-        # The optimiser averages over steps, where a task with long episodes has many.
-        credit *= length / own_length
+        credit, gain_scale = self._worth(inner, inner_reward, steps, metrics["advantage_std"])
         before = jax.vmap(adaptation.inner_policies, (None, 0))(state.params.meta, inner)
-        inputs = MetaInputs(batch.inputs, inner, jax.lax.stop_gradient(before), credit)
+        inputs = MetaInputs(batch.inputs, inner, jax.lax.stop_gradient(before), credit, gain_scale)
         rate = value_at(self.learning_rate, state.updates)
         meta, opt_state, losses = self._optimizer.improve(
             lambda params, inputs, mask: self._replay(adaptation, params, inputs, mask),
@@ -226,6 +226,7 @@ class PolicyMAML(Algorithm):
             value_at(self.entropy_coef, state.updates),
             penalty=self._penalty(adaptation),
         )
+        inner_returns = jnp.mean(jnp.sum(inner_reward, axis=3), axis=2)
         metrics |= step_returns(inner_returns, returns) | return_statistics(of_all) | losses
         metrics |= {"risk_share": jnp.mean(weights), "learning_rate": rate}
         params = PolicyMetaParams(meta, moments)
@@ -255,15 +256,16 @@ class PolicyMAML(Algorithm):
         return isinstance(self.baseline, MLP)
 
     @property
+    def _counts_all(self) -> bool:
+        return self.objective.episodes == "all"
+
+    @property
     def _optimizer(self) -> PolicyOptimizer:
         return self.optimizer if self._has_value_network else self.optimizer.without_value()
 
     def _network(self, family: TaskFamily) -> ActorCritic:
         value = self.baseline if isinstance(self.baseline, MLP) else None
-        # A gradient step of one size suits actions of any: they are learned in their own unit.
-        space = family.action_space
-        unit = space.half_range if isinstance(space, Box) else 1.0
-        return feedforward_actor_critic(family, self.network, value, unit)
+        return adaptive_policy_network(family, self.network, value)
 
     def _adaptation(self, family: TaskFamily) -> PolicyAdaptation:
         return PolicyAdaptation(
@@ -271,6 +273,7 @@ class PolicyMAML(Algorithm):
             network=self._network(family),
             inner=self.inner,
             estimator=self.estimator,
+            objective=self.objective,
             baseline=self.baseline,
             shots=self.shots,
             value_coef=self.value_coef,
@@ -290,21 +293,61 @@ class PolicyMAML(Algorithm):
 
         return jax.vmap(one)(inputs, mask)
 
+    def _worth(
+        self, inner: InnerData, inner_reward: Array, steps: Trajectory, scale: Array
+    ) -> tuple[Array, Array]:
+        """Returns ``credit`` and ``gain_scale`` of `MetaInputs`, each ``[B, K]``."""
+        of_steps = jax.vmap(jax.vmap(returns_to_go, (0, 0, None)), (0, 0, None))
+        rows = of_steps(inner_reward, inner.mask, self.discount)[..., 0]
+        last = jax.vmap(returns_to_go, (0, 0, None))(steps.reward, steps.mask, self.discount)
+        earned = jnp.concatenate(
+            [jnp.mean(rows, axis=2), jnp.mean(last[..., 0], axis=1)[:, None]], axis=1
+        )
+        if not self._counts_all:
+            earned = earned.at[:, :-1].set(0.0)
+        later = jnp.cumsum(earned[:, ::-1], axis=1)[:, -2::-1]
+        later -= parallel.mean_over_tasks(later)[None]
+        # The optimiser averages over steps, where a task with long episodes has many.
+        length = jnp.mean(jnp.sum(steps.mask, axis=2), axis=1)[:, None]
+        inner_length = jnp.mean(jnp.sum(inner.mask, axis=3), axis=2)
+        scale += 1e-8
+        return later / (length * scale), inner_length / (length * scale)
+
     def _penalty(self, adaptation: PolicyAdaptation) -> Callable[[Any, Batch], Array] | None:
         """Returns what the outer loss has besides the adapted policy's surrogate, per task."""
-        if self.kl_coef == 0 and not self.estimator.credits_sampling:
+        inner = self.kl_coef > 0 or self.estimator.credits_sampling or self._counts_all
+        outer = self.objective.outer_anchor_coef > 0
+        if not inner and not outer:
             return None
 
-        def one(params: MetaParams, inputs: MetaInputs) -> Array:
-            data = inputs.inner
-            said = adaptation.inner_policies(params, data)
-            kl = jax.vmap(each_step(lambda old, new: old.kl(new)))(inputs.before, said)
-            penalty = self.kl_coef * jnp.sum(jax.vmap(masked_mean)(kl, data.mask))
-            if self.estimator.credits_sampling:
-                log_prob = jax.vmap(each_step(lambda d, a: d.log_prob(a)))(said, data.action)
-                args = log_prob, data.behaviour, data.mask
-                credit = jax.vmap(sampling_credit, (0, 0, 0, None))(*args, inputs.credit)
-                penalty -= jnp.sum(credit)
-            return penalty
+        def penalty(params: MetaParams, batch: Batch) -> Array:
+            inputs: MetaInputs = batch.inputs
+            total = jnp.zeros(batch.mask.shape[0])
+            if inner:
+                of_task = functools.partial(self._inner_penalty, adaptation, params)
+                total += jax.vmap(of_task)(inputs)
+            if outer:
+                said, _ = self._replay(adaptation, params, inputs, batch.mask)
+                rows = jax.tree.map(lambda x: x[:, None], (said, inputs.inputs, batch.mask))
+                kl = jax.vmap(functools.partial(adaptation.anchor_kl, params))(*rows)
+                total += self.objective.outer_anchor_coef * kl
+            return total
 
-        return lambda params, batch: jax.vmap(one, (None, 0))(params, batch.inputs)
+        return penalty
+
+    def _inner_penalty(
+        self, adaptation: PolicyAdaptation, params: MetaParams, inputs: MetaInputs
+    ) -> Array:
+        """Returns what is charged to the policies that play for the steps of a task."""
+        data = inputs.inner
+        said = adaptation.inner_policies(params, data)
+        kl = jax.vmap(each_step(lambda old, new: old.kl(new)))(inputs.before, said)
+        penalty = self.kl_coef * jnp.sum(jax.vmap(masked_mean)(kl, data.mask))
+        log_prob = jax.vmap(each_step(lambda d, a: d.log_prob(a)))(said, data.action)
+        if self.estimator.credits_sampling:
+            args = log_prob, data.behaviour, data.mask
+            penalty -= jnp.sum(jax.vmap(sampling_credit)(*args, inputs.credit))
+        if self._counts_all:
+            args = log_prob, data.behaviour, data.gain, data.mask
+            penalty -= jnp.sum(inputs.gain_scale * jax.vmap(likelihood_ratio)(*args))
+        return penalty

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,16 @@ class Batch(NamedTuple):
     target: Array
     mask: Array
     weight: Array
+
+
+class Trials(Protocol):
+    """Anything to learn from with leaves ``[B, ...]``, of which ``mask`` is ``[B, L]``."""
+
+    @property
+    def mask(self) -> Array: ...
+
+
+Part = TypeVar("Part", bound=Trials)
 
 
 class PolicyOptimizer(ABC):
@@ -131,11 +141,11 @@ class MinibatchAdam:
 
     def minimize(
         self,
-        terms: Callable[[Any, Batch], Terms],
+        terms: Callable[[Any, Part], Terms],
         weigh: Callable[[Terms], Array],
         params: Any,
         opt_state: optax.OptState,
-        batch: Batch,
+        batch: Part,
         key: Array,
         learning_rate: Array,
         max_kl: float | None = None,
@@ -160,7 +170,7 @@ class MinibatchAdam:
         parts = jax.tree.map(self._partition, batch)
         counts = parallel.sum_over_devices(jnp.sum(parts.mask, axis=(1, 2), dtype=jnp.float32))
 
-        def loss(params: Any, part: Batch, count: Array) -> tuple[Array, Terms]:
+        def loss(params: Any, part: Part, count: Array) -> tuple[Array, Terms]:
             means = mean_terms(terms(params, part), part.mask, count)
             return weigh(means), means
 

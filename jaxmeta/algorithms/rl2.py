@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +21,15 @@ from jaxmeta.algorithms.trials import (
     update_bytes,
 )
 from jaxmeta.algorithms.trpo import TRPO
-from jaxmeta.networks import GRU, LSTM, MLP, ActorCritic, FastWeights, recurrent_actor_critic
+from jaxmeta.networks import (
+    GRU,
+    LSTM,
+    MLP,
+    ActorCritic,
+    FastWeights,
+    Recall,
+    recurrent_actor_critic,
+)
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta.risk import Mean, RiskMeasure
@@ -78,6 +87,9 @@ class RL2(Algorithm):
         discount: γ, per step of the trial, constant or a schedule over updates. Rising from
             0, it first teaches what pays at once, then what pays later.
         gae_lambda: λ of generalized advantage estimation.
+        value_lambda: λ of the returns that the value is fitted to; None takes ``gae_lambda``.
+            Near 1 the value learns of what pays much later, while a small ``gae_lambda``
+            keeps the noise of all that is paid in between out of the advantages.
         value_decay: Forgetting rate per update of the moments that normalise the value
             targets. Every step of the trial has its own, so that the value network need not
             count how much of the trial is left.
@@ -98,7 +110,7 @@ class RL2(Algorithm):
 
     episodes_per_trial: int | None = None
     num_tasks: int = 512
-    memory: GRU | LSTM | FastWeights = field(default_factory=lambda: GRU(64))
+    memory: GRU | LSTM | FastWeights | Recall = field(default_factory=lambda: GRU(64))
     encoder: MLP | None = None
     value_network: Literal["shared", "separate"] = "shared"
     optimizer: PPO | TRPO = field(default_factory=PPO)
@@ -107,6 +119,7 @@ class RL2(Algorithm):
     entropy_coef: float | Schedule = 0.01
     discount: float | Schedule = 0.99
     gae_lambda: float = 0.3
+    value_lambda: float | None = None
     value_decay: float = 0.9
     observe_reward: bool = True
     bptt_steps: int | None = None
@@ -147,6 +160,8 @@ class RL2(Algorithm):
         check_positive(self.learning_rate, "learning_rate")
         for name in ("discount", "gae_lambda", "value_decay"):
             check_share(getattr(self, name), name)
+        if self.value_lambda is not None:
+            check_share(self.value_lambda, "value_lambda")
 
     @property
     def task_multiple(self) -> int:
@@ -180,12 +195,12 @@ class RL2(Algorithm):
         network = self._network(family)
         tasks = jax.vmap(family.sample_task)(parallel.task_keys(task_key, self.num_tasks))
         play_keys = parallel.task_keys(play_key, self.num_tasks)
-        trials, advantage, value = jax.vmap(
+        trials, advantage, value, target = jax.vmap(
             lambda task, key: self._play(family, network, state, task, key)
         )(tasks, play_keys)
 
         params, opt_state, moments, metrics = learn(
-            self, self.optimizer, network, state, trials, advantage, value, step_key
+            self, self.optimizer, network, state, trials, advantage, value, step_key, target=target
         )
         return RL2State(params, opt_state, moments, state.updates + 1), metrics
 
@@ -221,8 +236,8 @@ class RL2(Algorithm):
 
     def _play(
         self, family: TaskFamily, network: ActorCritic, state: RL2State, task: Any, key: Array
-    ) -> tuple[Trial, Array, Array]:
-        """Plays a trial; returns it with advantages and values, ``[E T]`` in reward units."""
+    ) -> tuple[Trial, Array, Array, Array]:
+        """Plays a trial; adds advantages, values and their targets, ``[E T]`` in reward units."""
         params = state.params
         act, begun = act_and_store(network), network.begin(params)
         trial = play_trial(family, act, params, begun, task, key, self.trial_episodes(family))
@@ -232,7 +247,8 @@ class RL2(Algorithm):
         steps = jax.tree.map(flat, trial.trajectory)
         played = steps.mask
         last = jnp.max(jnp.where(played, jnp.arange(len(played)), -1))
-        advantage = generalized_advantages(
+        advantages = functools.partial(
+            generalized_advantages,
             reward=steps.reward,
             value=values,
             # Only the end of the trial ends the return; see the class docstring.
@@ -242,9 +258,11 @@ class RL2(Algorithm):
             # Beyond the last step it is as in the last step.
             bootstrap=moments.denormalize(jnp.full_like(values, beyond.value)),
             mask=played,
-            lambda_=self.gae_lambda,
         )
-        return trial, advantage, values
+        advantage = residual = advantages(lambda_=self.gae_lambda)
+        if self.value_lambda is not None:
+            residual = advantages(lambda_=self.value_lambda)
+        return trial, advantage, values, residual + values
 
 
 def _at(index: Array, like: Array) -> Array:

@@ -94,6 +94,7 @@ def learn(
     key: Array,
     *,
     fit_value: bool = True,
+    target: Array | None = None,
 ) -> Learned:
     """Improves a policy on the trials that its risk measure keeps.
 
@@ -107,6 +108,8 @@ def learn(
         value: Value estimates, ``[B, L]``, in reward units.
         key: Of what is random in the improvement.
         fit_value: Whether the network has a value to fit; without, its targets are 0.
+        target: What the value is fitted to, ``[B, L]``, in reward units; None for
+            ``advantage + value``.
     """
     returns = jnp.sum(trials.trajectory.reward, axis=(1, 2))
     of_all = parallel.gather_tasks(returns)
@@ -119,6 +122,7 @@ def learn(
         parallel.own_tasks(weights),
         state.value_moments,
         settings.value_decay,
+        target,
     )
     if not fit_value:
         batch = batch._replace(target=jnp.zeros_like(batch.target))
@@ -165,6 +169,7 @@ def make_batch(
     weight: Array,
     moments: Moments,
     value_decay: float,
+    target: Array | None = None,
 ) -> tuple[Batch, Moments, dict[str, Array]]:
     """Normalises advantages and value targets, over all devices.
 
@@ -177,6 +182,7 @@ def make_batch(
         moments: Running moments of the value targets, of shape ``[L]`` (each step of a
             trial has its own) or ``[]`` (all steps share them).
         value_decay: What an update leaves of the moments.
+        target: Value targets, ``[B, L]``, in reward units; None for ``advantage + value``.
 
     Returns:
         The batch, new moments, and the metrics ``value_explained``, the share of the
@@ -184,7 +190,9 @@ def make_batch(
         advantages were divided by.
     """
     steps = jax.tree.map(jax.vmap(flat), trajectory)
-    mask, target = steps.mask, advantage + value
+    mask = steps.mask
+    residual = advantage if target is None else target - value
+    target = residual + value
     weighted = weight[:, None] * mask
 
     def sums(x: Array, weight: Array) -> tuple[Array, Array]:
@@ -198,7 +206,7 @@ def make_batch(
             jnp.sum(mask, axis=0, dtype=jnp.float32),
             jnp.sum(weighted),
             sums(advantage, weighted),
-            sums(advantage, mask),
+            sums(residual, mask),
             sums(shifted, mask),
         )
     )

@@ -5,6 +5,7 @@ from jaxmeta.networks.encoder import MLP
 from jaxmeta.networks.fast_weights import FastWeights
 from jaxmeta.networks.feedforward import feedforward_actor_critic
 from jaxmeta.networks.memory import GRU, LSTM, Memory
+from jaxmeta.networks.recall import Recall
 from jaxmeta.networks.regressor import Regressor, feedforward_regressor
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ActorCriticOutput",
     "FastWeights",
     "Memory",
+    "Recall",
     "Regressor",
     "feedforward_actor_critic",
     "feedforward_regressor",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta.networks.initializers import orthogonal
+from jaxmeta.networks.associative import Reader, last_played, layer, unit
 from jaxmeta.networks.memory import Memory, Params
 from jaxmeta_envs.errors import require
 
@@ -85,7 +85,7 @@ class FastWeights(Memory):
         read = jnp.zeros(self.num_heads * self.value_size)
         return {
             "write": self._writer().init(write_key, pair),
-            "read": _Reader(self.hidden_size).init(read_key, jnp.zeros(self.hidden_size), read),
+            "read": Reader(self.hidden_size).init(read_key, jnp.zeros(self.hidden_size), read),
         }
 
     def initial_carry(self, input_size: int) -> FastWeightsCarry:
@@ -108,7 +108,7 @@ class FastWeights(Memory):
         checkpoint: bool = False,
     ) -> tuple[FastWeightsCarry, Array]:
         del checkpoint  # nothing of the tables is stored anyway
-        seen = jax.vmap(_last_played, in_axes=(0, 1, 1), out_axes=1)(carry.previous, xs, played)
+        seen = jax.vmap(last_played, in_axes=(0, 1, 1), out_axes=1)(carry.previous, xs, played)
         pairs = jnp.concatenate([seen[:-1], xs], axis=-1)
         prepare = jax.vmap(jax.vmap(lambda pair: self._prepare(params, pair)))
         embedded, writes = prepare(pairs)
@@ -128,7 +128,7 @@ class FastWeights(Memory):
         return prepared
 
     def _features(self, params: Params, embedded: Array, read: Array) -> Array:
-        reader = _Reader(self.hidden_size)
+        reader = Reader(self.hidden_size)
         return jnp.asarray(reader.apply(params["read"], embedded, read.reshape(-1)))
 
 
@@ -140,32 +140,18 @@ class _Writer(nn.Module):
 
     @nn.compact
     def __call__(self, pair: Array) -> tuple[Array, _Write]:
-        embedded = _layer(self.hidden_size)(pair)
+        embedded = layer(self.hidden_size)(pair)
 
         def project(size: int, name: str) -> Array:
             out = nn.Dense(self.num_heads * size, use_bias=False, name=name)(embedded)
             return out.reshape(self.num_heads, size)
 
         return embedded, _Write(
-            key=_unit(jax.nn.silu(project(self.key_size, "key"))),
-            query=_unit(jax.nn.silu(project(self.key_size, "query"))),
+            key=unit(jax.nn.silu(project(self.key_size, "key"))),
+            query=unit(jax.nn.silu(project(self.key_size, "query"))),
             value=project(self.value_size, "value"),
             rate=jax.nn.sigmoid(nn.Dense(self.num_heads, name="rate")(embedded)),
         )
-
-
-class _Reader(nn.Module):
-    hidden_size: int
-
-    @nn.compact
-    def __call__(self, embedded: Array, read: Array) -> Array:
-        hidden = _layer(self.hidden_size)(jnp.concatenate([embedded, read]))
-        return _layer(self.hidden_size)(jnp.concatenate([hidden, read]))
-
-
-def _layer(size: int) -> Any:
-    dense = nn.Dense(size, kernel_init=orthogonal(2**0.5))
-    return lambda x: jax.nn.relu(dense(x))
 
 
 def _store_and_recall(table: Array, write: _Write) -> tuple[Array, Array]:
@@ -245,14 +231,3 @@ def _match(table: Array, value: Array) -> Array:
 
 def _outer(key: Array, value: Array) -> Array:
     return key[..., :, None] * value[..., None, :]
-
-
-def _unit(x: Array) -> Array:
-    return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-6)
-
-
-def _last_played(before: Array, xs: Array, played: Array) -> Array:
-    """Rows ``[L + 1, d]``: the input before step t that was played last."""
-    number = jnp.where(played, jnp.arange(1, len(xs) + 1), 0)
-    last = jnp.concatenate([jnp.zeros(1, number.dtype), jax.lax.cummax(number)])
-    return jnp.concatenate([before[None], xs])[last]

@@ -1,11 +1,17 @@
-"""Small linear systems, solved inside compiled programs."""
+"""Linear systems, solved inside compiled programs."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
+
+from jaxmeta.ops.trees import add_scaled
 
 
 def solve_positive(matrix: Array, vector: Array) -> Array:
@@ -30,3 +36,42 @@ def solve_positive(matrix: Array, vector: Array) -> Array:
         return (rows - column[:, None] * pivot[None, :]).at[i].set(pivot)
 
     return jax.lax.fori_loop(0, matrix.shape[0], eliminate, rows)[:, -1]
+
+
+def conjugate_gradients(
+    product: Callable[[Any], Any], target: Any, iterations: int, tolerance: float = 1e-6
+) -> tuple[Any, Any]:
+    """Solves ``A x = b`` for a symmetric positive definite A known by its products.
+
+    Begins at 0 and, unlike `jax.scipy.sparse.linalg.cg`, spends no product on that; from the
+    residual the caller has ``A x`` without another one.
+
+    Args:
+        product: ``x -> A x``, pytrees of float arrays.
+        target: b.
+        iterations: Products at most.
+        tolerance: Ends when the residual is below this share of b, in Euclidean norm.
+
+    Returns:
+        x, and the residual ``b - A x``.
+    """
+    least = tolerance**2 * optax.tree.vdot(target, target)
+
+    def unsolved(carry: tuple) -> Array:
+        k, *_, square = carry
+        return (k < iterations) & (square > least)
+
+    def iterate(carry: tuple) -> tuple:
+        k, x, residual, direction, square = carry
+        image = product(direction)
+        length = square / optax.tree.vdot(direction, image)
+        x = add_scaled(x, length, direction)
+        residual = add_scaled(residual, -length, image)
+        smaller = optax.tree.vdot(residual, residual)
+        direction = add_scaled(residual, smaller / square, direction)
+        return k + 1, x, residual, direction, smaller
+
+    square = optax.tree.vdot(target, target)
+    first = jnp.int32(0), jax.tree.map(jnp.zeros_like, target), target, target, square
+    _, x, residual, _, _ = jax.lax.while_loop(unsolved, iterate, first)
+    return x, residual

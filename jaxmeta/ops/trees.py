@@ -19,3 +19,8 @@ def num_bytes(tree: Any) -> int:
 def select(condition: Array, yes: Tree, no: Tree) -> Tree:
     """Chooses between two pytrees of equal structure by a boolean scalar."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def add_scaled(tree: Tree, scale: Array | float, other: Tree) -> Tree:
+    """Returns ``tree + scale · other``, leaf by leaf."""
+    return jax.tree.map(lambda a, b: a + scale * b, tree, other)

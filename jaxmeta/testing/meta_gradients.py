@@ -100,7 +100,13 @@ class Adaptation:
         return MetaGradient(process.value(theta), gradient, process.length(theta))
 
     def outside(
-        self, theta: np.ndarray, terms: Terms, episodes: int, *, credit: bool = False
+        self,
+        theta: np.ndarray,
+        terms: Terms,
+        episodes: int,
+        *,
+        credit: bool = False,
+        every: bool = False,
     ) -> MetaGradient:
         """Returns the expected meta-gradient of N sampled episodes per inner step.
 
@@ -113,12 +119,20 @@ class Adaptation:
             terms: Of the second derivative of the surrogate, which are kept.
             episodes: N.
             credit: Whether the sampled episodes are credited with the reward after them.
+            every: Whether the reward of the episodes that are played for the steps counts as
+                well: the value is a sum over steps of adaptation, the length the last's.
         """
         counts = batches(len(self.process.taken), episodes)
-        return self._outside(theta, terms, counts, credit, 0)
+        return self._outside(theta, terms, counts, credit, every, 0)
 
     def _outside(
-        self, theta: np.ndarray, terms: Terms, counts: np.ndarray, credit: bool, step: int
+        self,
+        theta: np.ndarray,
+        terms: Terms,
+        counts: np.ndarray,
+        credit: bool,
+        every: bool,
+        step: int,
     ) -> MetaGradient:
         process = self.process
         weight = np.exp(np.log(process.probability(theta)) @ counts.T) * multiplicity(counts)
@@ -139,14 +153,18 @@ class Adaptation:
         ascent, curvature = process.surrogate_derivatives(theta, terms, shares * advantage)
         ascent = ascent.reshape(*ascent.shape[:-1], *theta.shape[-2:])
         adapted = theta[..., None, :, :] + self.learning_rate * ascent
-        after = self._outside(adapted, terms, counts, credit, step + 1)
+        after = self._outside(adapted, terms, counts, credit, every, step + 1)
         through = np.einsum("...cpq,...cp->...cq", curvature, after.gradient)
         gradient = after.gradient + self.learning_rate * through
         if credit:
             score = np.einsum("cm,...mtp->...cp", counts, process.score(theta))
             gradient = gradient + score * after.value[..., None]
         value, length = (np.sum(weight * x, axis=-1) for x in (after.value, after.length))
-        return MetaGradient(value, np.einsum("...c,...cp->...p", weight, gradient), length)
+        gradient = np.einsum("...c,...cp->...p", weight, gradient)
+        if every:
+            value = value + process.value(theta)
+            gradient = gradient + process.gradient(theta)
+        return MetaGradient(value, gradient, length)
 
     def _advantage(self, counts: np.ndarray) -> np.ndarray:
         """Returns the advantages of steps in each batch before they are scaled, ``[C, M, T]``."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs.base import TaskFamily, Timestep
+from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, Reference, TaskFamily, Timestep
 from jaxmeta_envs.spaces import Box, Discrete
 
 
@@ -115,6 +115,22 @@ class ToyFamily(TaskFamily[ToyTask, ToyState]):
         end = state.time >= self.length
         terminated = end if self.terminates else jnp.zeros_like(end)
         return state, Timestep(self._observe(state), reward, terminated, end & ~terminated)
+
+    def references(self, num_episodes: int) -> Mapping[str, Reference]:
+        """Returns "random", and "oracle", which is told the payoffs."""
+
+        def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
+            del inputs, key
+            payoff = params[1].payoff
+            if not self.continuous:
+                return jnp.argmax(payoff).astype(jnp.int32), carry
+            slope, curve = payoff[0], payoff[1]
+            bend = jnp.where(curve < 0, -slope / (2.0 * curve), 0.0)
+            tries = jnp.clip(jnp.stack([bend, -jnp.ones(()), jnp.ones(())]), -1.0, 1.0)
+            return tries[jnp.argmax(slope * tries + curve * tries**2)][None], carry
+
+        oracle = AdaptivePolicy(begin=lambda params, key: (), act=act)
+        return dict(super().references(num_episodes)) | {"oracle": Reference(oracle, (), True)}
 
     def _observe(self, state: ToyState) -> Array:
         return jnp.stack([jnp.minimum(state.time / self.length, 1.0), state.last])

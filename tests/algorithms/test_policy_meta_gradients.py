@@ -19,6 +19,7 @@ from jaxmeta import MLP, LinearBaseline
 from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.policy_maml import PolicyMAML
+from jaxmeta.algorithms.policy_objective import PolicyObjective
 from jaxmeta.testing.conformance import fast_jit
 from jaxmeta.testing.meta_gradients import Adaptation
 from jaxmeta.testing.tiny_family import TinyFamily, mean_p_value, sample_meta_gradients, tabular
@@ -173,3 +174,24 @@ def test_a_planted_defect_is_found(name):
     case, inner, baseline = DEFECTS[name]
     found = sampled(algorithm_of(LVC, case, inner, baseline), case, 600)
     assert mean_p_value(found.gradient, exact(LVC, case)[0]) < 1e-3 * FALSE_ALARM
+
+
+@pytest.mark.parametrize("estimator", [EMAML, slow(LVC)])
+def test_the_reward_of_all_episodes_may_count_and_not_only_of_the_last(estimator):
+    """Of each row directly, and of later rows as credit to the earlier; two steps, plain gains."""
+    algorithm = algorithm_of(estimator, TWO)
+    plain = PolicyObjective(episodes="all", standardize=False)
+    found = sampled(dataclasses.replace(algorithm, objective=plain), TWO, 300)
+
+    def mean(**settings):
+        gradients = []
+        for process in FAMILY.processes:
+            adaptation = Adaptation(process, RATE, 2, np.tile(VALUES, (2, 1)), False)
+            made = adaptation.outside(LOGITS, TERMS[estimator], SHOTS, **settings)
+            gradients.append(made.gradient.reshape(LOGITS.shape))
+        return np.mean(gradients, axis=0)
+
+    credit = estimator.credits_sampling
+    assert mean_p_value(found.gradient, mean(credit=credit, every=True)) > FALSE_ALARM
+    for wrong in (mean(credit=credit), mean(credit=not credit, every=True)):
+        assert mean_p_value(found.gradient, wrong) < 1e-3 * FALSE_ALARM

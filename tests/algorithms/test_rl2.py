@@ -54,7 +54,8 @@ def test_the_return_runs_through_the_trial_and_ends_with_it(ends, length):
     family = Counter(ends=ends)
     state, network = started(TINY, family), TINY._network(family)
     task = CounterTask(jnp.int32(length), jnp.float32(0.2))
-    trial, advantage, value = TINY._play(family, network, state, task, jax.random.key(2))
+    patient = dataclasses.replace(TINY, value_lambda=0.9)
+    trial, advantage, value, target = patient._play(family, network, state, task, jax.random.key(2))
 
     played = np.asarray(trial.trajectory.mask).reshape(-1)
     reward = np.float64(trial.trajectory.reward).reshape(-1)[played]
@@ -65,12 +66,19 @@ def test_the_return_runs_through_the_trial_and_ends_with_it(ends, length):
     _, beyond = network.step(state.params, trial.carry, trial.final)
     after = 0.0 if length == 2 or ends == "terminated" else mean[-1] + 2.0 * float(beyond.value)
     next_values = np.append(values[1:], after)
-    expected, trace = np.zeros(len(values)), 0.0
-    for t in reversed(range(len(values))):
-        trace = reward[t] + 0.99 * next_values[t] - values[t] + 0.99 * 0.3 * trace
-        expected[t] = trace
-    np.testing.assert_allclose(np.asarray(advantage)[played], expected, rtol=1e-4, atol=1e-5)
+
+    def summed(lambda_):
+        sums, trace = np.zeros(len(values)), 0.0
+        for t in reversed(range(len(values))):
+            trace = reward[t] + 0.99 * next_values[t] - values[t] + 0.99 * lambda_ * trace
+            sums[t] = trace
+        return sums
+
+    np.testing.assert_allclose(np.asarray(advantage)[played], summed(0.3), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(np.asarray(advantage)[~played], 0.0)
+    # The value is fitted to the λ-return of a λ of its own.
+    expected = values + summed(0.9)
+    np.testing.assert_allclose(np.asarray(target)[played], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_metrics_measure_the_trials_that_were_played():
@@ -133,6 +141,7 @@ def test_without_rewards_or_memory_it_stays_at_chance(ablation):
         ({"num_tasks": 6}, "num_tasks is 6; it must be a positive multiple of"),
         ({"episodes_per_trial": 0}, "episodes_per_trial is 0"),
         ({"discount": 1.5}, "discount is 1.5"),
+        ({"value_lambda": -0.1}, "value_lambda is -0.1"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"bptt_steps": 0}, "bptt_steps is 0"),
         ({"bptt_steps": 3, "memory_reset": "episode"}, "bptt_steps is 3"),

@@ -1,5 +1,7 @@
 """The trust-region step against a dense float64 solution."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,6 +98,14 @@ def test_trials_without_weight_count_as_if_never_played():
     for name in ("b", "w"):
         np.testing.assert_allclose(new[name], expected[name], rtol=1e-3, atol=1e-6)
     assert metrics["kl"] == pytest.approx(float(same["kl"]), rel=1e-3)
+
+
+def test_task_by_task_the_step_is_the_same():
+    params, batch = make_batch()
+    one_by_one = dataclasses.replace(STEP, task_by_task=True)
+    results = [improve(trpo, params, batch, 0.1) for trpo in (STEP, one_by_one)]
+    for at_once, in_turn in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(in_turn, at_once, rtol=1e-4, atol=1e-6)
 
 
 def test_the_line_search_shortens_a_step_that_is_too_long():

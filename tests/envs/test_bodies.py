@@ -31,24 +31,10 @@ compiling = pytest.mark.parametrize(
 FREE_STEPS = {Hopper: 20, HalfCheetah: 8}  # the cheetah's contacts amplify every rounding
 
 
-@pytest.fixture
-def mujoco():
-    pytest.importorskip("mujoco.mjx", exc_type=ImportError)
-    pytest.importorskip("gymnasium", exc_type=ImportError)
-    return pytest.importorskip("mujoco")
-
-
 @pytest.fixture(scope="module")
 def compiled():
     """One program per body, of `BATCH` steps side by side, for all tests."""
     return {family: fast_jit(jax.vmap(family.step)) for family in FAMILIES}
-
-
-@pytest.fixture
-def gymnasium(mujoco, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # MuJoCo writes a file of warnings there.
-    pytest.importorskip("imageio")  # Gymnasium's bodies ask for it, to draw.
-    return pytest.importorskip("gymnasium")
 
 
 def stacked(tasks):

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.networks import GRU, LSTM, FastWeights
+from jaxmeta.networks import GRU, LSTM, FastWeights, Recall
 from jaxmeta.networks.gru import GRUWeights, gru_step, gru_unroll
 from jaxmeta.networks.memory import unroll_truncated
+from jaxmeta.networks.recall import Notes, note_and_find
 
 LENGTH, BATCH, INPUT, SIZE = 7, 3, 4, 5
 
@@ -106,7 +107,7 @@ def test_each_backend_is_given_its_own_core():
     assert products["cuda"]
 
 
-MEMORIES = [GRU(5), GRU(5, core="plain"), LSTM(5), FastWeights(5, 2, 3, 2)]
+MEMORIES = [GRU(5), GRU(5, core="plain"), LSTM(5), FastWeights(5, 2, 3, 2), Recall(5, 2, 3, 2)]
 
 
 def acted(memory, params, xs, played):
@@ -155,7 +156,7 @@ def test_checkpointing_changes_no_gradient(memory):
     assert_close(grad(True), grad(False))
 
 
-@pytest.mark.parametrize("memory", [GRU(5), LSTM(5), FastWeights(5, 2, 3, 2)], ids=str)
+@pytest.mark.parametrize("memory", [m for m in MEMORIES if m != MEMORIES[1]], ids=str)
 def test_truncated_gradients_reach_to_the_border_of_their_segment(memory):
     params = memory.init(jax.random.key(0), INPUT)
     everything = jnp.ones((LENGTH, BATCH), bool)
@@ -219,3 +220,61 @@ def test_fast_weights_are_those_in_the_docstring():
     np.testing.assert_array_equal(new.previous, x)
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
     assert np.any(expected > 0)
+
+
+def test_recall_is_the_average_in_its_docstring():
+    """One head among two, written in float64 as a mean over all that was noted."""
+    memory = Recall(hidden_size=6, num_heads=2, key_size=3, value_size=4)
+    params = memory.init(jax.random.key(0), INPUT)
+    params = jax.tree.map(lambda p: p + 0.1 * normal(1, *p.shape), params)
+    write, read = (jax.tree.map(np.float64, params[name]["params"]) for name in ("write", "read"))
+    xs = np.float64(INPUTS[:, 0])
+    befores = np.concatenate([np.zeros((1, INPUT)), xs[:-1]])
+
+    def affine(x, layer):
+        return x @ layer["kernel"] + layer["bias"]
+
+    def address(x):
+        x = np.maximum(affine(x, write["address"]), 0.0).reshape(len(x), 2, 3)
+        return x / np.sqrt(np.sum(x**2, axis=-1, keepdims=True) + 1e-6)
+
+    e = np.maximum(affine(np.concatenate([befores, xs], axis=1), write["Dense_0"]), 0.0)
+    v = (e @ write["value"]["kernel"]).reshape(LENGTH, 2, 4)
+    beta = np.log1p(np.exp(affine(e, write["weight"])))
+    keys, queries, expected = address(befores), address(xs), []
+    for t in range(LENGTH):
+        asked = np.stack([keys[t], queries[t]], axis=1)
+        weight = beta[: t + 1, :, None] * np.einsum("shk,hnk->shn", keys[: t + 1], asked)
+        total = 1.0 + weight.sum(0)[..., None]
+        mean = np.einsum("shn,shv->hnv", weight, v[: t + 1]) / total
+        found = np.concatenate([mean, 1.0 / total], axis=-1).reshape(-1)
+        hidden = np.maximum(affine(np.concatenate([e[t], found]), read["Dense_0"]), 0.0)
+        expected.append(np.maximum(affine(np.concatenate([hidden, found]), read["Dense_1"]), 0.0))
+    everything = jnp.ones((LENGTH, BATCH), bool)
+    features = memory.unroll(params, start(memory), INPUTS, everything)[1]
+    np.testing.assert_allclose(features[:, 0], expected, rtol=1e-3, atol=1e-4)
+    assert np.any(np.asarray(expected) > 0)
+
+
+def test_recall_by_chunks_is_recall_step_by_step():
+    """Chunks that do not divide the sequence, tables that are not empty, and gradients."""
+    table = jnp.abs(normal(1, BATCH, 2, 3, 5))
+    sizes = {"key": 3, "query": 3, "note": 5}
+    notes = Notes(*(jnp.abs(normal(i, 7, BATCH, 2, n)) for i, n in enumerate(sizes.values())))
+
+    def one_by_one(table, notes):
+        def step(table, row):
+            table = table + jnp.einsum("bhk,bhv->bhkv", row.key, row.note)
+            asked = jnp.stack([row.key, row.query], axis=2)
+            return table, jnp.einsum("bhkv,bhnk->bhnv", table, asked)
+
+        return jax.lax.scan(step, table, notes)
+
+    def slopes(function):
+        def loss(*args):
+            last, found = function(*args)
+            return jnp.sum(jnp.sin(last)) + jnp.sum(jnp.cos(found))
+
+        return function(table, notes), jax.grad(loss, (0, 1))(table, notes)
+
+    assert_close(slopes(lambda t, n: note_and_find(t, n, chunk=3)), slopes(one_by_one), rtol=1e-4)

@@ -18,7 +18,15 @@ VARIANTS = [
     pytest.param(GridNavigation(holdout=5), id="held-out-goals", marks=pytest.mark.slow),
 ]
 
-ELSEWHERE = {"hopper": "test_bodies.py", "half-cheetah": "test_bodies.py"}
+ELSEWHERE = {
+    "hopper": "test_bodies.py",
+    "half-cheetah": "test_bodies.py",
+    "half-cheetah-direction": "test_locomotion_goals.py",
+    "half-cheetah-velocity": "test_locomotion_goals.py",
+    "ant-direction": "test_locomotion_goals.py",
+    "ant-velocity": "test_locomotion_goals.py",
+    "ant-goal": "test_locomotion_goals.py",
+}
 """Where families are checked that are too slow here."""
 
 TINY = {

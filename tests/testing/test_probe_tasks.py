@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta import GRU, MLP, PPO, RL2, TRPO, EPOpt, FastWeights, Mean, Schedule
+from jaxmeta import GRU, MLP, PPO, RL2, TRPO, EPOpt, FastWeights, Mean, Recall, Schedule
 from jaxmeta.rollout import play_adaptation
 from jaxmeta.testing import PROBE_TASKS, ConformanceError, check_learning, check_task_family
 from jaxmeta.testing.probe_tasks import (
@@ -45,6 +45,7 @@ class Forgetful(GRU):
 LEARNERS = {
     "gru": LEARNER,
     "fast weights": dataclasses.replace(LEARNER, memory=FastWeights(16, 2, 4, 4)),
+    "recall": dataclasses.replace(LEARNER, memory=Recall(16, 2, 4, 4)),
     "trpo": dataclasses.replace(
         LEARNER, optimizer=TRPO(max_kl=0.02, value_minibatches=2), value_network="separate"
     ),

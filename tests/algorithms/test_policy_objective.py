@@ -1,0 +1,186 @@
+"""Entropy and anchor terms of policies that adapt, against NumPy and finite differences."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmeta.algorithms.estimators import EMAML, LVC, LogLikelihood
+from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
+from jaxmeta.algorithms.policy_maml import MetaInputs, PolicyMAML
+from jaxmeta.algorithms.policy_objective import PolicyObjective, prior_policy
+from jaxmeta.algorithms.policy_optimizer import Batch
+from jaxmeta.algorithms.ppo import PPO
+from jaxmeta.networks import MLP
+from jaxmeta.testing import ToyFamily, check_algorithm
+from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.spaces import Box, Discrete
+from tests.policy_numpy import (
+    dense_layers,
+    entropy_and_kl,
+    layers,
+    log_probs,
+    made_up_data,
+    slopes,
+    spoken,
+)
+
+WANTED = PolicyObjective(entropy_coef=0.3, anchor_coef=0.7, outer_anchor_coef=0.4)
+TINY = PolicyMAML(
+    num_tasks=4,
+    shots=2,
+    network=MLP((3,), "tanh"),
+    baseline=MLP((3,), "tanh"),
+    optimizer=PPO(epochs=1, minibatches=2),
+    inner=InnerLoop(steps=2, optimizer=SGD(0.2)),
+    objective=WANTED,
+)
+
+
+def numpy_loss(params, initial, data, wanted, continuous):
+    """What an inner step descends, written again in NumPy, float64."""
+    kept = np.asarray(data.mask)
+    obs, action, behaviour, advantage, target = (
+        np.asarray(x)[kept]
+        for x in (data.inputs.obs, data.action, data.behaviour, data.advantage, data.target)
+    )
+    said = spoken(params, obs, continuous)
+    if wanted.anchor == "initial":
+        anchor = spoken(initial, obs, continuous)
+    else:
+        anchor = (np.zeros(len(obs)), 0.0) if continuous else np.full((len(obs), 3), -LOG_3)
+    entropy, kl = entropy_and_kl(said, anchor, continuous)
+    ratio = np.exp(log_probs(said, action, continuous) - behaviour)
+    value = layers(dense_layers(params, "value"), obs)[:, 0]
+    wished = ratio * advantage + wanted.entropy_coef * entropy - wanted.anchor_coef * kl
+    return -wished.mean() + 0.5 * 0.5 * ((value - target) ** 2).mean()
+
+
+LOG_3 = np.log(3.0)
+
+
+@pytest.fixture
+def wide():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.usefixtures("wide")
+@pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
+@pytest.mark.parametrize("anchor", ["initial", "prior"])
+def test_steps_follow_the_numpy_objective_and_its_finite_differences(continuous, anchor):
+    """Two steps; at the second the policy differs from the one that adaptation began with."""
+    wanted = dataclasses.replace(WANTED, anchor=anchor)
+    algorithm, family = dataclasses.replace(TINY, objective=wanted), ToyFamily(continuous)
+    rng = np.random.default_rng(0)
+    adaptation = algorithm._adaptation(family)
+    meta = algorithm.inner.init(
+        jax.random.key(1),
+        jax.tree.map(
+            lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.5),
+            adaptation.network.init(jax.random.key(0)),
+        ),
+    )
+    data = [made_up_data(family, rng) for _ in range(2)]
+    flat, unravel = jax.flatten_util.ravel_pytree(meta.initial)
+    flat = np.asarray(flat)
+    current = flat
+    for rows in data:
+
+        def loss(x, rows=rows):
+            return numpy_loss(unravel(x), meta.initial, rows, wanted, continuous)
+
+        ours = jax.jit(adaptation._loss(meta))(unravel(current), rows)
+        np.testing.assert_allclose(ours, loss(current), rtol=1e-10)
+        current = current - 0.2 * slopes(loss, current)
+    adapted = jax.jit(adaptation.run)(meta, jax.tree.map(lambda *x: jnp.stack(x), *data))
+    np.testing.assert_allclose(jax.flatten_util.ravel_pytree(adapted)[0], current, atol=1e-8)
+
+
+@pytest.mark.usefixtures("wide")
+@pytest.mark.parametrize(
+    ("continuous", "estimator"), [(False, LVC()), (True, LogLikelihood()), (True, EMAML())]
+)
+def test_the_outer_objective_is_differentiated_through_the_steps(continuous, estimator):
+    """The penalty of the outer loop, as a function of where adaptation begins."""
+    algorithm, family = dataclasses.replace(TINY, estimator=estimator), ToyFamily(continuous)
+    rng = np.random.default_rng(1)
+    adaptation = algorithm._adaptation(family)
+    initial = jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.5),
+        adaptation.network.init(jax.random.key(0)),
+    )
+    meta = algorithm.inner.init(jax.random.key(1), initial)
+    inner = jax.tree.map(
+        lambda *x: jnp.stack(x)[None], *(made_up_data(family, rng) for _ in range(2))
+    )
+    after = jax.tree.map(lambda x: x.reshape(1, 6, *x.shape[2:]), made_up_data(family, rng))
+    before = jax.jit(jax.vmap(adaptation.inner_policies, (None, 0)))(meta, inner)
+    inputs = MetaInputs(after.inputs, inner, before, jnp.ones(1))
+    zero = jnp.zeros((1, 6))
+    batch = Batch(inputs, after.action, zero, zero, zero, after.mask, jnp.ones(1))
+    penalty = algorithm._penalty(adaptation)
+
+    flat, unravel = jax.flatten_util.ravel_pytree(meta)
+
+    def outer(x):
+        return penalty(unravel(x), batch)[0]
+
+    gradient = np.asarray(jax.jit(jax.grad(outer))(flat))
+    flat = np.asarray(flat)
+    fast = jax.jit(outer)
+    np.testing.assert_allclose(gradient, slopes(fast, flat), rtol=1e-6, atol=1e-8)
+    if not estimator.credits_sampling:
+        adapted = jax.jit(adaptation.run)(meta, jax.tree.map(lambda x: x[0], inner))
+        obs = np.asarray(after.inputs.obs)[np.asarray(after.mask)]
+        said, anchor = (spoken(p, obs, continuous) for p in (adapted, initial))
+        kl = entropy_and_kl(said, anchor, continuous)[1].mean()
+        np.testing.assert_allclose(fast(flat), 0.4 * kl, rtol=1e-10)
+        assert kl > 1e-3
+
+
+def test_an_anchor_where_adaptation_begins_does_not_pull_in_the_first_step():
+    """And the prior does."""
+    rng, family = np.random.default_rng(2), ToyFamily()
+    moves = []
+    for wanted in (
+        PolicyObjective(),
+        PolicyObjective(anchor_coef=5.0),
+        PolicyObjective(anchor_coef=5.0, anchor="prior"),
+    ):
+        adaptation = dataclasses.replace(TINY, objective=wanted)._adaptation(family)
+        params = jax.tree.map(lambda x: x + 0.5, adaptation.network.init(jax.random.key(0)))
+        meta, data = TINY.inner.init(jax.random.key(1), params), made_up_data(family, rng)
+        fast = jax.jit(adaptation._step)(meta, TINY.inner.begin(meta), data)
+        moves.append(jax.flatten_util.ravel_pytree(fast.params)[0])
+        rng = np.random.default_rng(2)
+    np.testing.assert_allclose(moves[0], moves[1], atol=1e-6)
+    assert np.max(np.abs(moves[0] - moves[2])) > 1e-3
+
+
+def test_priors_know_nothing():
+    uniform, normal = prior_policy(Discrete(4)), prior_policy(Box(-0.5, 0.5, (2,)))
+    np.testing.assert_allclose(np.exp(uniform.log_probs), 0.25, rtol=1e-6)
+    np.testing.assert_array_equal(normal.mean, np.zeros(2))
+    np.testing.assert_allclose(np.exp(normal.log_std), 0.5, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_an_actor_and_critic_with_all_terms_keep_the_contract_of_an_algorithm():
+    check_algorithm(TINY)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"entropy_coef": -0.1}, r"entropy_coef is -0.1.*at least 0"),
+        ({"anchor_coef": -1.0}, "anchor_coef is -1.0"),
+        ({"outer_anchor_coef": -1.0}, "outer_anchor_coef is -1.0"),
+        ({"anchor": "last"}, "anchor is 'last'.*initial, prior"),
+    ],
+)
+def test_impossible_settings_are_refused(bad, message):
+    with pytest.raises(ConfigError, match=message):
+        PolicyObjective(**bad)
