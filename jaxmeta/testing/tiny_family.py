@@ -217,7 +217,8 @@ def sample_meta_gradients(
         return -slope * metrics["advantage_std"], metrics["return"]
 
     run = jit(lambda keys: jax.lax.map(one, keys))
-    return Sampled(*map(np.float64, run(jax.random.split(key, repetitions))))
+    gradient, value = run(jax.random.split(key, repetitions))
+    return Sampled(np.asarray(gradient, np.float64), np.asarray(value, np.float64))
 
 
 def mean_p_value(sampled: np.ndarray, mean: np.ndarray) -> float:

@@ -277,7 +277,7 @@ def test_impossible_settings_are_refused(settings, says):
 
 
 def test_tasks_and_parts_that_do_not_fit_are_refused():
-    with pytest.raises(ConfigError, match=r"tasks is Sinusoid.*MAML is for supervised tasks"):
+    with pytest.raises(ConfigError, match=r"tasks is Sinusoid.*PolicyMAML is for a TaskFamily"):
         PolicyMAML().check(Sinusoid())
     with pytest.raises(ConfigError, match=r"adapts is 'tail'.*policy_head"):
         PolicyMAML(inner=InnerLoop(adapts="tail")).check(BernoulliBandit())
