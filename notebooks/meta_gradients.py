@@ -174,9 +174,9 @@ for name, gradients in sampled.items():
 # ## With more episodes
 #
 # The more episodes a step sees, the less it matters which ones they were, and `DiCE`, which keeps
-# all terms, becomes exact: as 1/N. But only if advantages are used as they are. Algorithms divide
-# them by their standard deviation, and that this changes with θ is a term that no surrogate
-# contains.
+# all terms, becomes exact: as 1/N. But only if advantages are used as they are, which is
+# `PolicyMAML(objective=PolicyObjective(standardize=False))`. By default they are divided by their
+# standard deviation, and that this changes with θ is a term that no surrogate contains.
 
 # %%
 for standardize in (False, True):
