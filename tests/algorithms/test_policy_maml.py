@@ -48,13 +48,12 @@ PARTS = {
     "value network, TRPO": {"baseline": MLP((4,)), "optimizer": TRPO(value_minibatches=2)},
     "first order, CVaR": {"estimator": FirstOrder(), "risk": CVaR(0.5)},
 }
-QUICK = {"ProMP"}
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in PARTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PARTS)
 def test_its_relatives_keep_the_contract_of_an_algorithm(name):
+    """As the default does, with all registered algorithms, in tests/testing."""
     check_algorithm(dataclasses.replace(TINY, **PARTS[name]))
 
 

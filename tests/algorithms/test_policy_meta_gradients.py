@@ -94,7 +94,7 @@ def slow(*values):
         slow(LogLikelihood, ONE),
         slow(FirstOrder, ONE),
         slow(EMAML, ONE),
-        (DiCE, ONE),
+        slow(DiCE, ONE),
         slow(LVC, ONE),
         slow(LogLikelihood, TWO),
         slow(FirstOrder, TWO),

@@ -85,6 +85,7 @@ def test_with_many_episodes_both_formulations_agree(standardize):
         assert 1.8 < near / nearer < 2.2, terms
 
 
+@pytest.mark.slow
 def test_tiny_processes_are_a_task_family():
     check_task_family(TinyFamily(seeds=(1, 2), horizon=3, ends=True))
 
