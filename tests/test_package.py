@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # Every module may import from its own layer and from those after it.
 LAYERS = [
     {"cli", "__main__"},
-    {"catalogue", "dry_run", "options", "presets"},
+    {"catalogue", "dry_run", "options", "presets", "recording"},
     {"training", "evaluation", "testing", "baselines", "robustness_map", "comparison"},
     {"robustness_checks"},
     {"runs"},

@@ -225,7 +225,7 @@ class GuidedMetaPolicySearch(Algorithm):
             rate,
         )
         moved = jax.vmap(lambda data: _moved(adaptation, meta, data))(played.inner)
-        metrics |= step_returns(played.inner_returns, returns) | return_statistics(of_all)
+        metrics |= step_returns(played.inner_reward, returns) | return_statistics(of_all)
         metrics |= parallel.mean_over_tasks({"return_expert": expert_returns, "approx_kl": moved})
         metrics |= {"risk_share": jnp.mean(weights), "learning_rate": rate}
         params = state.params._replace(meta=meta)

@@ -250,7 +250,7 @@ class PolicyAdaptation:
 
 
 def adaptive_policy_network(
-    family: TaskFamily, policy: MLP, value: MLP | None = None
+    family: TaskFamily, policy: MLP, value: MLP | None = None, initial_std: float = 1.0
 ) -> ActorCritic:
     """Builds a policy to adapt by gradients, and perhaps a value network.
 
@@ -258,16 +258,17 @@ def adaptive_policy_network(
     """
     space = family.action_space
     unit = space.half_range if isinstance(space, Box) else 1.0
-    return feedforward_actor_critic(family, policy, value, unit)
+    return feedforward_actor_critic(family, policy, value, unit, initial_std)
 
 
-def step_returns(before: Array, after: Array) -> dict[str, Array]:
+def step_returns(inner_reward: Array, after: Array) -> dict[str, Array]:
     """Returns the metrics of adaptation: mean returns of an episode after 0 to K steps.
 
     Args:
-        before: Before each step, ``[B, K]``, B tasks of this device.
-        after: After the last, ``[B]``.
+        inner_reward: Of the episodes of each step, ``[B, K, N, T]``, B tasks of this device.
+        after: Mean return of an episode after the last, ``[B]``.
     """
+    before = jnp.mean(jnp.sum(inner_reward, axis=3), axis=2)
     metrics = {"return": after, "return_before": before[:, 0]}
     metrics |= {f"return_after_{k}": before[:, k] for k in range(1, before.shape[1])}
     return parallel.mean_over_tasks(metrics)

@@ -98,7 +98,8 @@ class PolicyMAML(Algorithm):
         num_tasks: Tasks per update, over all devices.
         shots: Episodes of a task that a gradient step sees, N.
         network: Layers of the policy. Continuous actions are normal, in units of half the
-            range of the action space, with a learned standard deviation that begins at 1.
+            range of the action space, with a standard deviation that is learned.
+        initial_std: What it begins at.
         inner: How it adapts.
         estimator: Which terms the meta-gradient keeps.
         baseline: The value estimate: linear in features, fitted to the episodes of each task
@@ -125,6 +126,7 @@ class PolicyMAML(Algorithm):
     num_tasks: int = 20
     shots: int = 20
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
+    initial_std: float = 1.0
     inner: InnerLoop = field(default_factory=lambda: InnerLoop(optimizer=SGD(0.1)))
     estimator: Estimator = field(default_factory=LVC)
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
@@ -142,6 +144,7 @@ class PolicyMAML(Algorithm):
     def __post_init__(self) -> None:
         require(self.shots >= 1, "shots", self.shots, "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")
+        require(self.initial_std > 0, "initial_std", self.initial_std, "above 0")
         multiple = self.task_multiple
         require(
             self.num_tasks >= 1 and self.num_tasks % multiple == 0,
@@ -226,8 +229,7 @@ class PolicyMAML(Algorithm):
             value_at(self.entropy_coef, state.updates),
             penalty=self._penalty(adaptation),
         )
-        inner_returns = jnp.mean(jnp.sum(inner_reward, axis=3), axis=2)
-        metrics |= step_returns(inner_returns, returns) | return_statistics(of_all) | losses
+        metrics |= step_returns(inner_reward, returns) | return_statistics(of_all) | losses
         metrics |= {"risk_share": jnp.mean(weights), "learning_rate": rate}
         params = PolicyMetaParams(meta, moments)
         return PolicyMAMLState(params, opt_state, state.updates + 1), metrics
@@ -265,7 +267,7 @@ class PolicyMAML(Algorithm):
 
     def _network(self, family: TaskFamily) -> ActorCritic:
         value = self.baseline if isinstance(self.baseline, MLP) else None
-        return adaptive_policy_network(family, self.network, value)
+        return adaptive_policy_network(family, self.network, value, self.initial_std)
 
     def _adaptation(self, family: TaskFamily) -> PolicyAdaptation:
         return PolicyAdaptation(

@@ -82,10 +82,12 @@ class PolicyHead(nn.Module):
     Attributes:
         action_space: What actions are.
         unit: Unit of continuous actions: parameters are of actions divided by it.
+        initial_std: Standard deviation of the first continuous actions, in such units.
     """
 
     action_space: Space
     unit: float = 1.0
+    initial_std: float = 1.0
 
     @nn.compact
     def __call__(self, x: Array) -> Distribution:
@@ -94,7 +96,8 @@ class PolicyHead(nn.Module):
         out = nn.Dense(size, kernel_init=orthogonal(0.01))(x)
         if isinstance(self.action_space, Discrete):
             return Categorical(out)
-        log_std = self.param("log_std", nn.initializers.zeros, (size,))
+        begin = nn.initializers.constant(math.log(self.initial_std))
+        log_std = self.param("log_std", begin, (size,))
         shape = self.action_space.shape
         mean, log_std = out.reshape(shape), log_std.reshape(shape)
         return Normal(self.unit * mean, math.log(self.unit) + log_std)

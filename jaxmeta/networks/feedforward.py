@@ -14,7 +14,11 @@ from jaxmeta_envs.base import PolicyInput, TaskFamily
 
 
 def feedforward_actor_critic(
-    family: TaskFamily, policy: MLP, value: MLP | None, action_unit: float = 1.0
+    family: TaskFamily,
+    policy: MLP,
+    value: MLP | None,
+    action_unit: float = 1.0,
+    initial_std: float = 1.0,
 ) -> ActorCritic:
     """Builds a policy that sees the current observation and nothing else.
 
@@ -24,9 +28,11 @@ def feedforward_actor_critic(
         family: Gives the spaces.
         policy: Layers of the policy.
         value: Layers of the value network; without it every value is 0.
-        action_unit: Unit of continuous actions, whose first standard deviation it is.
+        action_unit: Unit of continuous actions.
+        initial_std: Their first standard deviation, in such units.
     """
-    policy_head, value_head = PolicyHead(family.action_space, action_unit), ValueHead()
+    policy_head = PolicyHead(family.action_space, action_unit, initial_std)
+    value_head = ValueHead()
     seen = family.observation_space.flat_size
 
     def init(key: Array) -> dict:
