@@ -142,6 +142,36 @@ def test_navigation_is_trained_measured_and_written(load_script, tmp_path, monke
         script.main(("walker",))
 
 
+def test_meta_gradients_are_measured_and_written(load_script, tmp_path, monkeypatch, capsys):
+    script = load_script("reproduce/meta_gradients")
+    monkeypatch.setattr(script, "ESTIMATORS", {"E-MAML": script.ESTIMATORS["E-MAML"]})
+    out = tmp_path / "tiny.json"
+    script.main(steps=(1,), episodes=(2,), horizons=(), tasks=4, updates=40, out=out)
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["expected_bias"] == 0.0
+    assert row["p"] > 1e-4
+    for name in ("bias", "deviation", "cosine"):
+        assert row[name]["low"] <= row[name]["high"]
+    assert "E-MAML" in capsys.readouterr().out
+
+
+def test_reported_meta_gradients_are_as_expected():
+    """What E-MAML estimates is exact, LVC varies less than DiCE; means are those enumerated."""
+    result = json.loads((ROOT / "results" / "meta_gradients" / "tiny.json").read_text())
+    rows = {(r["estimator"], r["steps"], r["episodes"]): r for r in result["rows"]}
+    assert len(rows) == 30
+    for (name, steps, episodes), row in rows.items():
+        assert row["p"] > 1e-4
+        assert (row["expected_bias"] == 0.0) == (name == "E-MAML")
+        if name == "LVC":
+            other = rows["DiCE", steps, episodes]
+            assert row["deviation"]["value"] < other["deviation"]["value"]
+        if name == "DiCE":  # what is left of all terms falls as 1/N
+            assert row["plain_bias"] < 0.2 / episodes * steps
+    for row in result["horizons"]:
+        assert row["LVC"]["high"] < row["DiCE"]["low"]
+
+
 def test_the_cost_of_the_filter_is_measured(load_script, tmp_path, monkeypatch):
     script = load_script("epopt_cost")
     monkeypatch.setattr(script, "FAMILIES", ("pendulum",))

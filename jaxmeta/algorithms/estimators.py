@@ -70,7 +70,11 @@ class EMAML(MetaGradientEstimator):
 
 @dataclass(frozen=True)
 class DiCE(MetaGradientEstimator):
-    """Keeps all terms, for the objective ``J(θ + α ∇J(θ))``; the variance is highest.
+    """Keeps all terms, for the objective ``J(θ + α ∇J(θ))``; its variance is above that of `LVC`.
+
+    Exact as the episodes of a step become many, if their advantages are plain
+    (``PolicyObjective(standardize=False)``): how their standard deviation depends on θ is a
+    term that only `EMAML` has, by its credit.
 
     Reference: Foerster et al. 2018, arXiv 1802.05098.
     """

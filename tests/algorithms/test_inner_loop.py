@@ -234,7 +234,7 @@ def test_learners_agree_with_their_taylor_coefficients(float64, kind, steps):
 )
 @pytest.mark.parametrize("family", [Sinusoid(), Polynomial(steps=0.5)], ids=["sine", "polynomial"])
 def test_meta_gradients_equal_finite_differences(float64, family, inner):
-    network = feedforward_regressor(1, 1, MLP((6, 6), "tanh"))
+    network = feedforward_regressor(1, 1, MLP((6,), "tanh"))
     keys = jax.random.split(jax.random.key(3), 4)
     task = family.sample_task(keys[0])
     wide = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)  # noqa: E731

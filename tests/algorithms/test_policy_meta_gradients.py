@@ -94,7 +94,7 @@ def slow(*values):
         slow(LogLikelihood, ONE),
         slow(FirstOrder, ONE),
         slow(EMAML, ONE),
-        (DiCE, ONE),
+        slow(DiCE, ONE),
         slow(LVC, ONE),
         slow(LogLikelihood, TWO),
         slow(FirstOrder, TWO),
@@ -121,6 +121,31 @@ def test_the_mean_meta_gradient_has_the_terms_that_its_estimator_keeps(estimator
         if other is not estimator and not alike:
             wrong = mean_p_value(found.gradient, exact(other, case)[0])
             assert wrong < 1e-3 * FALSE_ALARM, other.__name__
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("estimator", "steps"),
+    [(FirstOrder, 1), (LogLikelihood, 1), (LVC, 1), (DiCE, 1), (DiCE, 2)],
+)
+def test_many_episodes_give_the_terms_of_the_expected_step(estimator, steps):
+    """Of J(θ + α∇J(θ)), up to 1/N and with plain advantages: DiCE its very gradient."""
+    algorithm = dataclasses.replace(
+        algorithm_of(estimator, Case(steps)),
+        num_tasks=32,
+        shots=64,
+        objective=PolicyObjective(standardize=False),
+    )
+    found = sampled(algorithm, ONE, 100)
+
+    def limit(kind):
+        baseline = np.tile(VALUES, (FAMILY.horizon, 1))
+        labs = (Adaptation(p, RATE, steps, baseline) for p in FAMILY.processes)
+        return np.mean([x.inside(LOGITS, TERMS[kind]).gradient.reshape(2, 2) for x in labs], 0)
+
+    assert mean_p_value(found.gradient, limit(estimator)) > FALSE_ALARM
+    for other in {FirstOrder, LogLikelihood, LVC, DiCE} - {estimator}:
+        assert mean_p_value(found.gradient, limit(other)) < 1e-3 * FALSE_ALARM
 
 
 @jax.custom_batching.custom_vmap
