@@ -11,20 +11,22 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta.networks.initializers import orthogonal
+from jaxmeta.networks.initializers import Initializer, orthogonal
 from jaxmeta_envs.errors import require
 
+_ORTHOGONAL = orthogonal(2**0.5)
 _ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 
 class _Layers(nn.Module):
     sizes: tuple[int, ...]
     activation: str
+    weights: Initializer
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         for size in self.sizes:
-            x = nn.Dense(size, kernel_init=orthogonal(2**0.5))(x)
+            x = nn.Dense(size, kernel_init=self.weights)(x)
             x = _ACTIVATIONS[self.activation](x)
         return x
 
@@ -54,13 +56,15 @@ class MLP:
         """Length of the output."""
         return self.sizes[-1]
 
-    def init(self, key: Array, input_size: int) -> Mapping[str, Any]:
-        """Returns parameters for inputs ``[input_size]``."""
-        return self._layers().init(key, jnp.zeros(input_size))
+    def init(
+        self, key: Array, input_size: int, weights: Initializer = _ORTHOGONAL
+    ) -> Mapping[str, Any]:
+        """Returns parameters for inputs ``[input_size]``, the weights drawn by ``weights``."""
+        return self._layers(weights).init(key, jnp.zeros(input_size))
 
     def apply(self, params: Mapping[str, Any], x: Array) -> Array:
         """Maps ``[input_size]`` to ``[output_size]``."""
         return jnp.asarray(self._layers().apply(params, x))
 
-    def _layers(self) -> _Layers:
-        return _Layers(self.sizes, self.activation)
+    def _layers(self, weights: Initializer = _ORTHOGONAL) -> _Layers:
+        return _Layers(self.sizes, self.activation, weights)

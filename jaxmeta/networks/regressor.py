@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta.networks.encoder import MLP
-from jaxmeta.networks.initializers import orthogonal
 
 
 class Regressor(NamedTuple):
@@ -27,13 +26,19 @@ class Regressor(NamedTuple):
 
 
 def feedforward_regressor(input_size: int, output_size: int, body: MLP) -> Regressor:
-    """Builds a network of hidden layers ``body`` and a linear head."""
-    head = nn.Dense(output_size, kernel_init=orthogonal(1.0))
+    """Builds a network of hidden layers ``body`` and a linear head.
+
+    Weights are scaled by the number of inputs of a unit (He et al. 2015, arXiv 1502.01852):
+    few inputs then reach all units, where orthogonal weights would share one unit of length
+    among them, and first-order meta-gradients find good features.
+    """
+    head = nn.Dense(output_size, kernel_init=nn.initializers.lecun_normal())
 
     def init(key: Array) -> dict:
         body_key, head_key = jax.random.split(key)
         features = jnp.zeros(body.output_size)
-        return {"body": body.init(body_key, input_size), "head": head.init(head_key, features)}
+        hidden = body.init(body_key, input_size, nn.initializers.he_normal())
+        return {"body": hidden, "head": head.init(head_key, features)}
 
     def apply(params: dict, x: Array) -> Array:
         return jnp.asarray(head.apply(params["head"], body.apply(params["body"], x)))
