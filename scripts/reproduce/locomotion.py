@@ -160,7 +160,7 @@ def main(
     for family in families:
         run_dir = runs / f"{family}-{size}"
         path = out / f"{run_dir.name}.json"
-        found = json.loads(path.read_text()) if path.exists() else {"evaluation": None}
+        found: dict = json.loads(path.read_text()) if path.exists() else {"evaluation": None}
         if again or found["evaluation"] is None:
             config = configure(family, size, updates, seeds, run_dir)
             found = measure(config, run_dir, num_tasks, path)
