@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 from reproduce import epopt_robustness, maml_navigation, maml_sinusoid, rl2_tables
 
 ROOT = Path(__file__).parents[1]
@@ -120,13 +121,37 @@ def describe_sweep(policies: dict) -> list[str]:
 
 
 def describe_locomotion(result: dict) -> str:
-    """Returns a section with the return after gradient steps."""
-    evaluation, algorithm = result["evaluation"], result["algorithm"]
+    """Returns a section with the return before and after gradient steps."""
+    algorithm, tasks, evaluation = result["algorithm"], result["tasks"], result["evaluation"]
+    training = result["training"]
+    lines = [f"### {result['cell']}", ""]
+    lines += ["| return while training, mean of 10 updates | before a step | after it |"]
+    lines += ["|---|---|---|"]
+    for seed in range(result["seeds"]):
+        for end in (10, len(training["return"])):
+            span = [training[name][end - 10 : end] for name in ("return_before", "return")]
+            means = (np.mean([values[seed] for values in rows]) for rows in span)
+            cells = " | ".join(f"{mean:.1f}" for mean in means)
+            lines.append(f"| seed {seed + 1}, updates {end - 9} to {end} | {cells} |")
+    if evaluation is not None:
+        lines += ["", *describe_steps(evaluation)]
+    minutes = result["minutes_of_all_seeds"]
+    time = "" if minutes is None else f" in {minutes:.0f} minutes for all seeds together"
+    lines += [
+        "",
+        f"{result['seeds']} seeds of {result['env_steps_per_seed']:,} environment steps{time} "
+        f"({result['device']}, jax {result['jax']}); an update has {algorithm['num_tasks']} tasks "
+        f"and twice {algorithm['shots']} episodes of {tasks['episode_length']} steps.",
+    ]
+    return "\n".join(lines)
+
+
+def describe_steps(evaluation: dict) -> list[str]:
+    """Returns a table of the return after gradient steps on held-out tasks."""
     steps = range(evaluation["rows"])
     lines = [
-        f"### {result['family']}, {result['size']}",
-        "",
-        f"| return of an episode | {' | '.join(f'after {k} steps' for k in steps)} |",
+        f"| {evaluation['num_tasks']} held-out tasks | "
+        f"{' | '.join(f'after {k} steps' for k in steps)} |",
         f"|---|{'---|' * len(steps)}",
     ]
     for name, policy in evaluation["policies"].items():
@@ -134,21 +159,7 @@ def describe_locomotion(result: dict) -> str:
         cells = zip(rows["mean"], rows["low"], rows["high"], strict=True)
         shown = " | ".join(f"{m:.1f} [{a:.1f}, {b:.1f}]" for m, a, b in cells)
         lines.append(f"| {f'**{name}**' if name == evaluation['agent'] else name} | {shown} |")
-    shots, tasks = evaluation["episodes_per_adapt"], evaluation["num_tasks"]
-    minutes = result["minutes_of_all_seeds"]
-    time = "" if minutes is None else f" in {minutes:.0f} minutes for all seeds together"
-    seeds = "; ".join(
-        ", ".join(f"{x:.1f}" for x in curve) for curve in evaluation["curve_of_each_seed"]
-    )
-    lines += [
-        "",
-        f"{evaluation['num_seeds']} seeds of {result['env_steps_per_seed']:,} environment steps"
-        f"{time} ({result['device']}, jax {result['jax']}); an update has {algorithm['num_tasks']} "
-        f"tasks and twice {algorithm['shots']} episodes of {result['tasks']['episode_length']} "
-        f"steps. {tasks} held-out tasks; a gradient step sees {shots} episodes; 95 % intervals. "
-        f"Per seed: {seeds}.",
-    ]
-    return "\n".join(lines)
+    return lines
 
 
 def describe_navigation(title: str, cells: list[dict]) -> str:

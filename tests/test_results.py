@@ -110,12 +110,15 @@ def test_locomotion_is_trained_measured_and_written(load_script, tmp_path, monke
     script.main(("ant-goal",), out=tmp_path / "out", **small)
     text = (tmp_path / "out" / "ant-goal-reduced.json").read_text()
     result = json.loads(text)
-    assert len(result["training"]) == 10
+    assert np.shape(result["training"]["return"]) == (10, 2)
     assert str(tmp_path) not in text
-    assert "seed 1001: -" in capsys.readouterr().out
-    section = load_script("render_results").describe_locomotion(result)
+    assert "seed 1001: [-" in capsys.readouterr().out
+    render = load_script("render_results").describe_locomotion
+    section, training = render(result), render(result | {"evaluation": None})
     assert "| **PolicyMAML** | -" in section
-    assert section.count("\n| ") == 6, "a heading, the agent and four references"
+    assert section.count("\n| ") - training.count("\n| ") == 6, "a heading, agent, four references"
+    means = np.mean(result["training"]["return"], axis=0)
+    assert all(f"| {mean:.1f} |" in training for mean in means)
     with pytest.raises(SystemExit, match="walker"):
         script.main(("walker",))
 

@@ -77,7 +77,9 @@ DEFAULT = ("half-cheetah-direction", "half-cheetah-velocity")
 Size = Literal["reduced", "published"]
 
 
-def configure(family: str, size: Size, updates: int, seeds: int, runs: Path) -> jaxmeta.TrainConfig:
+def configure(
+    family: str, size: Size, updates: int, seeds: int, run_dir: Path
+) -> jaxmeta.TrainConfig:
     """Returns what is trained."""
     tasks = FAMILIES[family](episode_length=200 if size == "published" else 40)
     algorithm = AS_PUBLISHED if size == "published" else REDUCED
@@ -89,41 +91,43 @@ def configure(family: str, size: Size, updates: int, seeds: int, runs: Path) -> 
         total_env_steps=updates * algorithm.env_steps_per_update(tasks),
         updates_per_chunk=10,
         checkpoint_every=2,
-        run_dir=str(runs / f"{family}-{size}"),
+        run_dir=str(run_dir),
     )
 
 
-def measure(family: str, size: Size, updates: int, seeds: int, num_tasks: int, runs: Path) -> dict:
-    """Trains and evaluates on one family; returns what is written down."""
-    config = configure(family, size, updates, seeds, runs)
-    run_dir = runs / f"{family}-{size}"
-    start, exists = time.monotonic(), (run_dir / "config.json").exists()
-    result = jaxmeta.resume(run_dir) if exists else jaxmeta.train(config)
-    minutes = None if exists else round((time.monotonic() - start) / 60, 2)
-    evaluation = jaxmeta.evaluate(result, episodes=STEPS + 1, num_tasks=num_tasks)
+def describe(
+    config: jaxmeta.TrainConfig, run_dir: Path, minutes: float | None, evaluation: dict | None
+) -> dict:
+    """Returns what is written down of a run, from the lines that it logged."""
     lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    updates = [line for line in lines if "metrics" in line]
+    names = ("return_before", "return")
     return {
-        "family": family,
-        "size": size,
+        "cell": run_dir.name,
         "tasks": serialization.to_dict(config.tasks),
         "algorithm": serialization.to_dict(config.algorithm),
+        "seeds": config.num_seeds,
         "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
         "machine": platform.machine(),
         "jax": jax.__version__,
         "minutes_of_all_seeds": minutes,
-        "env_steps_per_seed": result.env_steps,
-        "held_out_tasks": num_tasks,
-        "return_after_steps_of_each_seed": evaluation.returns.mean(axis=1).tolist(),
-        "evaluation": json.loads((run_dir / "evaluation.json").read_text()),
-        "training": [
-            {
-                "update": line["update"],
-                **{n: line["metrics"][n] for n in ("return_before", "return")},
-            }
-            for line in lines
-            if "metrics" in line
-        ],
+        "env_steps_per_seed": updates[-1]["env_steps"],
+        "training": {name: [line["metrics"][name] for line in updates] for name in names},
+        "evaluation": evaluation,
     }
+
+
+def measure(config: jaxmeta.TrainConfig, run_dir: Path, num_tasks: int, path: Path) -> dict:
+    """Trains and evaluates, and writes down what there is after each of both."""
+    start, exists = time.monotonic(), (run_dir / "config.json").exists()
+    result = jaxmeta.resume(run_dir) if exists else jaxmeta.train(config)
+    minutes = None if exists else round((time.monotonic() - start) / 60, 2)
+    found = describe(config, run_dir, minutes, None)
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    jaxmeta.evaluate(result, episodes=STEPS + 1, num_tasks=num_tasks)
+    found["evaluation"] = json.loads((run_dir / "evaluation.json").read_text())
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    return found
 
 
 def main(
@@ -146,7 +150,7 @@ def main(
         num_tasks: Held-out tasks that each seed meets.
         runs: Where the runs are kept.
         out: Where the results are written.
-        again: Also families whose results are there.
+        again: Also families whose results are there, with an evaluation.
     """
     for family in families:
         if family not in FAMILIES:
@@ -154,14 +158,14 @@ def main(
     updates = updates or (500 if size == "published" else 100)
     out.mkdir(parents=True, exist_ok=True)
     for family in families:
-        path = out / f"{family}-{size}.json"
-        if again or not path.exists():
-            result = measure(family, size, updates, seeds, num_tasks, runs)
-            path.write_text(json.dumps(result, indent=1) + "\n")
-        found = json.loads(path.read_text())
-        for number, curve in enumerate(found["return_after_steps_of_each_seed"]):
-            shown = ", ".join(f"{x:.1f}" for x in curve)
-            print(f"{family}, {size}, seed {FIRST_SEED + number}: {shown}")
+        run_dir = runs / f"{family}-{size}"
+        path = out / f"{run_dir.name}.json"
+        found: dict = json.loads(path.read_text()) if path.exists() else {"evaluation": None}
+        if again or found["evaluation"] is None:
+            config = configure(family, size, updates, seeds, run_dir)
+            found = measure(config, run_dir, num_tasks, path)
+        for number, curve in enumerate(found["evaluation"]["curve_of_each_seed"]):
+            print(f"{run_dir.name}, seed {FIRST_SEED + number}: {[round(x, 1) for x in curve]}")
 
 
 if __name__ == "__main__":
