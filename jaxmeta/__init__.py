@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jaxmeta.config import Plan, TrainConfig
     from jaxmeta.engine import make_train
     from jaxmeta.evaluation import Evaluation, evaluate, evaluate_policy
+    from jaxmeta.exported import load_exported
+    from jaxmeta.exporting import export
     from jaxmeta.networks import GRU, LSTM, MLP, FastWeights, Recall
     from jaxmeta.presets import preset
     from jaxmeta.registry import register_algorithm, register_family
@@ -74,6 +76,8 @@ _HOME = {
     "Evaluation": "jaxmeta.evaluation",
     "evaluate": "jaxmeta.evaluation",
     "evaluate_policy": "jaxmeta.evaluation",
+    "load_exported": "jaxmeta.exported",
+    "export": "jaxmeta.exporting",
     "FastWeights": "jaxmeta.networks",
     "GRU": "jaxmeta.networks",
     "LSTM": "jaxmeta.networks",
@@ -150,7 +154,9 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_policy",
+    "export",
     "load",
+    "load_exported",
     "make_train",
     "preset",
     "register_algorithm",
