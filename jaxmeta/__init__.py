@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jaxmeta.evaluation import Evaluation, evaluate, evaluate_policy
     from jaxmeta.exported import load_exported
     from jaxmeta.exporting import export
+    from jaxmeta.gymnasium_policy import GymnasiumPolicy, as_gymnasium_policy
     from jaxmeta.networks import GRU, LSTM, MLP, FastWeights, Recall
     from jaxmeta.presets import preset
     from jaxmeta.registry import register_algorithm, register_family
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from jaxmeta.transitions import Transitions
     from jaxmeta.worst_case import CrossEntropy
     from jaxmeta_envs import AdaptivePolicy, ConfigError
+    from jaxmeta_envs.gymnasium_env import GymnasiumEnv
 
 _HOME = {
     "Algorithm": "jaxmeta.algorithms.base",
@@ -78,6 +80,8 @@ _HOME = {
     "evaluate_policy": "jaxmeta.evaluation",
     "load_exported": "jaxmeta.exported",
     "export": "jaxmeta.exporting",
+    "GymnasiumPolicy": "jaxmeta.gymnasium_policy",
+    "as_gymnasium_policy": "jaxmeta.gymnasium_policy",
     "FastWeights": "jaxmeta.networks",
     "GRU": "jaxmeta.networks",
     "LSTM": "jaxmeta.networks",
@@ -104,6 +108,7 @@ _HOME = {
     "CrossEntropy": "jaxmeta.worst_case",
     "AdaptivePolicy": "jaxmeta_envs",
     "ConfigError": "jaxmeta_envs",
+    "GymnasiumEnv": "jaxmeta_envs.gymnasium_env",
 }
 
 __version__ = "0.1.0"
@@ -130,6 +135,8 @@ __all__ = [
     "Evaluation",
     "FastWeights",
     "FirstOrder",
+    "GymnasiumEnv",
+    "GymnasiumPolicy",
     "InnerLoop",
     "LinearBaseline",
     "LogLikelihood",
@@ -151,6 +158,7 @@ __all__ = [
     "Transitions",
     "__version__",
     "adapt_source",
+    "as_gymnasium_policy",
     "compare",
     "evaluate",
     "evaluate_policy",

@@ -15,7 +15,7 @@ LAYERS = [
     {"cli", "__main__"},
     {"catalogue", "dry_run", "options", "presets", "recording"},
     {"training", "evaluation", "testing", "baselines", "robustness_map", "comparison"},
-    {"exporting"},
+    {"exporting", "gymnasium_policy"},
     {"robustness_checks"},
     {"runs"},
     {"loop", "player", "run_dir", "checkpoint", "progress", "interrupts", "worst_case"},
