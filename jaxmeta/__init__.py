@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from jaxmeta.config import Plan, TrainConfig
     from jaxmeta.engine import make_train
     from jaxmeta.evaluation import Evaluation, evaluate, evaluate_policy
+    from jaxmeta.exported import load_exported
+    from jaxmeta.exporting import export
+    from jaxmeta.gymnasium_policy import GymnasiumPolicy, as_gymnasium_policy
     from jaxmeta.networks import GRU, LSTM, MLP, FastWeights, Recall
     from jaxmeta.presets import preset
     from jaxmeta.registry import register_algorithm, register_family
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from jaxmeta.transitions import Transitions
     from jaxmeta.worst_case import CrossEntropy
     from jaxmeta_envs import AdaptivePolicy, ConfigError
+    from jaxmeta_envs.gymnasium_env import GymnasiumEnv
 
 _HOME = {
     "Algorithm": "jaxmeta.algorithms.base",
@@ -74,6 +78,10 @@ _HOME = {
     "Evaluation": "jaxmeta.evaluation",
     "evaluate": "jaxmeta.evaluation",
     "evaluate_policy": "jaxmeta.evaluation",
+    "load_exported": "jaxmeta.exported",
+    "export": "jaxmeta.exporting",
+    "GymnasiumPolicy": "jaxmeta.gymnasium_policy",
+    "as_gymnasium_policy": "jaxmeta.gymnasium_policy",
     "FastWeights": "jaxmeta.networks",
     "GRU": "jaxmeta.networks",
     "LSTM": "jaxmeta.networks",
@@ -100,6 +108,7 @@ _HOME = {
     "CrossEntropy": "jaxmeta.worst_case",
     "AdaptivePolicy": "jaxmeta_envs",
     "ConfigError": "jaxmeta_envs",
+    "GymnasiumEnv": "jaxmeta_envs.gymnasium_env",
 }
 
 __version__ = "0.1.0"
@@ -126,6 +135,8 @@ __all__ = [
     "Evaluation",
     "FastWeights",
     "FirstOrder",
+    "GymnasiumEnv",
+    "GymnasiumPolicy",
     "InnerLoop",
     "LinearBaseline",
     "LogLikelihood",
@@ -147,10 +158,13 @@ __all__ = [
     "Transitions",
     "__version__",
     "adapt_source",
+    "as_gymnasium_policy",
     "compare",
     "evaluate",
     "evaluate_policy",
+    "export",
     "load",
+    "load_exported",
     "make_train",
     "preset",
     "register_algorithm",

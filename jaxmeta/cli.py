@@ -237,6 +237,22 @@ def _robustness(arguments: list[str]) -> int:
     return OK
 
 
+def _export(arguments: list[str]) -> int:
+    from jaxmeta.exporting import export
+    from jaxmeta.options import ExportOptions, parse_options
+
+    options = parse_options(ExportOptions, arguments, command="jaxmeta export")
+    path = export(
+        options.run_dir,
+        options.path,
+        seed_index=options.seed_index,
+        platforms=options.platforms,
+    )
+    print(f"The agent is in {_shortest(path)}. To run it there, with JAX alone:\n")
+    print("  from load import load_exported\n  agent = load_exported()")
+    return OK
+
+
 def _list(arguments: list[str]) -> int:
     from jaxmeta.catalogue import describe_catalogue
 
@@ -329,6 +345,9 @@ _COMMANDS = {
         _robustness,
         "robustness RUN_DIR ... [OPTIONS]",
         "Map the return over physical parameters.",
+    ),
+    "export": Command(
+        _export, "export RUN_DIR PATH [OPTIONS]", "Write an agent that JAX alone can run."
     ),
     "list": Command(_list, "list", "List algorithms, task families, splits and references."),
 }

@@ -178,6 +178,27 @@ class RobustnessOptions:
     out: str | None = None
 
 
+@dataclass(frozen=True)
+class ExportOptions:
+    """Writes a trained agent to a directory from which JAX alone can run it.
+
+    The directory has one compiled program for each thing the agent does (begin, act and adapt;
+    predict for supervised tasks), its parameters, a description, and load.py, which loads
+    them: neither jaxmeta nor flax is needed there.
+
+    Attributes:
+        run_dir: Directory of the run.
+        path: The directory to write; it must not exist yet, or be empty.
+        seed_index: The training seed whose parameters are written, counted from 0.
+        platforms: Where the agent is to run: some of cpu, cuda, rocm and tpu.
+    """
+
+    run_dir: RunDir
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    seed_index: int = 0
+    platforms: tuple[str, ...] = ("cpu", "cuda", "tpu")
+
+
 def parse_options(
     kind: type[Options],
     arguments: Sequence[str],

@@ -25,6 +25,7 @@ from jaxmeta.transitions import Transitions
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily
 from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.extras import import_extra
+from jaxmeta_envs.gymnasium_spaces import is_like
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.spaces import Discrete
 
@@ -112,7 +113,7 @@ class GymnasiumTarget(Target):
     """
 
     def __init__(self, name: str, family: PhysicalFamily) -> None:
-        gymnasium = import_extra("gymnasium", "gymnax")
+        gymnasium = import_extra("gymnasium", "gymnasium", user="this target")
         try:
             self._env = gymnasium.make(name)
         except gymnasium.error.Error as error:
@@ -162,14 +163,8 @@ class GymnasiumTarget(Target):
     def _check_spaces(self, name: str) -> None:
         for role in ("observation_space", "action_space"):
             theirs, ours = getattr(self._env, role), getattr(self._family, role)
-            discrete = type(theirs).__name__ == "Discrete"
-            same = (
-                discrete == isinstance(ours, Discrete) and tuple(theirs.shape or ()) == ours.shape
-            )
-            if discrete and same:
-                same = int(theirs.n) == ours.n
             require(
-                same,
+                is_like(theirs, ours),
                 "target",
                 f"gymnasium:{name}",
                 f"an environment whose {role} is like {type(self._family).__name__}'s, {ours}; "

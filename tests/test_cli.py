@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import jaxmeta
@@ -99,7 +100,7 @@ def test_help_needs_no_jax_and_names_every_command():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("train", "resume", "evaluate", "compare", "robustness", "list"):
+    for command in ("train", "resume", "evaluate", "compare", "robustness", "export", "list"):
         assert f"jaxmeta {command}" in done.stdout
 
 
@@ -127,8 +128,24 @@ def test_the_list_names_everything_registered(capsys, nothing_compiles):
     assert "tuned presets: none" in output
 
 
+def test_export_writes_an_agent_and_says_how_to_run_it(finished, capsys):
+    pytest.importorskip("flatbuffers")
+    pytest.importorskip("safetensors")
+    run_dir, _ = finished
+    assert main(["export", str(run_dir), "agent", "--seed-index", "1", "--platforms", "cpu"]) == 0
+    assert "The agent is in agent." in capsys.readouterr().out
+    agent = jaxmeta.load_exported("agent")
+    assert (agent.manifest["seed_index"], agent.manifest["platforms"]) == (1, ["cpu"])
+    np.testing.assert_array_equal(agent.params["w"], jaxmeta.load(run_dir).params["w"][1])
+    assert main(["export", str(run_dir), "agent"]) == 2
+    assert "must be a directory that does not exist yet" in capsys.readouterr().err
+    assert main(["export", str(run_dir), "other", "--seed-index", "2"]) == 2
+    assert "seed_index is 2; it must be from 0 to 1" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
 @pytest.mark.parametrize(
-    "command", ["train", "resume", "evaluate", "compare", "robustness", "list"]
+    "command", ["train", "resume", "evaluate", "compare", "robustness", "export", "list"]
 )
 def test_every_command_has_help(command, capsys):
     assert main([command, "--help"]) == 0

@@ -15,6 +15,7 @@ LAYERS = [
     {"cli", "__main__"},
     {"catalogue", "dry_run", "options", "presets", "recording"},
     {"training", "evaluation", "testing", "baselines", "robustness_map", "comparison"},
+    {"exporting", "gymnasium_policy"},
     {"robustness_checks"},
     {"runs"},
     {"loop", "player", "run_dir", "checkpoint", "progress", "interrupts", "worst_case"},
@@ -30,7 +31,7 @@ LAYERS = [
     {"risk", "source_adaptation"},
     {"source_model"},
     {"source_settings", "transitions"},
-    {"rollout", "parallel", "schedules", "files"},
+    {"rollout", "parallel", "schedules", "files", "exported"},
     {"networks"},
     {"ops", "statistics"},
 ]

@@ -1,4 +1,4 @@
-"""Packages that only some task families need."""
+"""Packages that only some parts need."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import jax
 from jaxmeta_envs.errors import ConfigError
 
 
-def import_extra(module: str, extra: str) -> Any:
-    """Imports a module of an optional package, when a family is first used.
+def import_extra(module: str, extra: str, user: str = "this task family") -> Any:
+    """Imports a module of an optional package, when what needs it is first used.
 
     Args:
         module: The module.
         extra: The extra of this distribution that installs it.
+        user: What needs it, for the message.
 
     Raises:
         ConfigError: If it cannot be imported.
@@ -28,6 +29,6 @@ def import_extra(module: str, extra: str) -> Any:
     except ImportError as error:
         name = module.partition(".")[0]
         raise ConfigError(
-            f"this task family needs {name}, which cannot be imported ({error}); "
+            f"{user} needs {name}, which cannot be imported ({error}); "
             f'install it with: pip install "jaxmeta[{extra}]"'
         ) from error
