@@ -101,7 +101,7 @@ def test_old_episodes_are_weighted_to_those_of_the_new_policy(estimator):
     assert max(jax.tree.leaves(bias)) > 0.05
 
 
-@pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
+@pytest.mark.parametrize("continuous", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_imitation_is_differentiated_through_the_adaptation(continuous):
     """Its value against NumPy, its gradient against finite differences, float64."""
     with jax.enable_x64(True):

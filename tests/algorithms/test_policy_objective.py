@@ -68,8 +68,15 @@ def wide():
 
 
 @pytest.mark.usefixtures("wide")
-@pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
-@pytest.mark.parametrize("anchor", ["initial", "prior"])
+@pytest.mark.parametrize(
+    ("continuous", "anchor"),
+    [
+        (False, "initial"),
+        (True, "prior"),
+        pytest.param(False, "prior", marks=pytest.mark.slow),
+        pytest.param(True, "initial", marks=pytest.mark.slow),
+    ],
+)
 def test_steps_follow_the_numpy_objective_and_its_finite_differences(continuous, anchor):
     """Two steps; at the second the policy differs from the one that adaptation began with."""
     wanted = dataclasses.replace(WANTED, anchor=anchor)
@@ -101,7 +108,12 @@ def test_steps_follow_the_numpy_objective_and_its_finite_differences(continuous,
 
 @pytest.mark.usefixtures("wide")
 @pytest.mark.parametrize(
-    ("continuous", "estimator"), [(False, LVC()), (True, LogLikelihood()), (True, EMAML())]
+    ("continuous", "estimator"),
+    [
+        (False, LVC()),
+        (True, EMAML()),
+        pytest.param(True, LogLikelihood(), marks=pytest.mark.slow),
+    ],
 )
 def test_the_outer_objective_is_differentiated_through_the_steps(continuous, estimator):
     """The penalty of the outer loop, as a function of where adaptation begins."""
