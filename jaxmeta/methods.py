@@ -13,6 +13,7 @@ from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaSGD
 from jaxmeta.algorithms.maml import MAML, Reptile
 from jaxmeta.algorithms.policy_maml import PolicyMAML
 from jaxmeta.algorithms.ppo import PPO
+from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import MLP
 from jaxmeta.schedules import Schedule
 from jaxmeta_envs.base import Family
@@ -50,11 +51,18 @@ class Method:
         return found
 
 
+# MAML's code halves the steps after the first at test time.
+_HALVED = InnerLoop(optimizer=SGD(0.1), extra_step_factor=0.5)
+
 METHODS: dict[str, Method] = {
     "maml": Method(
         "Model-agnostic meta-learning: a start for gradient descent, learned through the descent.",
         MAML(),
-        PolicyMAML(),
+        PolicyMAML(
+            inner=_HALVED,
+            # One task after the other, whose replay stays in the cache: 1.4 times as fast on a CPU.
+            optimizer=TRPO(backtrack=0.8, task_by_task=True),
+        ),
     ),
     "fomaml": Method(
         "First-order MAML: the gradient after adaptation, as if adaptation had added a constant.",
@@ -88,6 +96,7 @@ METHODS: dict[str, Method] = {
         "Proximal meta-policy search: low-variance curvature, clipped ratios, an inner KL penalty.",
         policy=PolicyMAML(
             num_tasks=40,
+            inner=_HALVED,
             optimizer=PPO(clip=0.3, epochs=5, minibatches=1),
             kl_coef=5e-4,
         ),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from jaxmeta.algorithms.epopt import EPOpt
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.rl2 import RL2
+from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.config import TrainConfig
 from jaxmeta.methods import METHODS
 from jaxmeta.networks import GRU, MLP, FastWeights
@@ -20,10 +22,12 @@ from jaxmeta.risk import CVaR
 from jaxmeta.schedules import Schedule
 from jaxmeta.source_settings import SourceAdaptation
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
+from jaxmeta_envs.base import TaskFamily
 from jaxmeta_envs.cartpole import CartPole
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.pendulum import Pendulum
+from jaxmeta_envs.point_navigation import PointNavigation
 from jaxmeta_envs.regression import Sinusoid
 from jaxmeta_envs.supervised import SupervisedFamily
 from jaxmeta_envs.tabular import TabularMDP
@@ -157,6 +161,31 @@ _OF_METHODS = {(name, "sinusoid"): _supervised(name, Sinusoid(), 70_000) for nam
 _OF_METHODS["reptile", "sinusoid"] = _supervised(
     "reptile", Sinusoid(phase=(0.0, 2 * math.pi)), 30_000
 )
+
+
+def _acting(method: str, tasks: TaskFamily, updates: int, **settings: Any) -> TrainConfig:
+    algorithm: Any = METHODS[method].algorithm(method, type(tasks))
+    algorithm = replace(algorithm, **settings)
+    steps = updates * algorithm.env_steps_per_update(tasks)
+    return TrainConfig(algorithm, tasks, total_env_steps=steps)
+
+
+_OF_METHODS |= {
+    ("maml", "point-navigation"): _acting(
+        "maml",
+        PointNavigation(),
+        100,
+        optimizer=TRPO(max_kl=0.02, backtrack=0.8, task_by_task=True),
+    ),
+    ("promp", "point-navigation"): _acting(
+        "promp",
+        PointNavigation(),
+        100,
+        num_tasks=20,
+        initial_std=0.5,
+        learning_rate=Schedule(3e-3, 0.0),
+    ),
+}
 PRESETS: dict[tuple[str, str], TrainConfig] = {
     (builtin_name(type(c.algorithm)) or "", builtin_name(type(c.tasks)) or ""): c for c in _ALL
 } | _OF_METHODS
