@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from jaxmeta.algorithms.epopt import EPOpt
+from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.algorithms.trpo import TRPO
@@ -163,6 +164,14 @@ _OF_METHODS["reptile", "sinusoid"] = _supervised(
 )
 
 
+# With tanh and the step of 0.1 the second update gains less: -4.7 after it, and -4.0 with these.
+_POINT: dict[str, Any] = {
+    "network": MLP((64, 64), "relu"),
+    "initial_std": 0.7,
+    "inner": InnerLoop(optimizer=SGD(0.2), extra_step_factor=0.5),
+}
+
+
 def _acting(method: str, tasks: TaskFamily, updates: int, **settings: Any) -> TrainConfig:
     algorithm: Any = METHODS[method].algorithm(method, type(tasks))
     algorithm = replace(algorithm, **settings)
@@ -174,15 +183,16 @@ _OF_METHODS |= {
     ("maml", "point-navigation"): _acting(
         "maml",
         PointNavigation(),
-        100,
+        80,
+        **_POINT,
         optimizer=TRPO(max_kl=0.02, backtrack=0.8, task_by_task=True),
     ),
     ("promp", "point-navigation"): _acting(
         "promp",
         PointNavigation(),
-        100,
+        80,
+        **_POINT,
         num_tasks=20,
-        initial_std=0.5,
         learning_rate=Schedule(3e-3, 0.0),
     ),
 }
