@@ -265,6 +265,30 @@ def test_raw_keys_are_as_good_and_other_shapes_are_refused(written):
         agent.begin(np.zeros(3))
 
 
+def test_it_is_a_part_of_larger_programs(written):
+    agent = jaxmeta.load_exported(written / "rl2")
+    keys = jax.random.split(jax.random.key(1), 3)
+    seen = PolicyInput(*jax.device_put((np.ones(1, np.float32), 0, 0.5, False, True)))
+    seen = seen._replace(prev_action=jax.numpy.int32(0))
+
+    def step(carry, key):
+        action, carry = agent.act(carry, seen, key)
+        return carry, action
+
+    first = carry = agent.begin(keys[0])
+    actions = []
+    for key in keys:
+        carry, action = step(carry, key)
+        actions.append(int(action))
+    last, scanned = jax.lax.scan(step, first, keys)
+    assert scanned.tolist() == actions
+    np.testing.assert_allclose(last[0], carry[0], rtol=1e-6)
+    mapped = jax.lax.map(lambda key: step(first, key)[1], keys)
+    assert mapped.shape == (3,)
+    with pytest.raises(NotImplementedError):
+        jax.vmap(lambda key: step(first, key)[1])(keys)
+
+
 def test_a_later_format_and_a_directory_without_an_agent_are_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no exported agent"):
         jaxmeta.load_exported(tmp_path)
