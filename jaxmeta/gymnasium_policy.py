@@ -125,7 +125,8 @@ class GymnasiumPolicy:
             obs: What the environment shows, as it came from ``reset`` or ``step``.
         """
         space = self.family.observation_space
-        seen = np.asarray(obs, space.dtype).reshape(self._lanes, *space.shape)
+        # Copied, as some environments write the next observation into the same memory.
+        seen = np.array(obs, space.dtype).reshape(self._lanes, *space.shape)
         inputs = self._previous._replace(obs=seen, episode_start=self._time == 0)
         live = ~(self._waits | self._rests)
         action, self._carry = self._programs.act(

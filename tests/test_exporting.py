@@ -13,10 +13,32 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import GRU, MAML, MLP, RL2, SGD, InnerLoop, PolicyMAML, TrainConfig
+from jaxmeta import (
+    GRU,
+    LSTM,
+    MAML,
+    MLP,
+    RL2,
+    SGD,
+    Adam,
+    EPOpt,
+    FastWeights,
+    InnerLoop,
+    MetaSGD,
+    PolicyMAML,
+    Recall,
+    TrainConfig,
+)
 from jaxmeta.exported import read_safetensors
 from jaxmeta.training import TrainResult
-from jaxmeta_envs import PointNavigation, PolicyInput, Trajectory
+from jaxmeta_envs import (
+    CartPole,
+    GridNavigation,
+    PointNavigation,
+    PolicyInput,
+    TabularMDP,
+    Trajectory,
+)
 from jaxmeta_envs.regression import Sinusoid
 from jaxmeta_envs.supervised import Examples
 from tests.toy_families import Counter
@@ -243,6 +265,30 @@ def test_raw_keys_are_as_good_and_other_shapes_are_refused(written):
         agent.begin(np.zeros(3))
 
 
+def test_it_is_a_part_of_larger_programs(written):
+    agent = jaxmeta.load_exported(written / "rl2")
+    keys = jax.random.split(jax.random.key(1), 3)
+    seen = PolicyInput(*jax.device_put((np.ones(1, np.float32), 0, 0.5, False, True)))
+    seen = seen._replace(prev_action=jax.numpy.int32(0))
+
+    def step(carry, key):
+        action, carry = agent.act(carry, seen, key)
+        return carry, action
+
+    first = carry = agent.begin(keys[0])
+    actions = []
+    for key in keys:
+        carry, action = step(carry, key)
+        actions.append(int(action))
+    last, scanned = jax.lax.scan(step, first, keys)
+    assert scanned.tolist() == actions
+    np.testing.assert_allclose(last[0], carry[0], rtol=1e-6)
+    mapped = jax.lax.map(lambda key: step(first, key)[1], keys)
+    assert mapped.shape == (3,)
+    with pytest.raises(NotImplementedError):
+        jax.vmap(lambda key: step(first, key)[1])(keys)
+
+
 def test_a_later_format_and_a_directory_without_an_agent_are_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no exported agent"):
         jaxmeta.load_exported(tmp_path)
@@ -283,3 +329,44 @@ def test_without_the_packages_the_extra_is_named(results, tmp_path, monkeypatch)
     with pytest.raises(jaxmeta.ConfigError, match=r'export needs flatbuffers.*"jaxmeta\[export\]"'):
         jaxmeta.export(results["rl2"], tmp_path / "agent")
     assert list(tmp_path.iterdir()) == []
+
+
+FAMILY = TabularMDP(num_states=3, num_actions=2)
+KINDS = {
+    "lstm": (RL2(num_tasks=4, memory=LSTM(4)), FAMILY),
+    "fast weights": (RL2(num_tasks=4, memory=FastWeights()), FAMILY),
+    "recall": (RL2(num_tasks=4, memory=Recall()), FAMILY),
+    "value of its own": (
+        RL2(num_tasks=4, memory=GRU(4), value_network="separate"),
+        GridNavigation(),
+    ),
+    "actor and critic": (
+        PolicyMAML(shots=2, network=LAYERS, baseline=LAYERS, inner=InnerLoop(optimizer=MetaSGD())),
+        PointNavigation(episode_length=5),
+    ),
+    "adam": (
+        PolicyMAML(shots=2, network=LAYERS, inner=InnerLoop(optimizer=Adam(0.1))),
+        GridNavigation(),
+    ),
+    "epopt": (EPOpt(num_tasks=10, network=LAYERS), CartPole(episode_length=5)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_agent_goes_through_a_step_and_an_adaptation(kind, tmp_path):
+    result = untrained(*KINDS[kind], num_seeds=1)
+    agent = jaxmeta.load_exported(jaxmeta.export(result, tmp_path / "agent"))
+    params = jax.tree.map(lambda x: x[0], result.params)
+    begin, act, adapt = (jax.jit(f) for f in result.policy[:3])
+    key, inputs = jax.random.key(3), agent.manifest["programs"]["adapt"]["inputs"][:-1]
+    rows = [np.ones(entry["shape"], entry["dtype"]) for entry in inputs]
+    episodes = Trajectory(PolicyInput(*rows[:5]), *rows[5:])
+    seen = jax.tree.map(lambda x: x[0, 0], episodes.inputs)
+    ours, theirs = begin(params, key), agent.begin(key)
+    action, ours = act(params, ours, seen, key)
+    same, theirs = agent.act(theirs, seen, key)
+    np.testing.assert_array_equal(same, action)
+    theirs = agent.adapt(theirs, episodes, key)
+    for a, b in zip(theirs, jax.tree.leaves(adapt(params, ours, episodes, key)), strict=True):
+        np.testing.assert_array_equal(a, b)
