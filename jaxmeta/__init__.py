@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from jaxmeta.algorithms.base import Algorithm
     from jaxmeta.algorithms.epopt import EPOpt
     from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
+    from jaxmeta.algorithms.experts import OracleExpert, TrainedExperts
+    from jaxmeta.algorithms.gmps import GuidedMetaPolicySearch
     from jaxmeta.algorithms.inner_loop import SGD, Adam, InnerLoop, MetaSGD
     from jaxmeta.algorithms.linear_baseline import LinearBaseline
     from jaxmeta.algorithms.maml import MAML, MetaGradient, Reptile
     from jaxmeta.algorithms.policy_maml import PolicyMAML
+    from jaxmeta.algorithms.policy_objective import PolicyObjective
     from jaxmeta.algorithms.ppo import PPO
     from jaxmeta.algorithms.rl2 import RL2
     from jaxmeta.algorithms.trpo import TRPO
@@ -53,7 +56,11 @@ if TYPE_CHECKING:
 _HOME = {
     "Algorithm": "jaxmeta.algorithms.base",
     "EPOpt": "jaxmeta.algorithms.epopt",
+    "OracleExpert": "jaxmeta.algorithms.experts",
+    "TrainedExperts": "jaxmeta.algorithms.experts",
+    "GuidedMetaPolicySearch": "jaxmeta.algorithms.gmps",
     "LinearBaseline": "jaxmeta.algorithms.linear_baseline",
+    "PolicyObjective": "jaxmeta.algorithms.policy_objective",
     "MAML": "jaxmeta.algorithms.maml",
     "MetaGradient": "jaxmeta.algorithms.maml",
     "Reptile": "jaxmeta.algorithms.maml",
@@ -135,6 +142,7 @@ __all__ = [
     "Evaluation",
     "FastWeights",
     "FirstOrder",
+    "GuidedMetaPolicySearch",
     "GymnasiumEnv",
     "GymnasiumPolicy",
     "InnerLoop",
@@ -143,8 +151,10 @@ __all__ = [
     "Mean",
     "MetaGradient",
     "MetaSGD",
+    "OracleExpert",
     "Plan",
     "PolicyMAML",
+    "PolicyObjective",
     "Recall",
     "Reptile",
     "Robustness",
@@ -153,6 +163,7 @@ __all__ = [
     "SourcePosterior",
     "TrainConfig",
     "TrainResult",
+    "TrainedExperts",
     "TrainingDiverged",
     "TrainingInterrupted",
     "Transitions",

@@ -89,7 +89,7 @@ class MAML(Algorithm):
         risk: Which tasks count: all, or those with the largest losses.
 
     Reference: Finn et al. 2017, arXiv 1703.03400.
-    Differs from the paper: orthogonal initial weights.
+    Differs from the paper: weights begin scaled by the inputs of a unit.
     """
 
     num_tasks: int = 25
