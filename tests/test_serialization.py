@@ -129,7 +129,7 @@ def test_a_registered_name_is_found_and_cannot_be_taken_twice(monkeypatch):
     assert registry.find_family("toy") is ToyFamily
     with pytest.raises(ConfigError, match="not yet taken"):
         registry.register_algorithm("rl2", ToyLearner)
-    with pytest.raises(ConfigError, match="a TaskFamily class"):
+    with pytest.raises(ConfigError, match="a Family class"):
         registry.register_family("learner", ToyLearner)
 
 

@@ -151,9 +151,13 @@ class TRPO(PolicyOptimizer):
 
             return jax.lax.map(one, (batch.inputs, batch.mask))
 
-        # One linearisation serves the gradient and all products with the Hessian.
-        before, push = jax.linearize(say, params)
-        pull = jax.linear_transpose(push, params)
+        # One linearisation serves the gradient and all products with the Hessian. Its forward
+        # product is the reverse of the reverse: memories have no forward mode of their own.
+        before, pull = jax.vjp(say, params)
+        _, reverse = jax.vjp(lambda slopes: pull(slopes)[0], jax.tree.map(jnp.zeros_like, before))
+
+        def push(vector: Any) -> Distribution:
+            return reverse(vector)[0]
 
         def means(distributions: Distribution, params: Any) -> Terms:
             """This device's share of the means."""

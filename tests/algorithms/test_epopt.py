@@ -9,7 +9,7 @@ import pytest
 
 import jaxmeta
 from jaxmeta import MLP, PPO, TRPO, CVaR, EPOpt, LinearBaseline, Mean, Schedule
-from jaxmeta.algorithms.epopt import _last_played
+from jaxmeta.algorithms.episodes import last_played
 from jaxmeta.engine import make_train
 from jaxmeta.ops.moments import Moments
 from jaxmeta.testing import check_algorithm
@@ -87,7 +87,7 @@ TINY_WHOLE = dataclasses.replace(TINY, num_tasks=16, discount=0.9)
 def test_the_last_played_step_is_found():
     mask = jnp.asarray([[True, True, False], [True, True, True]])
     expected = [[False, True, False], [False, False, True]]
-    np.testing.assert_array_equal(_last_played(mask), expected)
+    np.testing.assert_array_equal(last_played(mask), expected)
 
 
 CARTPOLE = CartPole(episode_length=100)
