@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -34,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import GRU, PPO, RL2, FastWeights, Recall, engine, parallel
+from jaxmeta import GRU, PPO, RL2, FastWeights, Recall, engine, parallel, recording
 from jaxmeta.networks.actor_critic import input_size
 from jaxmeta.rollout import play_adaptation
 from jaxmeta_envs import BernoulliBandit, CartPole, GridNavigation, TabularMDP, TaskFamily
@@ -273,9 +272,7 @@ def main(
                 raise SystemExit(f"{field} has {name!r}; it must be of {', '.join(known)}")
     flops = machine_flops(repeats)
     result: dict[str, Any] = {
-        "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
-        "machine": platform.machine(),
-        "jax": jax.__version__,
+        **recording.provenance(),
         "gigaflops": round(flops / 1e9, 1),
         "settings": dataclasses.asdict(PPO()) | {"repeats": repeats, "updates_per_call": UPDATES},
         "rows": [],

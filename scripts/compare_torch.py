@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import engine, parallel
+from jaxmeta import engine, parallel, recording
 from jaxmeta.algorithms.estimators import LogLikelihood
 from jaxmeta.algorithms.maml import MAML
 from jaxmeta.algorithms.policy_maml import PolicyMAML
@@ -213,9 +212,7 @@ def main(
     if quick:
         seconds, repeats = 0.01, 2
     result: dict[str, Any] = {
-        "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
-        "machine": platform.machine(),
-        "jax": jax.__version__,
+        **recording.provenance(),
         "torch": torch.__version__.split("+")[0],
         "seconds": seconds,
         "problems": {},

@@ -23,7 +23,7 @@ import tyro
 from jax import Array
 
 import jaxmeta
-from jaxmeta import CVaR, EPOpt, Mean
+from jaxmeta import CVaR, EPOpt, Mean, recording
 from jaxmeta_envs.physical import PhysicalFamily
 
 ROOT = Path(__file__).parents[1]
@@ -88,8 +88,7 @@ def main(
         out: Where the result is written.
     """
     found: dict[str, Any] = {
-        "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
-        "jax": jax.__version__,
+        **recording.provenance(),
     }
     for name in FAMILIES:
         preset = jaxmeta.preset("epopt", name)

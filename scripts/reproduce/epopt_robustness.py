@@ -19,19 +19,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import CVaR, EPOpt, Mean, Schedule, serialization, statistics
+from jaxmeta import CVaR, EPOpt, Mean, Schedule, recording, serialization, statistics
 from jaxmeta_envs import CartPole, Hopper, Pendulum, TaskFamily
 
 ROOT = Path(__file__).parents[2]
@@ -191,9 +189,8 @@ def compare(
             total_env_steps=steps or setting.steps,
             run_dir=str(run_dir),
         )
-        exists = (run_dir / "config.json").exists()
-        whole &= not exists
-        result = jaxmeta.resume(run_dir) if exists else jaxmeta.train(config)
+        result, minutes = recording.finish(config)
+        whole &= minutes is not None
         evaluation = jaxmeta.evaluate(
             result,
             episodes=setting.episodes,
@@ -216,9 +213,7 @@ def compare(
         "env_steps_per_seed": result.env_steps,
         # Of a comparison that was taken up again the time says nothing.
         "minutes": round((time.monotonic() - started) / 60, 2) if whole else None,
-        "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
-        "machine": platform.machine(),
-        "jax": jax.__version__,
+        **recording.provenance(),
         "policies": found,
     }
 

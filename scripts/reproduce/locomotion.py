@@ -18,16 +18,13 @@ Reference: Finn et al. 2017, arXiv 1703.03400, figure 5 and appendix.
 from __future__ import annotations
 
 import json
-import platform
-import time
 from pathlib import Path
 from typing import Literal
 
-import jax
 import tyro
 
 import jaxmeta
-from jaxmeta import MLP, PPO, TRPO, serialization
+from jaxmeta import MLP, PPO, TRPO, recording, serialization
 from jaxmeta.algorithms.estimators import LVC, LogLikelihood
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.policy_maml import PolicyMAML
@@ -107,9 +104,7 @@ def describe(
         "tasks": serialization.to_dict(config.tasks),
         "algorithm": serialization.to_dict(config.algorithm),
         "seeds": config.num_seeds,
-        "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
-        "machine": platform.machine(),
-        "jax": jax.__version__,
+        **recording.provenance(),
         "minutes_of_all_seeds": minutes,
         "env_steps_per_seed": updates[-1]["env_steps"],
         "training": {name: [line["metrics"][name] for line in updates] for name in names},
@@ -119,9 +114,7 @@ def describe(
 
 def measure(config: jaxmeta.TrainConfig, run_dir: Path, num_tasks: int, path: Path) -> dict:
     """Trains and evaluates, and writes down what there is after each of both."""
-    start, exists = time.monotonic(), (run_dir / "config.json").exists()
-    result = jaxmeta.resume(run_dir) if exists else jaxmeta.train(config)
-    minutes = None if exists else round((time.monotonic() - start) / 60, 2)
+    result, minutes = recording.finish(config)
     found = describe(config, run_dir, minutes, None)
     path.write_text(json.dumps(found, indent=1) + "\n")
     jaxmeta.evaluate(result, episodes=STEPS + 1, num_tasks=num_tasks)

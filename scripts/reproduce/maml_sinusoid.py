@@ -21,21 +21,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import MLP, Schedule, serialization
+from jaxmeta import MLP, Schedule, recording, serialization
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaSGD
 from jaxmeta.algorithms.maml import MAML, Reptile
 from jaxmeta_envs.regression import Sinusoid
@@ -137,11 +134,9 @@ ROWS: dict[str, Row] = {
 
 def train_row(
     name: str, protocol: Protocol, seeds: int, iterations: int | None, runs: Path
-) -> tuple[jaxmeta.TrainResult, float | None]:
+) -> recording.Finished:
     """Trains a row's seeds side by side; returns them and the minutes, None if it went on."""
     row, run_dir = ROWS[name], runs / f"{protocol}-{name}"
-    if (run_dir / "config.json").exists():
-        return jaxmeta.resume(run_dir), None
     algorithm, updates = row.make(STEP_SIZE[protocol]), iterations or row.iterations
     config = jaxmeta.TrainConfig(
         algorithm=algorithm,
@@ -153,9 +148,7 @@ def train_row(
         checkpoint_every=20,
         run_dir=str(run_dir),
     )
-    start = time.monotonic()
-    result = jaxmeta.train(config)
-    return result, round((time.monotonic() - start) / 60, 2)
+    return recording.finish(config)
 
 
 def adapting(result: jaxmeta.TrainResult, **inner: Any) -> jaxmeta.TrainResult:
@@ -233,9 +226,7 @@ def measure_row(
         "row": name,
         "protocol": protocol,
         "config": serialization.to_dict(dataclasses.replace(trained, run_dir=None)),
-        "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
-        "machine": platform.machine(),
-        "jax": jax.__version__,
+        **recording.provenance(),
         "training_minutes_all_seeds": minutes,
         "iterations": len(result.metrics["loss"]),
         "seeds": seeds,

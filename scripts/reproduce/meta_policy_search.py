@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import time
 from pathlib import Path
 
-import jax
 import tyro
 
 import jaxmeta
-from jaxmeta import MLP, PPO, Schedule, serialization
+from jaxmeta import MLP, PPO, Schedule, recording, serialization
 from jaxmeta.algorithms.inner_loop import InnerLoop, MetaSGD
 from jaxmeta.algorithms.policy_maml import PolicyMAML
 from jaxmeta.algorithms.policy_objective import PolicyObjective
@@ -76,9 +74,7 @@ def run(name: str, seeds: int, num_tasks: int) -> dict:
     return {
         "cell": name,
         "config": serialization.to_dict(config),
-        "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
-        "machine": platform.machine(),
-        "jax": jax.__version__,
+        **recording.provenance(),
         "training_minutes_all_seeds": round(minutes, 2),
         "env_steps_per_seed": result.env_steps,
         "num_tasks": num_tasks,

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import tyro
 
 import jaxmeta
-from jaxmeta import serialization
+from jaxmeta import recording, serialization
 from jaxmeta_envs import BernoulliBandit, GaussianBandit
 
 ROOT = Path(__file__).parents[2]
@@ -58,18 +55,13 @@ def run(name: str, seeds: int, runs: Path) -> dict:
     """Trains and evaluates a cell; returns what is written down."""
     run_dir = runs / name
     config = CELLS[name].config(seeds, run_dir)
-    start = time.monotonic()
-    exists = (run_dir / "config.json").exists()
-    result = jaxmeta.resume(run_dir) if exists else jaxmeta.train(config)
-    minutes = None if exists else round((time.monotonic() - start) / 60, 2)
+    result, minutes = recording.finish(config)
     evaluation = jaxmeta.evaluate(result, num_tasks=CELLS[name].eval_tasks)
     print(f"{name}: {evaluation.returns.sum(2).mean(1)}")
     return {
         "cell": name,
         "config": serialization.to_dict(dataclasses.replace(result.config, run_dir=None)),
-        "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
-        "machine": platform.machine(),
-        "jax": jax.__version__,
+        **recording.provenance(),
         "training_minutes_all_seeds": minutes,
         "env_steps_per_seed": result.env_steps,
         "per_seed_total": evaluation.returns.sum(2).mean(1).tolist(),

@@ -18,20 +18,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import platform
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import GRU, Recall, Schedule, serialization
+from jaxmeta import GRU, Recall, Schedule, recording, serialization
 from jaxmeta.baselines import play_baselines
 from jaxmeta_envs import BernoulliBandit, TabularMDP, TaskFamily
 
@@ -172,10 +169,7 @@ def train_cell(
     """Trains and measures the agents of a cell, and plays the classical algorithms."""
     cell, run_dir = Cell.of(name), runs / name.replace(":", "-")
     config = cell.config(scale, seeds, steps, run_dir)
-    start = time.monotonic()
-    exists = (run_dir / "config.json").exists()
-    result = jaxmeta.resume(run_dir) if exists else jaxmeta.train(config)
-    minutes = None if exists else round((time.monotonic() - start) / 60, 2)
+    result, minutes = recording.finish(config)
     returns = jaxmeta.evaluate(result, num_tasks=num_tasks, references=False).returns
     totals = returns.sum(2, dtype=np.float64)
     columns = BANDIT_COLUMNS if cell.kind == "bandit" else MDP_COLUMNS
@@ -191,9 +185,7 @@ def train_cell(
         "cell": name,
         "config": serialization.to_dict(dataclasses.replace(result.config, run_dir=None)),
         "scale": scale,
-        "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
-        "machine": platform.machine(),
-        "jax": jax.__version__,
+        **recording.provenance(),
         "training_minutes_all_seeds": minutes,
         "env_steps_per_seed": result.env_steps,
         "held_out_tasks": num_tasks,

@@ -11,7 +11,6 @@ intervals of two parameters cover the truth where readings are noisy.
 from __future__ import annotations
 
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 import tyro
 from jax import Array
 
-from jaxmeta import SourceAdaptation, Transitions, adapt_source
+from jaxmeta import SourceAdaptation, Transitions, adapt_source, recording
 from jaxmeta.rollout import play_adaptation
 from jaxmeta_envs import CartPole
 from jaxmeta_envs.physics import TruncatedNormal
@@ -142,9 +141,7 @@ def main(
         },
         "targets": targets,
         "coverage": coverage(targets),
-        "machine": platform.machine(),
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
+        **recording.provenance(),
     }
     figures["minutes"] = round((time.monotonic() - start) / 60, 2)
     out.parent.mkdir(parents=True, exist_ok=True)
