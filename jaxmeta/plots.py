@@ -243,7 +243,9 @@ def _experience(summary: dict[str, Any]) -> str:
         return f"gradient steps on {summary['shots']} examples"
     together = summary["episodes_per_adapt"]
     return (
-        "episodes of experience" if together == 1 else f"gradient steps, {together} episodes each"
+        "episodes of experience"
+        if together == 1
+        else f"steps of adaptation, {together} episodes each"
     )
 
 

@@ -17,7 +17,20 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import CVaR, Mean, cli, engine, evaluation, player, registry, training
+from jaxmeta import (
+    MAML,
+    CVaR,
+    EPOpt,
+    GuidedMetaPolicySearch,
+    Mean,
+    PolicyMAML,
+    cli,
+    engine,
+    evaluation,
+    player,
+    registry,
+    training,
+)
 
 # The package's attributes of these names may be its functions.
 from jaxmeta.algorithms.rl2 import RL2
@@ -122,7 +135,7 @@ def test_the_list_names_everything_registered(capsys, nothing_compiles):
     for name in [*registry.ALGORITHMS, *registry.FAMILIES]:
         assert re.search(rf"^  {name} ", output, re.MULTILINE)
     for family in registry.FAMILIES.values():
-        assert f"splits: {', '.join(family.splits)}" in output
+        assert f"splits: {', '.join(family().splits)}" in output
     assert "references: random, oracle" in output
     assert "tuned presets: rl2" in output
     assert "tuned presets: none" in output
@@ -152,6 +165,15 @@ def test_every_command_has_help(command, capsys):
     assert f"usage: jaxmeta {command}" in capsys.readouterr().out
 
 
+OTHER_PARTS = {
+    RL2: "encoder:mlp",
+    EPOpt: "baseline:mlp",
+    MAML: "outer:reptile",
+    PolicyMAML: "estimator:emaml",
+    GuidedMetaPolicySearch: "expert:trained-experts",
+}
+
+
 @pytest.mark.parametrize(("algorithm", "family"), PRESETS)
 def test_every_option_is_explained(algorithm, family, capsys):
     # The options of a part are explained behind the name of one.
@@ -160,7 +182,7 @@ def test_every_option_is_explained(algorithm, family, capsys):
     for part in ([], parts):
         assert main(["train", algorithm, family, *part, "--help"]) == 0
         lines += [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
-    known = "algorithm.encoder:mlp" if algorithm == "rl2" else "algorithm.baseline:mlp"
+    known = f"algorithm.{OTHER_PARTS[type(preset(algorithm, family).algorithm)]}"
     assert any(known in line for line in lines), "a part that may be another is listed"
     for option in set(option_names(preset(algorithm, family))) - {"algorithm.encoder"}:
         at = next(i for i, line in enumerate(lines) if re.match(rf"--{option}\b", line))

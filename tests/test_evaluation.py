@@ -303,7 +303,7 @@ def test_the_table_lists_all_policies_best_first():
     agent = text[4 + shown.index("ToyAlgorithm")]
     assert agent.split()[1:6] == ["0.5", "1.5", "11.5", "72.0", "±6.0"]
     assert agent.split()[-1] == "114.0"
-    assert text[-1] == "2 seeds × 7 tasks × 12 episodes; from IQM on, of the total"
+    assert text[-1] == "2 seeds × 7 tasks × 12 episodes; from IQM on, of the total column"
 
 
 def test_the_table_of_one_episode_has_no_total():
@@ -311,7 +311,7 @@ def test_the_table_of_one_episode_has_no_total():
     text = "\n".join(lines(Evaluation(rng.normal(size=(1, 1, 1)), episodes_per_adapt=4)))
     assert "total" not in text
     assert "regret" not in text
-    assert "1 seed × 1 task × 1 step of 4 episodes" in " ".join(text.split())
+    assert "1 seed × 1 task; steps of 4 episodes" in " ".join(text.split())
     assert "±" not in next(line for line in text.splitlines() if line.startswith("agent  "))
 
 
