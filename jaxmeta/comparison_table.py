@@ -132,7 +132,7 @@ def _interval(pair: dict[str, Any]) -> str:
 
 
 def _title(summary: dict[str, Any]) -> str:
-    return f"Return on {summary['family']}, split {summary['split']!r}"
+    return f"{summary['score'].capitalize()} on {summary['family']}, split {summary['split']!r}"
 
 
 def _caption(summary: dict[str, Any]) -> str:

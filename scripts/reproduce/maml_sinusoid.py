@@ -112,6 +112,13 @@ ROWS: dict[str, Row] = {
         published={5: (0.70, 0.52, 0.44), 10: (0.41, 0.19, 0.15), 20: (0.27, 0.08, 0.06)},
         protocols=("paper", "code"),
     ),
+    "first-order-falling": Row(
+        "first-order MAML, learning rate falling to 0",
+        lambda step: MAML(
+            inner=InnerLoop(optimizer=SGD(step), second_order_steps=0),
+            learning_rate=Schedule(1e-3, 0.0),
+        ),
+    ),
     "anil": Row("ANIL", maml(adapts="head")),
     "meta-sgd": Row("Meta-SGD", lambda step: MAML(inner=InnerLoop(optimizer=MetaSGD()))),
     "meta-sgd-5": Row(
