@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -51,3 +53,35 @@ def provenance() -> dict[str, str]:
         "machine": platform.machine(),
         "jax": jax.__version__,
     }
+
+
+def kept(
+    kind: str,
+    names: Sequence[str],
+    known: Collection[str],
+    out: Path,
+    make: Callable[[str], dict[str, Any]],
+    again: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Yields the result of each name, made and written to ``out`` unless it is there.
+
+    Args:
+        kind: What the names are of, for the complaint.
+        names: Which results.
+        known: Names that there are.
+        out: Folder of the files, ``NAME.json``.
+        make: Returns a result.
+        again: Make also those that are there.
+
+    Raises:
+        SystemExit: If a name is unknown, before anything is made.
+    """
+    for name in names:
+        if name not in known:
+            raise SystemExit(f"{kind} has {name!r}; it must be of {', '.join(known)}")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = out / f"{name}.json"
+        if again or not path.exists():
+            path.write_text(json.dumps(make(name), indent=1) + "\n")
+        yield json.loads(path.read_text())

@@ -18,7 +18,6 @@ Reference: Rajeswaran et al. 2017, arXiv 1610.01283, figure 2.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -248,16 +247,12 @@ def main(
         out: Where the results are written.
         again: Also families whose results are there.
     """
-    for family in families:
-        if family not in FAMILIES:
-            raise SystemExit(f"families has {family!r}; it must be of {', '.join(FAMILIES)}")
-    out.mkdir(parents=True, exist_ok=True)
-    for family in families:
-        path = out / f"{family}.json"
-        if again or not path.exists():
-            result = compare(family, seeds, steps, num_tasks, runs)
-            path.write_text(json.dumps(result, indent=1) + "\n")
-        show(json.loads(path.read_text()))
+
+    def make(family: str) -> dict:
+        return compare(family, seeds, steps, num_tasks, runs)
+
+    for result in recording.kept("families", families, FAMILIES, out, make, again):
+        show(result)
 
 
 if __name__ == "__main__":

@@ -117,16 +117,12 @@ def main(
         out: Where the results are written.
         again: Also those whose results are there.
     """
-    for name in cells:
-        if name not in CELLS:
-            raise SystemExit(f"cells has {name!r}; it must be of {', '.join(CELLS)}")
-    out.mkdir(parents=True, exist_ok=True)
-    for name in cells:
-        path = out / f"{name}.json"
-        if again or not path.exists():
-            cell = run(name, seeds, steps, num_tasks, runs)
-            path.write_text(json.dumps(cell, indent=1) + "\n")
-        show(json.loads(path.read_text()))
+
+    def make(name: str) -> dict:
+        return run(name, seeds, steps, num_tasks, runs)
+
+    for cell in recording.kept("cells", cells, CELLS, out, make, again):
+        show(cell)
 
 
 if __name__ == "__main__":
