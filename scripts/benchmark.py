@@ -27,7 +27,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import plain_kernel
-import plain_recurrent_ppo
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -147,6 +146,9 @@ def by_hand(family: str, hidden: int, num_tasks: int) -> dict[str, Program]:
 
 def single_file(hidden: int, num_tasks: int) -> dict[str, Program]:
     """Recurrent PPO on the cart-pole, as published in single files; it learns as it plays."""
+    # Its gymnax touches a device on import, which must not be before there is one per core.
+    import plain_recurrent_ppo
+
     length = FAMILIES["cartpole"].horizon
     first, update = plain_recurrent_ppo.make(hidden, num_tasks, length)
     key = jax.random.key(0)
