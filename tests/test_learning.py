@@ -11,12 +11,12 @@ from jaxmeta_envs import BernoulliBandit
 pytestmark = pytest.mark.slow
 
 
-def adaptation(family_name, tasks=None, num_tasks=20_000, algorithm="rl2"):
+def adaptation(family_name, tasks=None, num_tasks=20_000, algorithm="rl2", **played):
     """Trains a preset on a seed of its own; returns the evaluation."""
     config = jaxmeta.preset(algorithm, family_name)
     config = dataclasses.replace(config, tasks=tasks or config.tasks, seed=77)
     result = jaxmeta.train(config, progress=False)
-    return jaxmeta.evaluate(result, num_tasks=num_tasks)
+    return jaxmeta.evaluate(result, num_tasks=num_tasks, **played)
 
 
 @pytest.mark.parametrize(("arms", "least"), [(5, 6.60), (10, 6.63)])
@@ -82,3 +82,52 @@ def test_training_follows_a_real_cartpole(tmp_path):
         mean, low, high = (found[f"posterior_{x}/{name}"][-1, 0] for x in ("mean", "low", "high"))
         assert abs(mean / value - 1) < 0.05
         assert low < value < high
+
+
+@pytest.mark.parametrize(("method", "most"), [("maml", 0.38), ("fomaml", 0.6), ("meta-sgd", 0.38)])
+def test_one_step_fits_a_sinusoid(method, most):
+    evaluation = adaptation("sinusoid", None, 2000, method, episodes=2, shots=10)
+    before, after = evaluation.returns.mean((0, 1))
+    assert 2.7 < before < 6.0  # nobody knows the sinusoid without an example
+    assert after < most
+
+
+def test_reptile_fits_a_sinusoid_in_its_steps():
+    evaluation = adaptation("sinusoid", None, 2000, "reptile", episodes=33, shots=10)
+    losses = np.median(evaluation.returns[0], axis=0)
+    assert losses[0] > 2.0
+    assert losses[32] < 0.2
+
+
+def test_fine_tuning_a_network_for_all_sinusoids_is_hardly_better_than_none():
+    evaluation = adaptation("sinusoid", None, 2000, "pretraining", episodes=2, shots=10)
+    assert np.all(evaluation.returns.mean((0, 1)) > 1.5)
+
+
+@pytest.mark.parametrize(("method", "least"), [("maml", (-13.5, -6.0)), ("promp", (-13.0, -11.0))])
+def test_a_gradient_step_finds_the_point(method, least):
+    evaluation = adaptation("point-navigation", None, 200, method, episodes=3, shots=40)
+    before, once, twice = evaluation.returns.mean((0, 1))
+    still = evaluation.references["still"].mean()
+    assert abs(before - still) < 5.0  # before adaptation nothing beats staying
+    assert once > least[0]
+    assert twice > least[1]
+
+
+def test_a_gradient_step_finds_the_corner():
+    evaluation = adaptation("point-navigation-corners", None, 200, "promp", episodes=2, shots=40)
+    before, after = evaluation.returns.mean((0, 1))
+    assert before < 1.0  # a quarter of the way that the oracle's 2.6 takes, as there are four
+    assert after > 1.8
+
+
+def test_pulls_teach_a_policy_by_gradient_steps():
+    evaluation = adaptation("bernoulli-bandit", None, 4000, "maml")
+    assert evaluation.returns.sum(2).mean() > 6.2
+
+
+def test_experts_teach_to_adapt():
+    evaluation = adaptation("regression-control", None, 500, "gmps", episodes=3)
+    curve = evaluation.returns.mean((0, 1))
+    assert np.all(np.diff(curve) > 5.0)
+    assert curve[2] > -16.0
