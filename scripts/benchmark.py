@@ -178,6 +178,7 @@ def forward_flops(family: TaskFamily, memory: Memory) -> int:
         products = inputs * (2 * size + memory.num_heads * memory.key_size)
         products += size * memory.num_heads * notes + table
         products += 2 * size * (size + 2 * memory.num_heads * notes)
+        products = memory.hops * products + (memory.hops - 1) * size**2
     else:
         raise ValueError(f"nothing known of {memory}")
     return 2 * (products + size * outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,11 +22,11 @@ class RecallCarry(NamedTuple):
     """What is remembered.
 
     Attributes:
-        table: Notes by their keys, ``[heads, key_size, value_size + 1]``.
+        tables: Of every hop, notes by their keys, ``[heads, key_size, value_size + 1]``.
         previous: The input of the step before, ``[input_size]``.
     """
 
-    table: Array
+    tables: tuple[Array, ...]
     previous: Array
 
 
@@ -64,11 +65,16 @@ class Recall(Memory):
     inputs are looked up: the present one to act, the one before so that the value estimate
     sees at once what was learned there.
 
+    A further hop does the same with tables of its own, and its ``e`` sees the features of the
+    hop before as well. So what it notes under the input before knows what was found at the
+    present one: with n hops what was learned n - 1 steps further on comes back in one step.
+
     Attributes:
         hidden_size: Units of every layer.
         num_heads: Tables.
         key_size: Length of an address.
         value_size: Length of a note.
+        hops: How often it looks up.
 
     Reference: Nadaraya 1964 and Watson 1964 for the average; Pritzel et al. 2017, "Neural
     episodic control", arXiv 1703.01988, for acting on it; Katharopoulos et al. 2020, arXiv
@@ -81,9 +87,10 @@ class Recall(Memory):
     num_heads: int = 6
     key_size: int = 16
     value_size: int = 8
+    hops: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "num_heads", "key_size", "value_size"):
+        for name in ("hidden_size", "num_heads", "key_size", "value_size", "hops"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 
     @property
@@ -91,23 +98,33 @@ class Recall(Memory):
         return self.hidden_size
 
     def init(self, key: Array, input_size: int) -> Params:
-        write_key, read_key = jax.random.split(key)
-        x, embedded = jnp.zeros(input_size), jnp.zeros(self.hidden_size)
+        x, features, params = jnp.zeros(input_size), jnp.zeros(0), {}
         read = jnp.zeros(2 * self.num_heads * (self.value_size + 1))
-        return {
-            "write": self._writer().init(write_key, x, x),
-            "read": Reader(self.hidden_size).init(read_key, embedded, read),
-        }
+        for hop in range(self.hops):
+            write_key, read_key = jax.random.split(jax.random.fold_in(key, hop))
+            embedded = jnp.zeros(self.hidden_size)
+            params[f"hop_{hop}"] = {
+                "write": self._writer().init(write_key, x, x, features),
+                "read": Reader(self.hidden_size).init(read_key, embedded, read),
+            }
+            features = embedded
+        return params
 
     def initial_carry(self, input_size: int) -> RecallCarry:
         table = jnp.zeros((self.num_heads, self.key_size, self.value_size + 1))
-        return RecallCarry(table, jnp.zeros(input_size))
+        return RecallCarry((table,) * self.hops, jnp.zeros(input_size))
 
     def step(self, params: Params, carry: RecallCarry, x: Array) -> tuple[RecallCarry, Array]:
-        embedded, notes = self._prepare(params, carry.previous, x)
-        table = carry.table + notes.key[..., :, None] * notes.note[..., None, :]
-        found = jnp.einsum("hkv,hnk->hnv", table, jnp.stack([notes.key, notes.query], axis=1))
-        return RecallCarry(table, x), self._features(params, embedded, found)
+        features, tables = jnp.zeros(0), []
+        for hop, before in enumerate(carry.tables):
+            own = params[f"hop_{hop}"]
+            embedded, notes = self._prepare(own, carry.previous, x, features)
+            table = before + notes.key[..., :, None] * notes.note[..., None, :]
+            asked = jnp.stack([notes.key, notes.query], axis=1)
+            found = jnp.einsum("hkv,hnk->hnv", table, asked)
+            features = self._features(own, embedded, found)
+            tables.append(table)
+        return RecallCarry(tuple(tables), x), features
 
     def unroll(
         self,
@@ -119,18 +136,24 @@ class Recall(Memory):
     ) -> tuple[RecallCarry, Array]:
         del checkpoint  # nothing of the tables is stored but at the borders of chunks
         seen = jax.vmap(last_played, in_axes=(0, 1, 1), out_axes=1)(carry.previous, xs, played)
-        prepare = jax.vmap(jax.vmap(lambda before, x: self._prepare(params, before, x)))
-        embedded, notes = prepare(seen[:-1], xs)
         on = played[..., None, None].astype(xs.dtype)
-        table, found = note_and_find(carry.table, notes._replace(note=on * notes.note))
-        features = jax.vmap(jax.vmap(lambda e, f: self._features(params, e, f)))(embedded, found)
-        return RecallCarry(table, seen[-1]), features
+        features, tables = jnp.zeros((*played.shape, 0)), []
+        for hop, before in enumerate(carry.tables):
+            prepare = functools.partial(self._prepare, params[f"hop_{hop}"])
+            read = functools.partial(self._features, params[f"hop_{hop}"])
+            embedded, notes = jax.vmap(jax.vmap(prepare))(seen[:-1], xs, features)
+            table, found = note_and_find(before, notes._replace(note=on * notes.note))
+            features = jax.vmap(jax.vmap(read))(embedded, found)
+            tables.append(table)
+        return RecallCarry(tuple(tables), seen[-1]), features
 
     def _writer(self) -> _Writer:
         return _Writer(self.hidden_size, self.num_heads, self.key_size, self.value_size)
 
-    def _prepare(self, params: Params, previous: Array, x: Array) -> tuple[Array, Notes]:
-        prepared: Any = self._writer().apply(params["write"], previous, x)
+    def _prepare(
+        self, params: Params, previous: Array, x: Array, features: Array
+    ) -> tuple[Array, Notes]:
+        prepared: Any = self._writer().apply(params["write"], previous, x, features)
         return prepared
 
     def _features(self, params: Params, embedded: Array, found: Array) -> Array:
@@ -146,8 +169,8 @@ class _Writer(nn.Module):
     value_size: int
 
     @nn.compact
-    def __call__(self, previous: Array, x: Array) -> tuple[Array, Notes]:
-        embedded = layer(self.hidden_size)(jnp.concatenate([previous, x]))
+    def __call__(self, previous: Array, x: Array, features: Array) -> tuple[Array, Notes]:
+        embedded = layer(self.hidden_size)(jnp.concatenate([previous, x, features]))
         address = nn.Dense(self.num_heads * self.key_size, name="address")
         value = nn.Dense(self.num_heads * self.value_size, use_bias=False, name="value")(embedded)
         weight = jax.nn.softplus(nn.Dense(self.num_heads, name="weight")(embedded))

@@ -107,7 +107,13 @@ def test_each_backend_is_given_its_own_core():
     assert products["cuda"]
 
 
-MEMORIES = [GRU(5), GRU(5, core="plain"), LSTM(5), FastWeights(5, 2, 3, 2), Recall(5, 2, 3, 2)]
+MEMORIES = [
+    GRU(5),
+    GRU(5, core="plain"),
+    LSTM(5),
+    FastWeights(5, 2, 3, 2),
+    Recall(5, 2, 3, 2, hops=2),
+]
 
 
 def acted(memory, params, xs, played):
@@ -222,34 +228,43 @@ def test_fast_weights_are_those_in_the_docstring():
     assert np.any(expected > 0)
 
 
-def test_recall_is_the_average_in_its_docstring():
+@pytest.mark.parametrize("hops", [1, 3])
+def test_recall_is_the_average_in_its_docstring(hops):
     """One head among two, written in float64 as a mean over all that was noted."""
-    memory = Recall(hidden_size=6, num_heads=2, key_size=3, value_size=4)
+    memory = Recall(hidden_size=6, num_heads=2, key_size=3, value_size=4, hops=hops)
     params = memory.init(jax.random.key(0), INPUT)
     params = jax.tree.map(lambda p: p + 0.1 * normal(1, *p.shape), params)
-    write, read = (jax.tree.map(np.float64, params[name]["params"]) for name in ("write", "read"))
     xs = np.float64(INPUTS[:, 0])
     befores = np.concatenate([np.zeros((1, INPUT)), xs[:-1]])
 
     def affine(x, layer):
         return x @ layer["kernel"] + layer["bias"]
 
-    def address(x):
-        x = np.maximum(affine(x, write["address"]), 0.0).reshape(len(x), 2, 3)
-        return x / np.sqrt(np.sum(x**2, axis=-1, keepdims=True) + 1e-6)
+    def hop(own, seen):
+        write, read = (jax.tree.map(np.float64, own[name]["params"]) for name in ("write", "read"))
 
-    e = np.maximum(affine(np.concatenate([befores, xs], axis=1), write["Dense_0"]), 0.0)
-    v = (e @ write["value"]["kernel"]).reshape(LENGTH, 2, 4)
-    beta = np.log1p(np.exp(affine(e, write["weight"])))
-    keys, queries, expected = address(befores), address(xs), []
-    for t in range(LENGTH):
-        asked = np.stack([keys[t], queries[t]], axis=1)
-        weight = beta[: t + 1, :, None] * np.einsum("shk,hnk->shn", keys[: t + 1], asked)
-        total = 1.0 + weight.sum(0)[..., None]
-        mean = np.einsum("shn,shv->hnv", weight, v[: t + 1]) / total
-        found = np.concatenate([mean, 1.0 / total], axis=-1).reshape(-1)
-        hidden = np.maximum(affine(np.concatenate([e[t], found]), read["Dense_0"]), 0.0)
-        expected.append(np.maximum(affine(np.concatenate([hidden, found]), read["Dense_1"]), 0.0))
+        def address(x):
+            x = np.maximum(affine(x, write["address"]), 0.0).reshape(len(x), 2, 3)
+            return x / np.sqrt(np.sum(x**2, axis=-1, keepdims=True) + 1e-6)
+
+        e = np.maximum(affine(np.concatenate([befores, xs, seen], axis=1), write["Dense_0"]), 0.0)
+        v = (e @ write["value"]["kernel"]).reshape(LENGTH, 2, 4)
+        beta = np.log1p(np.exp(affine(e, write["weight"])))
+        keys, queries, out = address(befores), address(xs), []
+        for t in range(LENGTH):
+            asked = np.stack([keys[t], queries[t]], axis=1)
+            weight = beta[: t + 1, :, None] * np.einsum("shk,hnk->shn", keys[: t + 1], asked)
+            total = 1.0 + weight.sum(0)[..., None]
+            mean = np.einsum("shn,shv->hnv", weight, v[: t + 1]) / total
+            found = np.concatenate([mean, 1.0 / total], axis=-1).reshape(-1)
+            hidden = affine(np.concatenate([e[t], found]), read["Dense_0"])
+            hidden = np.concatenate([np.maximum(hidden, 0.0), found])
+            out.append(np.maximum(affine(hidden, read["Dense_1"]), 0.0))
+        return np.stack(out)
+
+    expected = np.zeros((LENGTH, 0))
+    for number in range(hops):
+        expected = hop(params[f"hop_{number}"], expected)
     everything = jnp.ones((LENGTH, BATCH), bool)
     features = memory.unroll(params, start(memory), INPUTS, everything)[1]
     np.testing.assert_allclose(features[:, 0], expected, rtol=1e-3, atol=1e-4)
