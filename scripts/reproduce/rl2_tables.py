@@ -119,7 +119,7 @@ class Cell:
         if self.kind == "bandit" and self.episodes > 10:
             agent, budget = LONG_BANDITS, 30_000_000
         if self.kind == "mdp" and self.episodes > 10:
-            agent, budget = LONG_MDPS, 6_000_000
+            agent, budget = LONG_MDPS, 9_000_000
         if scale == "gpu":
             # A step costs a GPU its latency, however many tasks take it.
             agent = dataclasses.replace(agent, num_tasks=16 * agent.num_tasks)
@@ -149,7 +149,7 @@ LONG_MDPS = jaxmeta.RL2(
     num_tasks=16,
     memory=Recall(64, num_heads=5, value_size=7, hops=2),
     learning_rate=Schedule(2e-3, 0.0),
-    entropy_coef=Schedule(0.1, 0.03),
+    entropy_coef=Schedule(0.1, 0.04),
     discount=Schedule(0.0, 0.95, num_updates=400),
     gae_lambda=0.0,
     value_lambda=0.95,
