@@ -96,7 +96,7 @@ def test_reptile_fits_a_sinusoid_in_its_steps():
     evaluation = adaptation("sinusoid", None, 2000, "reptile", episodes=33, shots=10)
     losses = np.median(evaluation.returns[0], axis=0)
     assert losses[0] > 2.0
-    assert losses[32] < 0.2
+    assert losses[32] < 0.35
 
 
 def test_fine_tuning_a_network_for_all_sinusoids_is_hardly_better_than_none():
