@@ -170,7 +170,8 @@ def _inverse_weights(file: str, scale: BodyTask) -> tuple[Array, Array]:
     constants = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), _constants(file))
     inertia = constants.inertia + scale.torso_mass * constants.torso_inertia
     inverse = jnp.linalg.inv(inertia + jnp.diag(scale.armature * constants.armature))
-    of_bodies = jnp.einsum("knij,jl,knil->nk", constants.jacobians, inverse, constants.jacobians)
+    jacobians = constants.jacobians
+    of_bodies = jnp.einsum("knij,jl,knil->nk", jacobians, inverse, jacobians, precision="highest")
     return jnp.diag(inverse), of_bodies / 3
 
 

@@ -56,8 +56,9 @@ def linear_regulator(transition: Array, push: Array, costs: Array, push_cost: fl
         return a @ w @ a, g + a @ w @ g @ a.T, h + a.T @ h @ w @ a
 
     start = (transition, jnp.outer(push, push) / push_cost, costs)
-    cost_to_go = jax.lax.fori_loop(0, _DOUBLINGS, double, start)[2]
-    gain = push @ cost_to_go @ transition / (push_cost + push @ cost_to_go @ push)
+    with jax.default_matmul_precision("highest"):  # an accelerator's usual products are too coarse
+        cost_to_go = jax.lax.fori_loop(0, _DOUBLINGS, double, start)[2]
+        gain = push @ cost_to_go @ transition / (push_cost + push @ cost_to_go @ push)
     return Regulator(gain, cost_to_go)
 
 

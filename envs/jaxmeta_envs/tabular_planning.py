@@ -8,6 +8,7 @@ Axes: H steps, S states, A actions.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -16,6 +17,9 @@ from jax import Array
 
 from jaxmeta_envs.base import Trajectory
 from jaxmeta_envs.sampling import sample_dirichlet
+
+# Of the value of the next state; an accelerator's usual products are too coarse to compare actions.
+_expected = functools.partial(jnp.einsum, "sat,t->sa", precision="highest")
 
 
 def optimal_q(
@@ -37,7 +41,7 @@ def optimal_q(
     """
 
     def backup(value: Array, steps_left: Array) -> tuple[Array, Array]:
-        q = reward_mean + steps_left * value_bonus + jnp.einsum("sat,t->sa", transition, value)
+        q = reward_mean + steps_left * value_bonus + _expected(transition, value)
         return q.max(axis=-1), q
 
     start = jnp.zeros(reward_mean.shape[0], reward_mean.dtype)
@@ -76,7 +80,7 @@ def optimistic_q(reward_mean: Array, transition: Array, width: Array, horizon: i
         # What exceeds 1 in total is cut off at the end, where the worst states are.
         total = jnp.minimum(jnp.cumsum(raised, axis=-1), 1.0)
         p = jnp.diff(total, axis=-1, prepend=0.0)
-        q = reward_mean + jnp.einsum("sat,t->sa", p, value[best_first])
+        q = reward_mean + _expected(p, value[best_first])
         return q.max(axis=-1), q
 
     start = jnp.zeros(reward_mean.shape[0], reward_mean.dtype)

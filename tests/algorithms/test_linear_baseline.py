@@ -65,3 +65,14 @@ def test_the_first_value_is_zero():
 def test_no_regularisation_is_refused():
     with pytest.raises(jaxmeta.ConfigError, match=r"ridge is 0\.0"):
         LinearBaseline(0.0)
+
+
+def test_an_accelerator_does_not_round_the_products_of_the_fit():
+    """The usual products of a GPU or TPU keep 11 or 8 bits, and the fit squares the error."""
+    fit = jax.jit(LinearBaseline().fit)
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((9, 2), (9,), (9,))]
+    played = jax.ShapeDtypeStruct((9,), bool)
+    program = fit.trace(*shapes, played).lower(lowering_platforms=("cuda",)).as_text()
+    products = [line for line in program.splitlines() if "dot_general" in line]
+    assert products
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
