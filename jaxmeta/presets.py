@@ -194,7 +194,7 @@ _OF_METHODS |= {
     ("maml", "point-navigation"): _acting(
         "maml",
         PointNavigation(),
-        100,
+        80,
         **_POINT,
         optimizer=TRPO(max_kl=0.02, backtrack=0.8, task_by_task=True),
     ),
