@@ -1,6 +1,7 @@
 """The package as a whole: what imports what, and how light the import is."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,23 @@ heavy = new & {"orbax", "matplotlib", "tensorboardX", "scipy", "tyro", "gymnax",
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_command_line_trains_on_a_device_per_core():
+    """Nothing that it reads before it asks for the devices may start a backend with one."""
+    code = """
+import os, sys
+from jaxmeta import cli, parallel
+request = parallel.request_cpu_devices
+def asked():
+    request()
+    import jax
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    assert len(jax.devices()) == cores, jax.devices()
+    os._exit(0)
+parallel.request_cpu_devices = asked
+cli.main(["train", "maml", "sinusoid", "--dry-run"])
+sys.exit("it did not ask")
+"""
+    free = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    subprocess.run([sys.executable, "-c", code], env=free, check=True)

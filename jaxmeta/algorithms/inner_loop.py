@@ -197,8 +197,12 @@ class InnerLoop:
         except re.error as error:
             require(False, "adapts", self.adapts, f"a regular expression ({error})")
 
-    def check(self, params: Any) -> None:
-        """Raises `ConfigError` if no leaf of ``params`` (shapes will do) adapts."""
+    def check(self, init: Callable[[Array], Any]) -> None:
+        """Raises `ConfigError` if no leaf of ``init(key)``, the network's parameters, adapts."""
+        if not self.adapts:  # all of them do
+            return
+        # A key made outside would start the backend, before there is a device for every core.
+        params = jax.eval_shape(lambda: init(jax.random.key(0)))
         leaves = jax.tree_util.tree_leaves_with_path(params)
         names = [_name(path) for path, _ in leaves]
         found = any(re.search(self.adapts, name) for name in names)

@@ -115,7 +115,7 @@ class MAML(Algorithm):
         text = "a SupervisedFamily for MAML; PolicyMAML is for tasks to act in"
         require(isinstance(family, SupervisedFamily), "tasks", family, text)
         assert isinstance(family, SupervisedFamily)
-        self.inner.check(jax.eval_shape(self._network(family).init, jax.random.key(0)))
+        self.inner.check(self._network(family).init)
 
     def trial_episodes(self, family: Family) -> int:
         """Rows of the adaptation curve in training: one per step, and one before."""

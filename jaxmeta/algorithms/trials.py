@@ -156,7 +156,7 @@ def update_bytes(
         num_tasks: Tasks of the device.
     """
     state = jax.eval_shape(init)
-    trial = jax.eval_shape(play, jax.random.key(0), state)
+    trial = jax.eval_shape(lambda state: play(jax.random.key(0), state), state)
     per_task = 2 * num_bytes(trial) + activations
     return int(3 * num_bytes(state) + num_tasks * per_task)
 

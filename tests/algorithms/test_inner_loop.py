@@ -284,5 +284,5 @@ def test_impossible_settings_are_refused(part, settings, says):
 def test_a_filter_that_finds_nothing_is_refused_with_what_there_is():
     params = {"body": {"w": 0.0}, "head": {"b": 0.0}}
     with pytest.raises(ConfigError, match="adapts is 'tail'; it must be found in one of body/w"):
-        InnerLoop(adapts="tail").check(params)
-    InnerLoop(adapts="head").check(params)
+        InnerLoop(adapts="tail").check(lambda key: params)
+    InnerLoop(adapts="head").check(lambda key: params)
