@@ -134,11 +134,10 @@ def _train(arguments: list[str]) -> int:
 
     from jaxmeta.dry_run import describe_run
     from jaxmeta.options import TrainOptions, parse_options
-    from jaxmeta.parallel import request_cpu_devices
     from jaxmeta.presets import preset
     from jaxmeta.training import train
 
-    request_cpu_devices()
+    _prepare_jax()
     config = preset(*names)
     options = parse_options(
         TrainOptions,
@@ -155,10 +154,9 @@ def _train(arguments: list[str]) -> int:
 
 def _resume(arguments: list[str]) -> int:
     from jaxmeta.options import ResumeOptions, parse_options
-    from jaxmeta.parallel import request_cpu_devices
     from jaxmeta.training import resume
 
-    request_cpu_devices()
+    _prepare_jax()
     options = parse_options(ResumeOptions, arguments, command="jaxmeta resume")
     result = resume(options.run_dir, total_env_steps=options.total_env_steps)
     return _report(result, options.evaluate)
@@ -167,9 +165,8 @@ def _resume(arguments: list[str]) -> int:
 def _evaluate(arguments: list[str]) -> int:
     from jaxmeta.evaluation import evaluate
     from jaxmeta.options import EvaluateOptions, parse_options
-    from jaxmeta.parallel import request_cpu_devices
 
-    request_cpu_devices()
+    _prepare_jax()
     options = dataclasses.asdict(
         parse_options(EvaluateOptions, arguments, command="jaxmeta evaluate")
     )
@@ -187,9 +184,8 @@ def _evaluate(arguments: list[str]) -> int:
 def _compare(arguments: list[str]) -> int:
     from jaxmeta.comparison import compare
     from jaxmeta.options import CompareOptions, parse_options
-    from jaxmeta.parallel import request_cpu_devices
 
-    request_cpu_devices()
+    _prepare_jax()
     options = parse_options(CompareOptions, arguments, command="jaxmeta compare")
     found = compare(
         options.run_dirs,
@@ -209,10 +205,9 @@ def _compare(arguments: list[str]) -> int:
 
 def _robustness(arguments: list[str]) -> int:
     from jaxmeta.options import RobustnessOptions, parse_options
-    from jaxmeta.parallel import request_cpu_devices
     from jaxmeta.robustness_map import robustness
 
-    request_cpu_devices()
+    _prepare_jax()
     options = parse_options(RobustnessOptions, arguments, command="jaxmeta robustness")
     run_dirs, out = list(options.run_dirs), options.out
     if out is None and len(run_dirs) > 1:
@@ -263,6 +258,15 @@ def _list(arguments: list[str]) -> int:
         return _complain(f"list takes no arguments, not {' '.join(arguments)}", BAD_INPUT)
     print(describe_catalogue())
     return OK
+
+
+def _prepare_jax() -> None:
+    """Chooses devices and where compiled programs are kept, before JAX starts."""
+    from jaxmeta.compilation_cache import use_compilation_cache
+    from jaxmeta.parallel import request_cpu_devices
+
+    request_cpu_devices()
+    use_compilation_cache()
 
 
 def _report(result: TrainResult, evaluate_too: bool) -> int:

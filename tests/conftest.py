@@ -8,6 +8,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")  # so that sharding is tested everywhere
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # tests count compilations
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # nor does the command line keep them
 
 # A job in the background is born deaf to Ctrl-C; the tests of interrupts, and their children,
 # must hear it.

@@ -106,6 +106,7 @@ def content(run_dir: Path) -> dict:
 
 def main(root: Path, kills: int, seed: int) -> dict:
     evaluation.quick_evaluation = quick_evaluation
+    jax.config.update("jax_enable_compilation_cache", True)
     jax.config.update("jax_compilation_cache_dir", str(root / "cache"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     early = [name for name in ("orbax", "tensorboardX", "matplotlib") if name in sys.modules]

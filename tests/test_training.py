@@ -27,6 +27,7 @@ class Boom(Exception):
 def compilations_are_kept(tmp_path_factory):
     """Nearly every test trains the same toy; compiling it takes most of the time."""
     settings = {
+        "jax_enable_compilation_cache": True,
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
     }

@@ -1,0 +1,93 @@
+"""Compiled programs are kept in the user's cache folder, and found there by the next process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxmeta import cli, compilation_cache
+
+PROGRAM = """
+import jax, jax.numpy as jnp
+from jaxmeta.compilation_cache import use_compilation_cache
+use_compilation_cache()
+seen = []
+jax.monitoring.register_event_listener(lambda name, **_: seen.append(name))
+print(jax.jit(lambda x: jnp.sin(x) @ x)(jnp.arange(3.0)))
+print(seen.count("/jax/compilation_cache/cache_hits"))
+"""
+
+
+def start(folder, **environment):
+    """Runs the program in a new process; returns its result and how often it hit the cache."""
+    usual = {k: v for k, v in os.environ.items() if "CACHE" not in k}
+    places = {"XDG_CACHE_HOME": str(folder), "HOME": str(folder), "LOCALAPPDATA": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM],
+        env=usual | places | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    result, hits = done.stdout.splitlines()
+    return result, int(hits)
+
+
+def programs(folder):
+    return sorted(path.name for path in folder.rglob("*-cache"))
+
+
+def test_a_second_process_need_not_compile(tmp_path):
+    first, hits = start(tmp_path)
+    assert hits == 0
+    kept = programs(tmp_path)
+    assert kept
+    second, hits = start(tmp_path)
+    assert (second, hits) == (first, len(kept))
+    assert programs(tmp_path) == kept
+
+
+def test_jax_switches_it_off_and_moves_it(tmp_path):
+    start(tmp_path, JAX_ENABLE_COMPILATION_CACHE="false")
+    assert not programs(tmp_path)
+    chosen = tmp_path / "chosen"
+    start(
+        tmp_path / "home",
+        JAX_COMPILATION_CACHE_DIR=str(chosen),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+    )
+    assert programs(chosen)
+    assert not programs(tmp_path / "home")
+
+
+def test_a_folder_that_cannot_be_made_is_done_without(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert start(blocked)[1] == 0
+
+
+def test_a_program_that_was_not_written_to_the_end_is_dropped(tmp_path):
+    for name in ("whole", "cut"):
+        program = tmp_path / f"{name}-cache"
+        program.write_bytes(b"program")
+        os.utime(program, (0, 0))
+    (tmp_path / "whole-atime").write_bytes(bytes(8))
+    (tmp_path / "cut-atime").write_bytes(b"")
+    compilation_cache._drop_unfinished(tmp_path)
+    assert programs(tmp_path) == ["whole-cache"]
+
+
+@pytest.mark.parametrize("command", ["train", "resume", "evaluate", "compare", "robustness"])
+def test_commands_that_compile_use_it(command, monkeypatch):
+    class Used(Exception):
+        pass
+
+    def use():
+        raise Used
+
+    monkeypatch.setattr(compilation_cache, "use_compilation_cache", use)
+    names = ["rl2", "bernoulli-bandit"] if command == "train" else []
+    with pytest.raises(Used):
+        cli._COMMANDS[command].run(names)
