@@ -32,7 +32,7 @@ LAYERS = [
     {"risk", "source_adaptation"},
     {"source_model"},
     {"source_settings", "transitions"},
-    {"rollout", "parallel", "schedules", "files", "exported"},
+    {"rollout", "parallel", "schedules", "files", "exported", "compilation_cache"},
     {"networks"},
     {"ops", "statistics"},
 ]
