@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from jaxmeta.schedules import Schedule
     from jaxmeta.source_adaptation import SourcePosterior, adapt_source
     from jaxmeta.source_settings import SourceAdaptation
+    from jaxmeta.sweep_report import Sweep
+    from jaxmeta.sweeping import resume_sweep, sweep
     from jaxmeta.training import (
         TrainingDiverged,
         TrainingInterrupted,
@@ -105,6 +107,9 @@ _HOME = {
     "SourcePosterior": "jaxmeta.source_adaptation",
     "adapt_source": "jaxmeta.source_adaptation",
     "SourceAdaptation": "jaxmeta.source_settings",
+    "Sweep": "jaxmeta.sweep_report",
+    "resume_sweep": "jaxmeta.sweeping",
+    "sweep": "jaxmeta.sweeping",
     "TrainingDiverged": "jaxmeta.training",
     "TrainingInterrupted": "jaxmeta.training",
     "TrainResult": "jaxmeta.training",
@@ -161,6 +166,7 @@ __all__ = [
     "Schedule",
     "SourceAdaptation",
     "SourcePosterior",
+    "Sweep",
     "TrainConfig",
     "TrainResult",
     "TrainedExperts",
@@ -181,7 +187,9 @@ __all__ = [
     "register_algorithm",
     "register_family",
     "resume",
+    "resume_sweep",
     "robustness",
+    "sweep",
     "train",
 ]
 

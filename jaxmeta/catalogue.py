@@ -10,6 +10,7 @@ from jaxmeta.config import TrainConfig
 from jaxmeta.methods import METHODS
 from jaxmeta.presets import PRESETS
 from jaxmeta.registry import ALGORITHMS, FAMILIES
+from jaxmeta.sweep_grid import sweepable
 from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.supervised import SupervisedFamily
 
@@ -55,17 +56,28 @@ def describe_training(config: TrainConfig) -> str:
     )
 
 
-def train_usage() -> str:
+def describe_sweep(config: TrainConfig) -> str:
+    """Returns what ``jaxmeta sweep`` does with this algorithm and this family."""
+    return (
+        f"Trains {type(config.algorithm).__name__} on {type(config.tasks).__name__} with every "
+        "combination of some numbers, side by side in one program, and ranks them by what they "
+        "reach on held-out tasks. The same command with the same --run-dir goes on with a sweep "
+        f"that was stopped.\n\nWhat can be varied: {', '.join(sweepable(config.algorithm))}.\n\n"
+        "All other options are those of jaxmeta train."
+    )
+
+
+def train_usage(command: str = "train") -> str:
     """Returns the help of ``jaxmeta train`` before algorithm and family are known."""
     return f"""\
-usage: jaxmeta train ALGORITHM FAMILY [OPTIONS]
+usage: jaxmeta {command} ALGORITHM FAMILY [OPTIONS]
 
 ALGORITHM: {", ".join(dict.fromkeys([*ALGORITHMS, *METHODS]))}
 FAMILY:    {", ".join(FAMILIES)}
 
 The options are the fields of the algorithm, the family and the run:
 
-  jaxmeta train rl2 bernoulli-bandit --help
+  jaxmeta {command} rl2 bernoulli-bandit --help
 
 jaxmeta list says what the names stand for. A setting that may be a schedule takes a number
 or INITIAL:FINAL[:UPDATES][:SHAPE]; 0.001:0 falls to 0 over the whole run. Shapes are linear,

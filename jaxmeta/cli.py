@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jaxmeta.comparison_report import Comparison
     from jaxmeta.report import Evaluation
     from jaxmeta.robustness_report import Robustness
+    from jaxmeta.sweep_report import Sweep
     from jaxmeta.training import TrainResult
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
@@ -121,17 +122,27 @@ def _usage() -> str:
     )
 
 
+def _names(command: str, arguments: list[str]) -> tuple[str, str] | None:
+    """Returns algorithm and family; None if the help was asked for instead, and printed."""
+    from jaxmeta.catalogue import train_usage
+    from jaxmeta_envs.errors import ConfigError
+
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
+    if len(names) >= 2:
+        return names[0], names[1]
+    if set(arguments) & set(_HELP):
+        print(train_usage(command))
+        return None
+    usage = f"jaxmeta {command} ALGORITHM FAMILY [OPTIONS]"
+    raise ConfigError(f"{command} needs two names first: {usage}")
+
+
 def _train(arguments: list[str]) -> int:
-    from jaxmeta.catalogue import describe_training, train_usage
+    names = _names("train", arguments)
+    if names is None:
+        return OK
 
-    names = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))[:2]
-    if len(names) < 2:
-        if set(arguments) & set(_HELP):
-            print(train_usage())
-            return OK
-        message = "train needs two names first: jaxmeta train ALGORITHM FAMILY [OPTIONS]"
-        return _complain(message, BAD_INPUT)
-
+    from jaxmeta.catalogue import describe_training
     from jaxmeta.dry_run import describe_run
     from jaxmeta.options import TrainOptions, parse_options
     from jaxmeta.presets import preset
@@ -150,6 +161,33 @@ def _train(arguments: list[str]) -> int:
         print(describe_run(options.config))
         return OK
     return _report(train(options.config), options.evaluate)
+
+
+def _sweep(arguments: list[str]) -> int:
+    names = _names("sweep", arguments)
+    if names is None:
+        return OK
+
+    from jaxmeta.catalogue import describe_sweep
+    from jaxmeta.options import SweepOptions, parse_options
+    from jaxmeta.presets import preset
+    from jaxmeta.sweeping import sweep
+
+    _prepare_jax()
+    config = preset(*names)
+    usual = dataclasses.replace(config, run_dir=_new_run_dir("sweep", *names))
+    options = parse_options(
+        SweepOptions,
+        arguments[2:],
+        command=f"jaxmeta sweep {' '.join(names)}",
+        description=describe_sweep(config),
+        default=SweepOptions(usual, ()),
+    )
+    found = sweep(options.config, options.axes(), memory_gib=options.memory_gib)
+    _print_table(found)
+    if found.run_dir is not None:
+        _say_picture(Path(_shortest(found.run_dir), "sweep.png"))
+    return OK
 
 
 def _resume(arguments: list[str]) -> int:
@@ -292,7 +330,7 @@ def _report(result: TrainResult, evaluate_too: bool) -> int:
     return OK
 
 
-def _print_table(found: Evaluation | Comparison | Robustness) -> None:
+def _print_table(found: Evaluation | Comparison | Robustness | Sweep) -> None:
     from rich.console import Console
 
     # A file or pipe has no width; 80 columns would cut the table.
@@ -316,9 +354,9 @@ def _shortest(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _new_run_dir(algorithm: str, family: str) -> str:
+def _new_run_dir(*names: str) -> str:
     """Returns a directory of the present second that does not exist yet."""
-    name = f"{algorithm}-{family}-{_now()}"
+    name = "-".join([*names, _now()])
     candidates = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
     return next(str(p) for p in (Path("runs", c) for c in candidates) if not p.exists())
 
@@ -335,6 +373,11 @@ def _complain(message: str, code: int) -> int:
 _COMMANDS = {
     "train": Command(
         _train, "train ALGORITHM FAMILY [OPTIONS]", "Train, then evaluate on held-out tasks."
+    ),
+    "sweep": Command(
+        _sweep,
+        "sweep ALGORITHM FAMILY --over NAME=VALUE,VALUE [OPTIONS]",
+        "Train with many numbers at once.",
     ),
     "resume": Command(_resume, "resume RUN_DIR [OPTIONS]", "Continue a run that was stopped."),
     "evaluate": Command(

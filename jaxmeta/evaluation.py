@@ -189,15 +189,28 @@ def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[s
     """
     algorithm, family = config.algorithm, config.tasks
     check_playable(family, "test", num_tasks, 1, BATCH)
-    key = jax.random.fold_in(jax.random.key(0), _MONITOR_STREAM)
-    play = functools.partial(play_tasks, key=key, num_tasks=num_tasks, split="test", batch=BATCH)
+    play = functools.partial(
+        play_tasks, key=monitor_key(), num_tasks=num_tasks, split="test", batch=BATCH
+    )
     rows = trained_rows(algorithm, family)
     curves = _play_seeds(play, policy_of(algorithm, family), params, family, rows)
     curves = curves.mean(axis=1, dtype=np.float64)
-    name, total = f"eval/{family.score}", curves.sum(axis=1)
+    name, scores = f"eval/{family.score}", headline(algorithm, family, curves)
+    return {name: scores, f"{name}_first": curves[:, 0], f"{name}_last": curves[:, -1]}
+
+
+def monitor_key() -> Array:
+    """Returns the key of `quick_evaluation`, apart from those of training and of `evaluate`."""
+    return jax.random.fold_in(jax.random.key(0), _MONITOR_STREAM)
+
+
+def headline(algorithm: Any, family: Family, curves: np.ndarray) -> np.ndarray:
+    """Returns the one number that stands for a curve ``[..., K]`` while training.
+
+    That is its sum, or for a learner that adapts by steps, its last row.
+    """
     by_episode = family.score == "return" and steps_of_experience(algorithm, family) == 1
-    headline = total if by_episode else curves[:, -1]
-    return {name: headline, f"{name}_first": curves[:, 0], f"{name}_last": curves[:, -1]}
+    return curves.sum(axis=-1) if by_episode else curves[..., -1]
 
 
 def _load(run_dir: str | Path) -> TrainResult:

@@ -21,7 +21,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from jaxmeta.config import TrainConfig
 from jaxmeta.schedules import Schedule
 from jaxmeta.worst_case import CrossEntropy
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.errors import ConfigError, require
 
 Options = TypeVar("Options")
 RunDir = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
@@ -63,6 +63,42 @@ class ResumeOptions:
     run_dir: RunDir
     total_env_steps: int | None = None
     evaluate: bool = True
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """What ``jaxmeta sweep ALGORITHM FAMILY`` accepts.
+
+    Attributes:
+        config: The training run that is varied.
+        over: What is varied: --over learning_rate=3e-4,1e-3,3e-3 optimizer.clip=0.1,0.2. The
+            names are those of the options, without "algorithm."; of a schedule
+            learning_rate.initial. Every combination is trained.
+        memory_gib: Memory that may be used on each device, in GiB; None takes half of what is
+            free. What does not fit at once is trained in waves.
+    """
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    over: tuple[str, ...]
+    memory_gib: float | None = None
+
+    def axes(self) -> dict[str, list[float]]:
+        """Returns the values of every name.
+
+        Raises:
+            ConfigError: If something cannot be read.
+        """
+        text = "like learning_rate=3e-4,1e-3, each name once"
+        require(bool(self.over), "over", self.over, text)
+        axes: dict[str, list[float]] = {}
+        for given in self.over:
+            name, equals, values = given.partition("=")
+            require(bool(equals and name) and name not in axes, "over", given, text)
+            try:
+                axes[name] = [float(value) for value in values.split(",")]
+            except ValueError:
+                raise ConfigError(f"over is {given!r}; it must be {text}") from None
+        return axes
 
 
 @dataclass(frozen=True)

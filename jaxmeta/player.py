@@ -132,6 +132,12 @@ def batch_size(num_tasks: int, batch: int) -> int:
     return math.ceil(size / devices) * devices
 
 
+def draw_task(family: Family, key: Array, index: Array, split: str | None) -> tuple[Any, Array]:
+    """Returns task number ``index`` of an evaluation (without a split, None) and its luck."""
+    task_key, play_key = jax.random.split(jax.random.fold_in(key, index))
+    return None if split is None else family.sample_task(task_key, split), play_key
+
+
 def adaptation_scores(
     policy: Any, given: Any, family: Family, task: Any, key: Array, rows: int
 ) -> Array:
@@ -179,9 +185,8 @@ def _player(
     """
 
     def play_task(params: Any, key: Array, index: Array, task: Any) -> Array:
-        task_key, play_key = jax.random.split(jax.random.fold_in(key, index))
-        if split is not None:
-            task = family.sample_task(task_key, split)
+        drawn, play_key = draw_task(family, key, index, split)
+        task = task if split is None else drawn
         given = (params, task) if told_task else params
         return adaptation_scores(policy, given, family, task, play_key, rows)
 

@@ -34,6 +34,11 @@ class Progress(contextlib.AbstractContextManager):
     def close(self) -> None:
         """Ends the show."""
 
+    @property
+    def done(self) -> int:
+        """Environment steps done, over all seeds."""
+        return self._done
+
     def say(self, text: str) -> None:
         """Shows a line, such as how long compilation took."""
 

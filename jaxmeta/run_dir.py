@@ -130,10 +130,10 @@ class RunDirectory(contextlib.AbstractContextManager):
         """
         path = absolute(str(config.run_dir))
         _check_empty(path)
-        run = cls(path, _lock(path))
+        run = cls(path, lock_directory(path))
         try:
             _check_empty(path)  # another process may have been quicker
-            run.record = Record(config, devices, platform, _versions())
+            run.record = Record(config, devices, platform, library_versions())
             run._write_record()
             run.checkpoints = Checkpoints(path / _CHECKPOINTS, config.keep_checkpoints)
         except BaseException:
@@ -150,7 +150,7 @@ class RunDirectory(contextlib.AbstractContextManager):
         """
         path = absolute(path)
         read_record(path)
-        run = cls(path, _lock(path))
+        run = cls(path, lock_directory(path))
         try:
             run.record = read_record(path)
             keep = run.record.config.keep_checkpoints
@@ -239,7 +239,7 @@ def _check_empty(path: Path) -> None:
         )
 
 
-def _lock(path: Path) -> IO[str]:
+def lock_directory(path: Path) -> IO[str]:
     """Makes the directory and takes its lock, which the kernel frees however we end."""
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -269,7 +269,8 @@ def _lock(path: Path) -> IO[str]:
     return file
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Returns the versions of jaxmeta, Python and what results depend on."""
     ours = {"jaxmeta": jaxmeta.__version__, "python": platform.python_version()}
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return ours | {name: version(name) for name in packages}

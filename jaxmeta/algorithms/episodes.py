@@ -31,7 +31,7 @@ def returns_to_go(reward: Array, mask: Array, discount: Array | float) -> Array:
 
     def one(reward: Array, mask: Array, end: Array) -> Array:
         zero = jnp.zeros_like(reward)
-        constant = jnp.full_like(reward, discount)
+        constant = discount * jnp.ones_like(reward)
         return generalized_advantages(reward, zero, constant, end, zero, mask, 1.0)
 
     return jax.vmap(one)(reward, mask, last_played(mask))
