@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from jaxmeta.robustness_map import robustness
     from jaxmeta.robustness_report import Robustness
     from jaxmeta.schedules import Schedule
+    from jaxmeta.showing import Pictures, show
     from jaxmeta.source_adaptation import SourcePosterior, adapt_source
     from jaxmeta.source_settings import SourceAdaptation
     from jaxmeta.sweep_report import Sweep
@@ -104,6 +105,8 @@ _HOME = {
     "robustness": "jaxmeta.robustness_map",
     "Robustness": "jaxmeta.robustness_report",
     "Schedule": "jaxmeta.schedules",
+    "Pictures": "jaxmeta.showing",
+    "show": "jaxmeta.showing",
     "SourcePosterior": "jaxmeta.source_adaptation",
     "adapt_source": "jaxmeta.source_adaptation",
     "SourceAdaptation": "jaxmeta.source_settings",
@@ -157,6 +160,7 @@ __all__ = [
     "MetaGradient",
     "MetaSGD",
     "OracleExpert",
+    "Pictures",
     "Plan",
     "PolicyMAML",
     "PolicyObjective",
@@ -189,6 +193,7 @@ __all__ = [
     "resume",
     "resume_sweep",
     "robustness",
+    "show",
     "sweep",
     "train",
 ]

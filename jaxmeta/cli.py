@@ -286,6 +286,17 @@ def _export(arguments: list[str]) -> int:
     return OK
 
 
+def _show(arguments: list[str]) -> int:
+    from jaxmeta.options import ShowOptions, parse_options
+    from jaxmeta.showing import show
+
+    _prepare_jax()
+    options = dataclasses.asdict(parse_options(ShowOptions, arguments, command="jaxmeta show"))
+    pictures = show(options.pop("run_dir"), **options)
+    print(f"Still:  {_shortest(pictures.still)}\nMoving: {_shortest(pictures.moving)}")
+    return OK
+
+
 def _list(arguments: list[str]) -> int:
     from jaxmeta.catalogue import describe_catalogue
 
@@ -393,6 +404,7 @@ _COMMANDS = {
         "robustness RUN_DIR ... [OPTIONS]",
         "Map the return over physical parameters.",
     ),
+    "show": Command(_show, "show RUN_DIR [OPTIONS]", "Draw the agent at work, still and moving."),
     "export": Command(
         _export, "export RUN_DIR PATH [OPTIONS]", "Write an agent that JAX alone can run."
     ),

@@ -215,6 +215,33 @@ class RobustnessOptions:
 
 
 @dataclass(frozen=True)
+class ShowOptions:
+    """Draws how a trained agent adapts to held-out tasks: show.png, and moving show.gif.
+
+    Paths on grids and in the plane, pulls over what could be believed of the arms, bodies,
+    functions with their examples; reward where a family has no drawing.
+
+    Attributes:
+        run_dir: Directory of the run.
+        episodes: Episodes of a trial, or one and the gradient steps; None takes as many as in
+            training.
+        split: Where the tasks are from.
+        num_tasks: Tasks, at most 8.
+        seed: Seed of tasks and luck.
+        seed_index: Which training seed's agent acts, counted from 0.
+        out: Directory of the pictures; None takes the run's.
+    """
+
+    run_dir: RunDir
+    episodes: int | None = None
+    split: str = "test"
+    num_tasks: int = 3
+    seed: int = 0
+    seed_index: int = 0
+    out: str | None = None
+
+
+@dataclass(frozen=True)
 class ExportOptions:
     """Writes a trained agent to a directory from which JAX alone can run it.
 

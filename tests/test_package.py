@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # Every module may import from its own layer and from those after it.
 LAYERS = [
     {"cli", "__main__"},
-    {"sweeping"},
+    {"sweeping", "showing"},
     {"catalogue", "dry_run", "options", "presets", "recording"},
     {"sweep_program"},
     {"training", "evaluation", "testing", "baselines", "robustness_map", "comparison"},
@@ -26,7 +26,7 @@ LAYERS = [
     {"rounds", "logs"},
     {"robustness_report", "robustness_plots", "robustness_table"},
     {"comparison_report", "comparison_plots", "comparison_table"},
-    {"sweep_report", "sweep_plots", "sweep_table"},
+    {"sweep_report", "sweep_plots", "sweep_table", "show_plots"},
     {"report", "table", "plots"},
     {"serialization", "registry", "methods"},
     {"engine"},

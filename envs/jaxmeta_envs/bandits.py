@@ -16,7 +16,7 @@ import abc
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from jax import Array
 from jax.scipy.special import xlog1py, xlogy
 
 from jaxmeta_envs import bandit_references as rules
+from jaxmeta_envs import drawings
 from jaxmeta_envs.bandit_references import ArmStatistics
 from jaxmeta_envs.bandit_solvers import (
     bernoulli_gittins_table,
@@ -32,7 +33,7 @@ from jaxmeta_envs.bandit_solvers import (
     is_solvable,
     solve_bernoulli_bandit,
 )
-from jaxmeta_envs.base import Candidates, Reference, Task, random_reference
+from jaxmeta_envs.base import Candidates, Reference, Task, Trajectory, random_reference
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.grids import bandit_candidates
 from jaxmeta_envs.pulls import OnePullFamily
@@ -77,6 +78,13 @@ class Bandit(OnePullFamily[Task]):
         """Returns the classical algorithms; see `jaxmeta_envs.grids.bandit_candidates`."""
         require(num_episodes >= 1, "num_episodes", num_episodes, "an integer of at least 1")
         return bandit_candidates(self, num_episodes)
+
+    def draw(self, axes: Any, task: Task, played: Trajectory, until: int) -> None:
+        pulled = jax.nn.one_hot(jnp.asarray(played.action[:, 0, 0]), self.num_arms)
+        paid = pulled * played.reward[:, 0, 0][:, None]
+        before = ArmStatistics(*(jnp.cumsum(x, axis=0) - x for x in (pulled, paid)))
+        belief = np.asarray(jax.vmap(self.posterior_mean)(before))
+        drawings.pulls(axes, played, until, np.asarray(self.arm_means(task)), belief)
 
     @abc.abstractmethod
     def arm_means(self, task: Task) -> Array:

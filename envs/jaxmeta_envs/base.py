@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import numpy as np
 from jax import Array
 
+from jaxmeta_envs import drawings
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.spaces import Space
 
@@ -210,6 +211,11 @@ class TaskFamily(Family[Task], Generic[Task, State]):
     finite_horizon: ClassVar[bool] = False
 
     @property
+    def draws_trial(self) -> bool:
+        """Whether `draw` shows all rows at once: where an episode is a single step."""
+        return self.horizon == 1
+
+    @property
     @abc.abstractmethod
     def observation_space(self) -> Space: ...
 
@@ -259,3 +265,19 @@ class TaskFamily(Family[Task], Generic[Task, State]):
         """
         del num_episodes
         return None
+
+    def draw(self, axes: Any, task: Task, played: Trajectory, until: int) -> None:
+        """Draws what an agent did: reward so far, unless a family has a picture of its own.
+
+        Args:
+            axes: Of a matplotlib figure.
+            task: The task, NumPy arrays.
+            played: The episodes of one row of adaptation, NumPy leaves ``[N, T, ...]``; with
+                `draws_trial` those of all rows, ``[K, N, T, ...]``.
+            until: Steps that are drawn; with `draws_trial`, rows.
+        """
+        del task
+        if self.draws_trial:
+            reward = played.reward[:, 0, 0][None]
+            played = played._replace(reward=reward, mask=np.ones(reward.shape, bool))
+        drawings.rewards(axes, played, until)

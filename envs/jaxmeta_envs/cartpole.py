@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 from jax import Array
 
-from jaxmeta_envs.base import Reference
+from jaxmeta_envs import drawings
+from jaxmeta_envs.base import Reference, Trajectory
 from jaxmeta_envs.cartpole_references import push_side, regulator_gain
 from jaxmeta_envs.controllers import control_references
 from jaxmeta_envs.gymnax_adapter import find_environment
@@ -120,6 +122,19 @@ class CartPole(GymnaxPhysics[CartPoleTask]):
 
     def env_state(self, obs: Array) -> Mapping[str, Array]:
         return dict(zip(("x", "x_dot", "theta", "theta_dot"), obs, strict=True))
+
+    def draw(self, axes: Any, task: CartPoleTask, played: Trajectory, until: int) -> None:
+        length = 2.0 * float(task.half_length)
+
+        def pole(obs: Any) -> list:
+            tip = (obs[0] + length * math.sin(obs[2]), length * math.cos(obs[2]))
+            return [(obs[0], 0.0), tip]
+
+        drawings.poses(axes, jax.tree.map(lambda x: x[0], played), until, pole)
+        axes.axhline(0.0, color="black", linewidth=0.8)
+        axes.set_xlim(-2.6, 2.6)
+        axes.set_ylim(-0.6, max(1.2, 1.1 * length))
+        axes.set_xlabel("metres")
 
     def references(self, num_episodes: int) -> Mapping[str, Reference]:
         """Returns "random", "oracle" and "fixed".

@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmeta_envs.base import Reference, TaskFamily, Timestep, random_reference
+from jaxmeta_envs import drawings
+from jaxmeta_envs.base import Reference, TaskFamily, Timestep, Trajectory, random_reference
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.gridworld_references import bayes_optimal, oracle, posterior_sampling
 from jaxmeta_envs.gridworld_solver import MOVES, distances, goal_cells, optimal_plan
@@ -210,6 +211,18 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
             terminated, truncated = out_of_time, jnp.zeros_like(out_of_time)
         reward = jnp.where(at_goal, self.goal_reward, self.step_reward).astype(jnp.float32)
         return GridState(position, time), Timestep(position, reward, terminated, truncated)
+
+    def draw(self, axes: Any, task: GridTask, played: Trajectory, until: int) -> None:
+        def place(cells: Any) -> Any:
+            return np.stack([cells % self.size, cells // self.size], axis=-1)
+
+        drawings.paths(axes, played, until, place(np.asarray(task.goal)), place)
+        edges = np.arange(self.size + 1) - 0.5
+        axes.set_xticks(edges, [""] * len(edges))
+        axes.set_yticks(edges, [""] * len(edges))
+        axes.grid(linewidth=0.6)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(edges[0], edges[-1])
 
     def references(self, num_episodes: int) -> Mapping[str, Reference]:
         """Returns "random", "oracle", "posterior sampling" and, if solved, "bayes-optimal".

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs.base import Reference
+from jaxmeta_envs import drawings
+from jaxmeta_envs.base import Reference, Trajectory
 from jaxmeta_envs.controllers import control_references
 from jaxmeta_envs.gymnax_adapter import find_environment
 from jaxmeta_envs.gymnax_physics import GymnaxPhysics
@@ -104,6 +106,17 @@ class Pendulum(GymnaxPhysics[PendulumTask]):
     def env_state(self, obs: Array) -> Mapping[str, Array]:
         cosine, sine, velocity = obs
         return {"theta": jnp.arctan2(sine, cosine), "theta_dot": velocity}
+
+    def draw(self, axes: Any, task: PendulumTask, played: Trajectory, until: int) -> None:
+        length = float(task.length)
+
+        def rod(obs: Any) -> list:
+            return [(0.0, 0.0), (length * obs[1], length * obs[0])]
+
+        drawings.poses(axes, jax.tree.map(lambda x: x[0], played), until, rod)
+        axes.set_xlim(-1.2 * length, 1.2 * length)
+        axes.set_ylim(-1.2 * length, 1.2 * length)
+        axes.set_xlabel("metres")
 
     def references(self, num_episodes: int) -> Mapping[str, Reference]:
         """Returns "random", "oracle" and "fixed".

@@ -6,17 +6,19 @@ import abc
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmeta_envs import drawings
 from jaxmeta_envs.base import (
     Reference,
     TaskFamily,
     Timestep,
+    Trajectory,
     random_reference,
     still_reference,
 )
@@ -106,6 +108,9 @@ class PointFamily(TaskFamily[PointTask, PointState]):
     @property
     def default_episodes(self) -> int:
         return self.num_episodes
+
+    def draw(self, axes: Any, task: PointTask, played: Trajectory, until: int) -> None:
+        drawings.paths(axes, played, until, np.asarray(task.goal), np.asarray)
 
     def reset(self, key: Array, task: PointTask) -> tuple[PointState, Array]:
         del task

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmeta_envs import drawings
 from jaxmeta_envs.base import Family, Task
 
 
@@ -74,6 +75,19 @@ class SupervisedFamily(Family[Task], Generic[Task]):
     def loss(self, prediction: Array, label: Array) -> Array:
         """Returns the mean squared error over examples and outputs, a scalar."""
         return jnp.mean((prediction - label) ** 2)
+
+    def draw(self, axes: Any, x: Any, truth: Any, predicted: Any, examples: Examples) -> None:
+        """Draws a task and what is predicted of it, along the first input and output.
+
+        Args:
+            axes: Of a matplotlib figure.
+            x: Inputs in increasing order, ``[n, I]``; this and all else NumPy arrays.
+            truth: Labels, ``[n, O]``.
+            predicted: Likewise.
+            examples: What was seen.
+        """
+        seen = examples.x[:, 0], examples.y[:, 0]
+        drawings.fit(axes, x[:, 0], truth[:, 0], predicted[:, 0], seen)
 
     def references(self) -> Mapping[str, Predictor]:
         """Returns predictors to compare with; "oracle" is told the task."""

@@ -1,0 +1,118 @@
+"""Drawings of what an agent did, into the axes of a figure that somebody else makes.
+
+Nothing here imports matplotlib: axes bring their own methods. Arrays are NumPy's.
+Axes: K rows of adaptation, N episodes of a row, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:  # families import this module
+    from jaxmeta_envs.base import Trajectory
+
+AGENT, GOAL, FAINT, HIT = "#0072B2", "#D55E00", "#999999", "#009E73"
+_MOST_PATHS = 10  # more of them hide each other
+
+
+def rewards(axes: Any, episodes: Trajectory, until: int) -> None:
+    """Draws reward earned so far against steps: of any family, whatever its states are."""
+    steps = np.arange(episodes.reward.shape[-1])
+    for reward, mask in _few(episodes.reward, episodes.mask):
+        shown = mask & (steps < until)
+        axes.plot(steps[shown] + 1, np.cumsum(reward)[shown], color=AGENT, alpha=0.7)
+    axes.set_xlim(0, len(steps) + 1)
+    axes.set_xlabel("step")
+    axes.set_ylabel("reward so far")
+
+
+def paths(
+    axes: Any, episodes: Trajectory, until: int, goal: Any, place: Callable[..., Any]
+) -> None:
+    """Draws where an agent went, and where it was to go.
+
+    Args:
+        axes: Where to.
+        episodes: Leaves ``[N, T, ...]``.
+        until: Steps that are drawn.
+        goal: ``[2]``.
+        place: From observations ``[n, ...]`` to positions ``[n, 2]``.
+    """
+    for obs, after, mask in _few(episodes.inputs.obs, episodes.next_obs, episodes.mask):
+        played = int(min(mask.sum(), until))
+        walked = place(np.concatenate([obs[:1], after[:played]]))
+        axes.plot(walked[:, 0], walked[:, 1], color=AGENT, alpha=0.6, linewidth=1.5)
+        axes.plot(*walked[-1], "o", color=AGENT, markersize=5)
+    axes.plot(*goal, "*", color=GOAL, markersize=14, markeredgecolor="black", zorder=5)
+    axes.set_aspect("equal")
+
+
+def pulls(axes: Any, played: Trajectory, until: int, worth: Any, belief: Any) -> None:
+    """Draws which arm was pulled when and what it paid, over what could be believed of the arms.
+
+    Args:
+        axes: Where to.
+        played: Leaves ``[K, 1, 1, ...]``, a pull each.
+        until: Pulls that are drawn.
+        worth: Expected reward of every arm, ``[k]``.
+        belief: Posterior mean of every arm before each pull, ``[K, k]``.
+    """
+    arms, rewards = played.action[:until, 0, 0], played.reward[:until, 0, 0]
+    low, high = min(belief.min(), worth.min()), max(belief.max(), worth.max())
+    shown = np.where(np.arange(len(belief))[:, None] < until, belief, np.nan).T
+    at = (0.5, len(belief) + 0.5, -0.5, len(worth) - 0.5)
+    look: dict[str, Any] = {"cmap": "Greys", "vmin": low, "vmax": high + (high == low)}
+    axes.imshow(shown, aspect="auto", origin="lower", extent=at, alpha=0.6, **look)
+    paid = rewards > np.median(worth)
+    number = np.arange(1, until + 1)
+    axes.scatter(number[paid], arms[paid], color=HIT, s=40, label="paid well")
+    axes.scatter(number[~paid], arms[~paid], color=GOAL, s=40, marker="x", label="paid badly")
+    axes.plot([], [], "s", color="#888888", label="darker: believed to pay more")
+    best = int(np.argmax(worth))
+    names = [
+        f"{arm + 1}: {value:.2f}" + (" *" if arm == best else "") for arm, value in enumerate(worth)
+    ]
+    axes.set_yticks(range(len(worth)), names)
+    axes.set_xlabel("pull")
+    axes.set_ylabel("arm: expected reward (* best)")
+
+
+def fit(axes: Any, x: Any, truth: Any, predicted: Any, examples: Any) -> None:
+    """Draws a function, what is predicted of it, and the examples that it is known by.
+
+    Args:
+        axes: Where to.
+        x: Inputs, ``[n]``.
+        truth: Labels, ``[n]``.
+        predicted: Likewise.
+        examples: Inputs and labels of what was seen, ``[m]`` each.
+    """
+    axes.plot(x, truth, color=FAINT, linewidth=2.5, label="the task")
+    axes.plot(x, predicted, color=AGENT, linewidth=1.8, label="predicted")
+    axes.plot(*examples, "o", color=GOAL, markersize=5, label="examples")
+    axes.set_xlabel("x")
+    axes.set_ylabel("y")
+
+
+def poses(axes: Any, episode: Trajectory, until: int, lines: Callable[[Any], Any]) -> None:
+    """Draws the body of a simulator at the last step shown, and faintly where it was before.
+
+    Args:
+        axes: Where to.
+        episode: Leaves ``[T, ...]``.
+        until: Steps that are drawn.
+        lines: From an observation to points ``[m, 2]`` that are joined.
+    """
+    played = int(min(episode.mask.sum(), until))
+    seen = np.concatenate([episode.inputs.obs[:1], episode.next_obs[:played]])
+    for obs in seen[:: max(1, len(seen) // 12)]:
+        axes.plot(*np.asarray(lines(obs)).T, color=FAINT, alpha=0.35, linewidth=1.0)
+    axes.plot(*np.asarray(lines(seen[-1])).T, color=AGENT, linewidth=3.0, marker="o", markersize=4)
+    axes.set_aspect("equal")
+
+
+def _few(*arrays: Any) -> Any:
+    return list(zip(*arrays, strict=True))[:_MOST_PATHS]

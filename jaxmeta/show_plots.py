@@ -1,0 +1,123 @@
+"""The figures of `jaxmeta.show`: panels in a table, and one after the other."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxmeta.plots import write_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_FRAMES = 80
+_FRAMES_PER_SECOND = 6
+_PAUSE = 6  # frames for which the last one stays
+
+
+class Scene(NamedTuple):
+    """What there is to draw of some tasks.
+
+    Attributes:
+        tasks: How many.
+        columns: Rows of adaptation that the still picture shows.
+        frames: Row of adaptation and step of every frame of the moving one.
+        panel: ``(axes, task, row, until)`` draws one panel.
+        says: ``row -> what it is``.
+        last: ``until`` of a whole episode.
+    """
+
+    tasks: int
+    columns: list[int]
+    frames: list[tuple[int, int]]
+    panel: Callable[[Any, int, int, int], None]
+    says: Callable[[int], str]
+    last: int
+
+
+def draw_still(scene: Scene, title: str) -> Figure:
+    """Draws a line per task and a column per row of adaptation."""
+    from matplotlib.figure import Figure
+
+    columns = len(scene.columns)
+    wide = 7.0 if columns == 1 else 2.6 * columns + 0.6
+    figure = Figure(figsize=(wide, 2.5 * scene.tasks + 0.7), layout="constrained")
+    table = figure.subplots(scene.tasks, columns, squeeze=False)
+    for task, line in enumerate(table):
+        for axes, row in zip(line, scene.columns, strict=True):
+            scene.panel(axes, task, row, scene.last)
+            if task == 0:
+                axes.set_title(scene.says(row), fontsize="medium")
+        _same_limits(line)
+    for task, line in enumerate(table):
+        for column, axes in enumerate(line):
+            if task < scene.tasks - 1:
+                axes.set_xlabel("")
+            axes.set_ylabel(f"task {task + 1}\n{axes.get_ylabel()}" if column == 0 else "")
+    _legend(figure, table[0][0])
+    figure.suptitle(title)
+    return figure
+
+
+def write_still(scene: Scene, title: str, path: Path) -> None:
+    """Writes `draw_still` as a PNG, whole or not at all."""
+    write_png(draw_still(scene, title), path)
+
+
+def write_animation(scene: Scene, title: str, path: Path) -> None:
+    """Writes a GIF, whole or not at all: tasks side by side, frame after frame."""
+    from matplotlib.animation import PillowWriter
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    one = scene.columns == [scene.columns[-1]]
+    size = (6.0 if one else 3.2) * scene.tasks, 3.9
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    line = figure.subplots(1, scene.tasks, squeeze=False)[0]
+    limits = [_limits(scene, axes, task) for task, axes in enumerate(line)]
+    partial = path.with_name(f".{path.name}.{os.getpid()}.gif")
+    every = math.ceil(len(scene.frames) / _MOST_FRAMES)
+    frames = scene.frames[::every]
+    frames += [scene.frames[-1]] * _PAUSE
+    writer = PillowWriter(fps=_FRAMES_PER_SECOND)
+    try:
+        with writer.saving(figure, str(partial), dpi=70):
+            for row, until in frames:
+                for task, axes in enumerate(line):
+                    axes.clear()
+                    scene.panel(axes, task, row, until)
+                    axes.set_xlim(limits[task][0])
+                    axes.set_ylim(limits[task][1])
+                    axes.set_title(f"task {task + 1}", fontsize="medium")
+                figure.suptitle(f"{title}: {scene.says(row)}")
+                writer.grab_frame()
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _limits(scene: Scene, axes: Any, task: int) -> tuple[Any, Any]:
+    """Returns limits that hold all that a task will show."""
+    for row in scene.columns:
+        scene.panel(axes, task, row, scene.last)
+    found = axes.get_xlim(), axes.get_ylim()
+    axes.clear()
+    return found
+
+
+def _same_limits(line: Any) -> None:
+    ends = [(*axes.get_xlim(), *axes.get_ylim()) for axes in line]
+    left, right, bottom, top = zip(*ends, strict=True)
+    for axes in line:
+        axes.set_xlim(min(left), max(right))
+        axes.set_ylim(min(bottom), max(top))
+
+
+def _legend(figure: Figure, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)

@@ -1,0 +1,169 @@
+"""Pictures of agents at work: what is drawn is what was played."""
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+import jaxmeta
+from jaxmeta import GRU, MAML, MLP, RL2, ConfigError, showing
+from jaxmeta.cli import main
+from jaxmeta.rollout import play_adaptation
+from jaxmeta.show_plots import draw_still
+from jaxmeta.training import TrainResult
+from jaxmeta_envs import (
+    BernoulliBandit,
+    CartPole,
+    GridNavigation,
+    Pendulum,
+    PointNavigation,
+    TabularMDP,
+)
+from jaxmeta_envs.base import random_reference
+from jaxmeta_envs.regression import Sinusoid
+
+FAMILIES = {
+    "bandit": BernoulliBandit(3, 4),
+    "grid": GridNavigation(),
+    "plane": PointNavigation(episode_length=6),
+    "cart-pole": CartPole(episode_length=6),
+    "pendulum": Pendulum(episode_length=6),
+    "no drawing": TabularMDP(num_states=3, num_actions=2),
+}
+
+
+def untrained(algorithm, family):
+    """What training for no update at all would return."""
+    config = jaxmeta.TrainConfig(algorithm, family, num_seeds=2)
+    keys = jax.random.split(jax.random.key(0), 2)
+    state = jax.jit(jax.vmap(lambda key: algorithm.init(family, key)))(keys)
+    return TrainResult(config, state, {}, {}, {}, 0, None)
+
+
+@pytest.fixture(scope="module")
+def results():
+    return {
+        "acts": untrained(RL2(num_tasks=4, memory=GRU(4)), FAMILIES["bandit"]),
+        "predicts": untrained(MAML(network=MLP((4,), "tanh"), shots=3), Sinusoid()),
+    }
+
+
+def play(family, rows=2):
+    """A task and what the random policy does there."""
+    key = jax.random.key(1)
+    task, policy = family.sample_task(key, "test"), random_reference(family.action_space).policy
+    run = jax.jit(lambda task: play_adaptation(family, policy, (), task, key, rows))
+    return jax.device_get((task, run(task)))
+
+
+@pytest.fixture
+def axes():
+    return Figure().add_subplot()
+
+
+def first(trial):
+    return jax.tree.map(lambda x: x[0], trial)
+
+
+@pytest.mark.parametrize("name", ["grid", "plane"])
+def test_paths_go_where_the_agent_went(name, axes):
+    family = FAMILIES[name]
+    task, trial = play(family)
+    family.draw(axes, task, first(trial), 3)
+    path, end, goal = (np.stack(line.get_data(), axis=1) for line in axes.lines)
+    seen = np.concatenate([trial.inputs.obs[0, 0, :1], trial.next_obs[0, 0, :3]])
+    if name == "grid":
+        seen = np.stack([seen % 5, seen // 5], axis=1)
+        np.testing.assert_array_equal(goal, [[task.goal % 5, task.goal // 5]])
+    else:
+        np.testing.assert_allclose(goal, [task.goal])
+    np.testing.assert_allclose(path, seen)
+    np.testing.assert_allclose(end, seen[-1:])
+
+
+def test_pulls_stand_over_the_posterior_means(axes):
+    family = FAMILIES["bandit"]
+    task, trial = play(family, 4)
+    family.draw(axes, task, trial, 3)
+    arms, rewards = trial.action[:, 0, 0], trial.reward[:, 0, 0]
+    dots = sorted(map(tuple, np.concatenate([c.get_offsets() for c in axes.collections]).tolist()))
+    assert dots == [(n + 1.0, float(arm)) for n, arm in enumerate(arms[:3])]
+    shown = axes.images[0].get_array()
+    for pull in range(3):
+        for arm in range(3):
+            own = rewards[:pull][arms[:pull] == arm]
+            np.testing.assert_allclose(shown[arm, pull], (1 + own.sum()) / (2 + len(own)))
+    assert np.ma.getmaskarray(np.ma.masked_invalid(shown))[:, 3].all()
+    assert axes.get_yticklabels()[int(np.argmax(task.probs))].get_text().endswith("*")
+
+
+@pytest.mark.parametrize("name", ["cart-pole", "pendulum"])
+def test_bodies_have_the_length_of_the_task(name, axes):
+    pytest.importorskip("gymnax")
+    family = FAMILIES[name]
+    task, trial = play(family)
+    family.draw(axes, task, first(trial), 2)
+    body = next(line for line in axes.lines if line.get_marker() == "o")
+    (x0, x1), (y0, y1) = body.get_data()
+    length = 2 * task.half_length if name == "cart-pole" else task.length
+    np.testing.assert_allclose(np.hypot(x1 - x0, y1 - y0), length, rtol=1e-5)
+    obs = trial.next_obs[0, 0, 1]
+    angle = obs[2] if name == "cart-pole" else np.arctan2(obs[1], obs[0])
+    np.testing.assert_allclose(np.arctan2(x1 - x0, y1 - y0), angle, rtol=1e-4)
+
+
+def test_without_a_drawing_reward_is_drawn(axes):
+    family = FAMILIES["no drawing"]
+    task, trial = play(family)
+    family.draw(axes, task, first(trial), 4)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), np.cumsum(trial.reward[0, 0])[:4])
+
+
+@pytest.mark.parametrize("kind", ["acts", "predicts"])
+def test_pictures_of_a_run(kind, results, tmp_path, monkeypatch):
+    scenes = []
+    monkeypatch.setattr(
+        showing, "write_still", lambda scene, title, path: scenes.append(draw_still(scene, title))
+    )
+    pictures = jaxmeta.show(results[kind], num_tasks=2, seed_index=1, out=tmp_path)
+    (figure,) = scenes
+    assert len(figure.axes) == (2 if kind == "acts" else 4)
+    with Image.open(pictures.moving) as moving:
+        assert moving.format == "GIF"
+        assert moving.n_frames > 1
+    assert [p.name for p in tmp_path.iterdir()] == ["show.gif"]
+    if kind == "predicts":
+        before, after = (axes.lines[1].get_ydata() for axes in figure.axes[:2])
+        assert not np.allclose(before, after)
+        assert len(figure.axes[0].lines[2].get_xdata()) == 3
+        assert [axes.get_title() for axes in figure.axes[:2]] == ["after 0 steps", "after 1 step"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"split": "nowhere"}, "split is 'nowhere'"),
+        ({"num_tasks": 9}, "num_tasks is 9; it must be from 1 to 8"),
+        ({"episodes": 0}, "episodes is 0"),
+        ({"seed_index": 2}, "seed_index is 2; it must be from 0 to 1"),
+        ({"out": None}, "out is None"),
+    ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
+)
+def test_what_cannot_be_shown_is_refused(settings, says, results, tmp_path):
+    with pytest.raises(ConfigError, match=says):
+        jaxmeta.show(results["acts"], **({"out": tmp_path} | settings))
+
+
+def test_the_command_line_shows(monkeypatch, capsys, tmp_path):
+    given = {}
+
+    def fake(run_dir, **options):
+        given.update(options, run_dir=run_dir)
+        return showing.Pictures(tmp_path / "show.png", tmp_path / "show.gif")
+
+    monkeypatch.setattr(showing, "show", fake)
+    assert main(["show", "runs/x", "--num-tasks", "2", "--episodes", "5"]) == 0
+    assert (given["run_dir"], given["num_tasks"], given["episodes"]) == ("runs/x", 2, 5)
+    assert "show.gif" in capsys.readouterr().out
