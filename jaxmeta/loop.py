@@ -102,18 +102,33 @@ def first_state(config: TrainConfig, sharding: Sharding) -> Any:
     return jax.jit(engine.make_init(config), out_shardings=sharding)(engine.seed_keys(config))
 
 
-def compile_chunk(config: TrainConfig, devices: list[Device], target: Any) -> Program:
-    """Compiles the one program of a run, for the state that `state_target` describes."""
+def jit_chunk(config: TrainConfig, devices: list[Device]) -> jax.stages.Wrapped:
+    """Returns the one program of a run, not yet compiled; see `Program.run`.
+
+    The devices need not be here: the program can be traced for others.
+    """
     chunk, sharding = engine.make_chunk(config, devices), replicated(devices)
 
     def run(state: Any, keys: Array, first_update: Array) -> tuple[Any, dict[str, Array], Array]:
         state, metrics = chunk(state, keys, first_update)
         return state, metrics, _finite(state.params, config.num_seeds)
 
-    keys = jax.device_put(engine.seed_keys(config), sharding)
+    return jax.jit(run, donate_argnums=0, in_shardings=sharding, out_shardings=sharding)
+
+
+def trace_chunk(config: TrainConfig, devices: list[Device]) -> jax.stages.Traced:
+    """Traces the program of a run for devices that need not be here."""
+    sharding = replicated(devices)
+    keys = jax.eval_shape(lambda: engine.seed_keys(config))
+    keys = jax.ShapeDtypeStruct(keys.shape, keys.dtype, sharding=sharding)
+    return jit_chunk(config, devices).trace(state_target(config, sharding), keys, np.int32(0))
+
+
+def compile_chunk(config: TrainConfig, devices: list[Device]) -> Program:
+    """Compiles the one program of a run."""
+    keys = jax.device_put(engine.seed_keys(config), replicated(devices))
     began = time.perf_counter()
-    jitted = jax.jit(run, donate_argnums=0, in_shardings=sharding, out_shardings=sharding)
-    compiled = jitted.lower(target, keys, np.int32(0)).compile()
+    compiled = trace_chunk(config, devices).lower().compile()
     return Program(compiled, keys, time.perf_counter() - began)
 
 

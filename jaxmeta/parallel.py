@@ -10,10 +10,12 @@ draw the same tasks and the same trajectories.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,9 @@ from jaxmeta_envs.errors import require
 AXIS = "tasks"
 Device: TypeAlias = Any  # jax.Device, which type checkers take for a variable
 Tree = TypeVar("Tree")
+
+_KINDS = "all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter"
+_COLLECTIVE = re.compile(rf"= (?P<shape>.*?) (?P<kind>{_KINDS})(?:-start)?\(")
 
 # How many shares the tasks are cut into while an update is traced.
 _shares: ContextVar[int] = ContextVar("jaxmeta_task_shares", default=1)
@@ -153,3 +158,25 @@ def mean_over_tasks(tree: Tree) -> Tree:
     """Averages float arrays over their leading tasks axis, on all devices."""
     shares = _shares.get()
     return jax.tree.map(lambda total, x: total / (x.shape[0] * shares), sum_over_tasks(tree), tree)
+
+
+class Collective(NamedTuple):
+    """A message between devices in a compiled program.
+
+    Attributes:
+        kind: What it does, such as ``"all-reduce"``.
+        elements: How many numbers every device then has of it.
+    """
+
+    kind: str
+    elements: int
+
+
+def collectives(text: str) -> list[Collective]:
+    """Returns the collectives in the text of a compiled program, each where it stands once."""
+    found = []
+    for match in _COLLECTIVE.finditer(text):
+        shapes = re.findall(r"\w+\[([\d,]*)\]", match["shape"])
+        sizes = (math.prod(map(int, shape.split(","))) if shape else 1 for shape in shapes)
+        found.append(Collective(match["kind"], sum(sizes)))
+    return found

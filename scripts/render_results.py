@@ -223,6 +223,29 @@ def describe_sinusoids(results: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def describe_tpu(result: dict) -> str:
+    """Returns a section on the programs that were compiled for TPUs."""
+    lines = [
+        "### Training programs compiled for TPUs",
+        "",
+        "By `python scripts/compile_tpu.py` on a machine without one: the compiler of libtpu "
+        f"{result['libtpu']}, jax {result['jax']}. Nothing was run. Memory is of each chip, as XLA "
+        "reports it; all devices hold the state. A collective in a loop counts once.",
+        "",
+        "| program | tasks | slice | state | temporary | code | collectives | largest, numbers |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["programs"]:
+        sizes = (row[f"{kind}_bytes"] / 2**20 for kind in ("argument", "temporary", "code"))
+        memory = " | ".join(f"{size:.1f} MiB" for size in sizes)
+        found = ", ".join(f"{n} {kind}" for kind, n in row["collectives"].items()) or "none"
+        lines.append(
+            f"| {row['program']} | {row['num_tasks']:,} | {row['slice']} | {memory} | {found} | "
+            f"{row['largest_collective']:,} |"
+        )
+    return "\n".join(lines)
+
+
 def render() -> str:
     """Returns the rendered part of RESULTS.md."""
     parts = []
@@ -257,6 +280,9 @@ def render() -> str:
     folder = ROOT / "results" / "rl2_adaptation"
     cells = [folder / f"{name}.json" for name in ORDER]
     parts += [describe(json.loads(p.read_text())) for p in cells if p.exists()]
+    path = ROOT / "results" / "tpu_compile.json"
+    if path.exists():
+        parts.append(describe_tpu(json.loads(path.read_text())))
     return "\n\n".join(parts)
 
 

@@ -6,11 +6,14 @@ import json
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import jaxmeta
+from jaxmeta.loop import trace_chunk
 from jaxmeta_envs import PointNavigation
+from tests.toys import ToyFamily, ToyLearner
 
 ROOT = Path(__file__).parent.parent
 TABLES = sorted((ROOT / "results" / "rl2_tables").glob("*.json"))
@@ -182,6 +185,27 @@ def test_the_cost_of_the_filter_is_measured(load_script, tmp_path, monkeypatch):
     costs = json.loads((tmp_path / "cost.json").read_text())["pendulum"]
     assert set(costs) == {"filter", "own physics"}
     assert all(cost > 0 for cost in costs.values())
+
+
+def test_what_a_compiled_program_needs_is_read_from_it(load_script, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    script = load_script("compile_tpu")
+    config = jaxmeta.TrainConfig(algorithm=ToyLearner(size=3), tasks=ToyFamily())
+    for devices, expected in ((1, {}), (4, {"all-reduce": 1})):
+        found = script.describe(trace_chunk(config, jax.devices()[:devices]).lower().compile())
+        assert found["collectives"] == expected
+        assert found["largest_collective"] == (4 if expected else 0)  # a gradient and a loss
+        assert found["argument_bytes"] > 0
+    for name in script._PROGRAMS:
+        multiple = 4 * script.training_run(name).algorithm.task_multiple
+        assert script.training_run(name).algorithm.num_tasks % multiple == 0
+
+
+def test_programs_for_tpus_only_add_up():
+    result = json.loads((ROOT / "results" / "tpu_compile.json").read_text())
+    for row in result["programs"]:
+        assert set(row["collectives"]) == ({"all-reduce"} if row["chips"] > 1 else set())
 
 
 def test_the_benchmark_runs(load_script, tmp_path, monkeypatch, capsys):

@@ -1,0 +1,40 @@
+"""Every training program can be lowered for accelerators that are not here. Compiles nothing."""
+
+from dataclasses import dataclass
+
+import jax
+import pytest
+
+import jaxmeta
+from jaxmeta.loop import trace_chunk
+from tests.tiny_runs import RUNS
+from tests.toys import ToyFamily, ToyLearner
+
+FAST = ("rl2-gru", "epopt-trpo", "maml", "policy-maml-trpo", "policy-maml-ppo", "gmps")
+NAMES = [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in RUNS]
+
+
+@dataclass(frozen=True)
+class Talkative(ToyFamily):
+    def sample_task(self, key, split="train"):
+        task = super().sample_task(key, split)
+        jax.debug.print("{}", task)
+        return task
+
+
+def lowered(config, devices, *platforms):
+    """The program as StableHLO for all platforms at once, by the rules of each."""
+    traced = trace_chunk(config, jax.devices()[:devices])
+    return traced.lower(lowering_platforms=platforms).as_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_training_program_is_lowered_for_cuda_and_tpu(name):
+    text = lowered(RUNS[name], 4, "cuda", "tpu")
+    assert "stablehlo.all_reduce" in text
+    assert "callback" not in text  # it would tie the program to this host
+
+
+def test_a_callback_shows_in_the_text():
+    config = jaxmeta.TrainConfig(algorithm=ToyLearner(), tasks=Talkative())
+    assert "callback" in lowered(config, 1, "cpu")
