@@ -135,9 +135,11 @@ def _check_field(algorithm: Algorithm, part: Any, step: str, name: str) -> None:
     if step in {field.name for field in dataclasses.fields(part)}:
         return
     names = list(sweepable(algorithm))
+    elsewhere = [known for known in names if known.endswith(f".{name}")]
+    guess = f" (did you mean {elsewhere[0]}?)" if elsewhere else closest(name, names)
     raise ConfigError(
         f"{name} cannot be swept: {type(part).__name__} has no field {step!r}"
-        f"{closest(name, names)}; the numbers of {type(algorithm).__name__} are: {', '.join(names)}"
+        f"{guess}; the numbers of {type(algorithm).__name__} are: {', '.join(names)}"
     )
 
 

@@ -176,7 +176,8 @@ def _train(
         chunks.append({n: x[:, : len(at)] for n, x in jax.device_get(metrics).items()})
         done = shown.done + len(at) * plan.updates_per_chunk * plan.env_steps_per_update
         reached = chunks[-1][score][-1]
-        reached = float(np.mean(reached[np.isfinite(reached)])) if reached.size else math.nan
+        good = reached[np.isfinite(reached)]
+        reached = float(good.mean()) if good.size else math.nan
         shown.advance(done, time.perf_counter() - began, reached, score)
     curves, finite = jax.device_get(wave.evaluate(state.params, placed[1]))
     measured = {name: np.concatenate([c[name] for c in chunks]).T for name in chunks[0]}
