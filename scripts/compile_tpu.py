@@ -58,7 +58,8 @@ def training_run(name: str) -> TrainConfig:
     """Returns the run whose program is compiled."""
     algorithm, family, changes = _PROGRAMS[name]
     config = preset(algorithm, family)
-    return replace(config, algorithm=replace(config.algorithm, **changes), updates_per_chunk=10)
+    parts: Any = config.algorithm
+    return replace(config, algorithm=replace(parts, **changes), updates_per_chunk=10)
 
 
 def describe(compiled: jax.stages.Compiled) -> dict[str, Any]:

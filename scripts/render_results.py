@@ -246,6 +246,26 @@ def describe_tpu(result: dict) -> str:
     return "\n".join(lines)
 
 
+def describe_devices(result: dict) -> str:
+    """Returns a section on the CPU time that sharing the tasks costs."""
+    counts = list(next(iter(result["runs"].values()))["ratio"])
+    lines = [
+        "### CPU time of the same work on several devices",
+        "",
+        "By `python scripts/device_cost.py`: forced host devices of one process, user and system "
+        "time of all threads, as a multiple of one device's in the same round; the median of "
+        f"{result['repetitions']} rounds, the worst in brackets ({result['cores']} cores, "
+        f"{result['machine']}, jax {result['jax']}).",
+        "",
+        f"| | tasks | {' | '.join(f'{n} devices' for n in counts)} |",
+        f"|---|---|{'---|' * len(counts)}",
+    ]
+    for name, row in result["runs"].items():
+        cells = (f"{row['ratio'][n]:.2f} ({row['worst_ratio'][n]:.2f})" for n in counts)
+        lines.append(f"| {name} | {row['num_tasks']:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def render() -> str:
     """Returns the rendered part of RESULTS.md."""
     parts = []
@@ -280,9 +300,10 @@ def render() -> str:
     folder = ROOT / "results" / "rl2_adaptation"
     cells = [folder / f"{name}.json" for name in ORDER]
     parts += [describe(json.loads(p.read_text())) for p in cells if p.exists()]
-    path = ROOT / "results" / "tpu_compile.json"
-    if path.exists():
-        parts.append(describe_tpu(json.loads(path.read_text())))
+    for name, section in (("tpu_compile", describe_tpu), ("device_cost", describe_devices)):
+        path = ROOT / "results" / f"{name}.json"
+        if path.exists():
+            parts.append(section(json.loads(path.read_text())))
     return "\n\n".join(parts)
 
 

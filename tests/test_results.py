@@ -202,6 +202,17 @@ def test_what_a_compiled_program_needs_is_read_from_it(load_script, monkeypatch)
         assert script.training_run(name).algorithm.num_tasks % multiple == 0
 
 
+def test_the_cost_of_sharing_is_measured(load_script, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "4")
+    script = load_script("device_cost")
+    monkeypatch.setattr(script, "COUNTS", (1, 4))
+    config = jaxmeta.TrainConfig(algorithm=ToyLearner(), tasks=ToyFamily())
+    found = script.measure(config, repetitions=2)
+    assert found["ratio"]["1"] == 1.0
+    assert 0 < found["ratio"]["4"] <= found["worst_ratio"]["4"]
+
+
 def test_programs_for_tpus_only_add_up():
     result = json.loads((ROOT / "results" / "tpu_compile.json").read_text())
     for row in result["programs"]:
