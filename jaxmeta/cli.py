@@ -186,7 +186,11 @@ def _sweep(arguments: list[str]) -> int:
     found = sweep(options.config, options.axes(), memory_gib=options.memory_gib)
     _print_table(found)
     if found.run_dir is not None:
-        _say_picture(Path(_shortest(found.run_dir), "sweep.png"))
+        picture = Path(_shortest(found.run_dir), "sweep.png")
+        if found.ranking:
+            _say_picture(picture)
+        else:  # there is nothing to draw
+            print(f"\nThe numbers: {picture.with_suffix('.json')}")
     return OK
 
 

@@ -107,8 +107,8 @@ def _run(
     if store is not None:
         store.read(runs)
     todo = np.flatnonzero(~runs.finished)
-    steps = config.plan().env_steps
-    with make_progress(progress, runs.finished.size * steps, runs.finished.sum() * steps) as shown:
+    steps, before = config.plan().env_steps, int(runs.finished.sum())
+    with make_progress(progress, runs.finished.size * steps, before * steps, "sweep") as shown:
         if len(todo):
             devices = jax.local_devices()[: min(config.devices or len(todo), len(todo))]
             budget = _budget(memory_gib, devices)

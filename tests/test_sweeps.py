@@ -163,6 +163,24 @@ def test_a_point_that_diverges_stops_no_other():
     assert found.summary()["points"][1]["mean"] is None
 
 
+def test_a_sweep_of_which_all_diverges_has_no_best_point(tmp_path, monkeypatch, capsys):
+    """Nor does its progress warn of a mean of nothing, nor the command line name a figure."""
+    learner, tasks, _ = CASES["maml"]
+    run = config(learner, tasks, num_seeds=1, run_dir=str(tmp_path / "sweep"))
+    found = jaxmeta.sweep(run, {"learning_rate": [1e30]})
+    assert found.diverged.all()
+    assert found.best is None
+    written = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert (written["ranking"], written["best"]) == ([], None)
+    assert not (tmp_path / "sweep" / "sweep.png").exists()
+    monkeypatch.setattr(sweeping, "sweep", lambda *args, **settings: found)
+    assert main(["sweep", "maml", "sinusoid", "--over", "learning_rate=1e30"]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 1 diverged" in out
+    assert "sweep.json" in out
+    assert "sweep.png" not in out
+
+
 @pytest.mark.parametrize(
     ("axes", "says"),
     [
