@@ -79,7 +79,9 @@ def test_a_program_that_was_not_written_to_the_end_is_dropped(tmp_path):
     assert programs(tmp_path) == ["whole-cache"]
 
 
-@pytest.mark.parametrize("command", ["train", "resume", "evaluate", "compare", "robustness"])
+@pytest.mark.parametrize(
+    "command", ["train", "sweep", "resume", "evaluate", "compare", "robustness"]
+)
 def test_commands_that_compile_use_it(command, monkeypatch):
     class Used(Exception):
         pass
@@ -88,6 +90,6 @@ def test_commands_that_compile_use_it(command, monkeypatch):
         raise Used
 
     monkeypatch.setattr(compilation_cache, "use_compilation_cache", use)
-    names = ["rl2", "bernoulli-bandit"] if command == "train" else []
+    names = ["rl2", "bernoulli-bandit"] if command in ("train", "sweep") else []
     with pytest.raises(Used):
         cli._COMMANDS[command].run(names)
