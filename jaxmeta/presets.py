@@ -219,7 +219,7 @@ _OF_METHODS |= {
         "promp",
         PointNavigation(),
         80,
-        **_POINT,
+        **_POINT | {"network": MLP((64, 64), "relu")},
         num_tasks=20,
         learning_rate=Schedule(3e-3, 0.0),
     ),
