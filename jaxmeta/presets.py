@@ -186,8 +186,11 @@ def _tuned(algorithm: Algorithm, tasks: TaskFamily, updates: int) -> TrainConfig
 def _acting(method: str, tasks: TaskFamily, updates: int, **settings: Any) -> TrainConfig:
     algorithm: Any = METHODS[method].algorithm(method, type(tasks))
     config = _tuned(replace(algorithm, **settings), tasks, updates)
-    # Updates of a few thousand steps are faster than a dispatch is.
-    return replace(config, updates_per_chunk=10 if config.plan().env_steps_per_update > 1e4 else 50)
+    # Updates of a few thousand steps are faster than a dispatch is; ten large ones take a minute,
+    # which is long enough to be kept.
+    if config.plan().env_steps_per_update > 1e4:
+        return replace(config, updates_per_chunk=10, checkpoint_every=1)
+    return replace(config, updates_per_chunk=50)
 
 
 _OF_METHODS |= {
