@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from jaxmeta.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -201,14 +203,9 @@ def write_png(figure: Figure, path: str | Path) -> None:
     """Writes a PNG, whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            FigureCanvasAgg(figure).print_png(file)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    write_atomically(Path(path), buffer.getvalue())
 
 
 def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta.files import write_atomically
-from jaxmeta.plots import AGENT_COLOUR, DASHES, OTHER_COLOURS
+from jaxmeta.plots import AGENT_COLOUR, DASHES, OTHER_COLOURS, write_png
 from jaxmeta.robustness_table import parameter_label, row_label
 
 if TYPE_CHECKING:
@@ -37,16 +35,12 @@ def plot_robustness(robustness: Robustness, path: str | Path, title: str | None 
         path: The PNG to write, whole or not at all.
         title: Title; None names family and agent.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     (_draw_curves if len(robustness.parameters) == 1 else _draw_maps)(figure, robustness)
     figure.suptitle(_heading(robustness) if title is None else title, fontsize="medium")
-    buffer = io.BytesIO()
-    canvas.print_png(buffer)
-    write_atomically(Path(path), buffer.getvalue())
+    write_png(figure, path)
 
 
 def _heading(robustness: Robustness) -> str:

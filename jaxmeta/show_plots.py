@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from jaxmeta.files import write_atomically
 from jaxmeta.plots import write_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_FRAMES = 80
-_FRAMES_PER_SECOND = 6
-_PAUSE = 6  # frames for which the last one stays
+_MILLISECONDS, _LAST_MILLISECONDS = 160, 1200  # for which a frame stays, and the last one
 
 
 class Scene(NamedTuple):
@@ -69,35 +71,31 @@ def write_still(scene: Scene, title: str, path: Path) -> None:
 
 def write_animation(scene: Scene, title: str, path: Path) -> None:
     """Writes a GIF, whole or not at all: tasks side by side, frame after frame."""
-    from matplotlib.animation import PillowWriter
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image  # matplotlib needs it, too
 
-    one = scene.columns == [scene.columns[-1]]
-    size = (6.0 if one else 3.2) * scene.tasks, 3.9
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    size = (6.0 if len(scene.columns) == 1 else 3.2) * scene.tasks, 3.9
+    figure = Figure(figsize=size, layout="constrained", dpi=70)
+    canvas = FigureCanvasAgg(figure)
     line = figure.subplots(1, scene.tasks, squeeze=False)[0]
     limits = [_limits(scene, axes, task) for task, axes in enumerate(line)]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.gif")
     every = math.ceil(len(scene.frames) / _MOST_FRAMES)
-    frames = scene.frames[::every]
-    frames += [scene.frames[-1]] * _PAUSE
-    writer = PillowWriter(fps=_FRAMES_PER_SECOND)
-    try:
-        with writer.saving(figure, str(partial), dpi=70):
-            for row, until in frames:
-                for task, axes in enumerate(line):
-                    axes.clear()
-                    scene.panel(axes, task, row, until)
-                    axes.set_xlim(limits[task][0])
-                    axes.set_ylim(limits[task][1])
-                    axes.set_title(f"task {task + 1}", fontsize="medium")
-                figure.suptitle(f"{title}: {scene.says(row)}")
-                writer.grab_frame()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    images = []
+    for row, until in [*scene.frames[:-1:every], scene.frames[-1]]:
+        for task, axes in enumerate(line):
+            axes.clear()
+            scene.panel(axes, task, row, until)
+            axes.set_xlim(limits[task][0])
+            axes.set_ylim(limits[task][1])
+            axes.set_title(f"task {task + 1}", fontsize="medium")
+        figure.suptitle(f"{title}: {scene.says(row)}")
+        canvas.draw()
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+    shown = [_MILLISECONDS] * (len(images) - 1) + [_LAST_MILLISECONDS]
+    buffer, first = io.BytesIO(), images[0]
+    first.save(buffer, "GIF", save_all=True, append_images=images[1:], duration=shown, loop=0)
+    write_atomically(path, buffer.getvalue())
 
 
 def _limits(scene: Scene, axes: Any, task: int) -> tuple[Any, Any]:
