@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import parallel
-from jaxmeta.evaluation import policy_of, trained_rows
+from jaxmeta.evaluation import evaluation_key, policy_of, trained_rows
 from jaxmeta.player import draw_task
 from jaxmeta.rollout import play_adaptation
 from jaxmeta.runs import load_runs
@@ -61,7 +61,7 @@ def show(
             takes as many as in training (at least one step).
         split: Where the tasks are from.
         num_tasks: B, at most 8.
-        seed: Of tasks and luck; the tasks are not those of `jaxmeta.evaluate`.
+        seed: Of tasks and luck: those that `jaxmeta.evaluate` meets first with it.
         seed_index: Which training seed's agent acts.
         out: Directory of the pictures; None takes the run's.
 
@@ -99,8 +99,8 @@ def show(
 def _scene(
     family: Family, policy: Any, params: Any, rows: int, split: str, num_tasks: int, seed: int
 ) -> Scene:
-    indices, key = jnp.arange(num_tasks, dtype=jnp.uint32), jax.random.key(seed)
-    draw = functools.partial(draw_task, family, key, split=split)
+    indices = jnp.arange(num_tasks, dtype=jnp.uint32)
+    draw = functools.partial(draw_task, family, evaluation_key(seed), split=split)
     if isinstance(family, SupervisedFamily):
         return _fits(family, policy, params, rows, jax.vmap(draw)(indices))
     assert isinstance(family, TaskFamily)
@@ -112,19 +112,17 @@ def _scene(
     tasks, played = jax.device_get(jax.jit(jax.vmap(play))(indices))
 
     def panel(axes: Any, index: int, row: int, until: int) -> None:
-        task, trial = jax.tree.map(lambda x: x[index], (tasks, played))
-        if family.draws_trial:
-            family.draw(axes, task, trial, row + 1)
-        else:
-            family.draw(axes, task, jax.tree.map(lambda x: x[row], trial), until)
+        of_row = jax.tree.map(lambda x: x[index, row], played)
+        family.draw(axes, jax.tree.map(lambda x: x[index], tasks), of_row, until)
 
-    together = policy.episodes_per_adapt
-    unit = "episode" if together == 1 else "update"
+    unit = "episode" if policy.episodes_per_adapt == 1 else "update"
     if family.draws_trial:
-        frames = [(row, 1) for row in range(rows)]
-        return Scene(num_tasks, [rows - 1], frames, panel, lambda row: f"{row + 1} pulls", 1)
-    columns = _spread(rows)
-    length = family.horizon
+        # One row of all episodes, one after the other.
+        played = jax.tree.map(lambda x: x.reshape(num_tasks, 1, -1, *x.shape[3:]), played)
+        length = rows * policy.episodes_per_adapt
+        frames = [(0, until) for until in range(1, length + 1)]
+        return Scene(num_tasks, [0], frames, panel, lambda row: f"{length} episodes", length)
+    columns, length = _spread(rows), family.horizon
     moments = np.unique(np.linspace(1, length, min(length, _MOMENTS)).astype(int)).tolist()
     frames = [(row, until) for row in columns for until in moments]
     return Scene(num_tasks, columns, frames, panel, lambda row: _after(row, unit), length)

@@ -27,10 +27,8 @@ from jaxmeta import (
     MetaSGD,
     PolicyMAML,
     Recall,
-    TrainConfig,
 )
 from jaxmeta.exported import read_safetensors
-from jaxmeta.training import TrainResult
 from jaxmeta_envs import (
     CartPole,
     GridNavigation,
@@ -41,6 +39,7 @@ from jaxmeta_envs import (
 )
 from jaxmeta_envs.regression import Sinusoid
 from jaxmeta_envs.supervised import Examples
+from tests.tiny_runs import untrained
 from tests.toy_families import Counter
 
 pytest.importorskip("flatbuffers")
@@ -120,14 +119,6 @@ agent = load_exported(folder + "/waves")
 adapt = lambda carry, support: agent.adapt(carry, *support)
 np.save(folder + "/waves.npy", fit(agent.begin, agent.predict, adapt, Examples))
 """
-
-
-def untrained(algorithm, family, num_seeds=2):
-    """What training for no update at all would return."""
-    config = TrainConfig(algorithm=algorithm, tasks=family, num_seeds=num_seeds)
-    keys = jax.random.split(jax.random.key(0), num_seeds)
-    state = jax.jit(jax.vmap(lambda key: algorithm.init(family, key)))(keys)
-    return TrainResult(config, state, {}, {}, {}, 0, None)
 
 
 @pytest.fixture(scope="module")

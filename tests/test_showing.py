@@ -7,11 +7,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import jaxmeta
-from jaxmeta import GRU, MAML, MLP, RL2, ConfigError, showing
+from jaxmeta import GRU, MAML, MLP, RL2, ConfigError, PolicyMAML, showing
 from jaxmeta.cli import main
 from jaxmeta.rollout import play_adaptation
 from jaxmeta.show_plots import draw_still
-from jaxmeta.training import TrainResult
 from jaxmeta_envs import (
     BernoulliBandit,
     CartPole,
@@ -22,6 +21,7 @@ from jaxmeta_envs import (
 )
 from jaxmeta_envs.base import random_reference
 from jaxmeta_envs.regression import Sinusoid
+from tests.tiny_runs import untrained
 
 FAMILIES = {
     "bandit": BernoulliBandit(3, 4),
@@ -31,14 +31,6 @@ FAMILIES = {
     "pendulum": Pendulum(episode_length=6),
     "no drawing": TabularMDP(num_states=3, num_actions=2),
 }
-
-
-def untrained(algorithm, family):
-    """What training for no update at all would return."""
-    config = jaxmeta.TrainConfig(algorithm, family, num_seeds=2)
-    keys = jax.random.split(jax.random.key(0), 2)
-    state = jax.jit(jax.vmap(lambda key: algorithm.init(family, key)))(keys)
-    return TrainResult(config, state, {}, {}, {}, 0, None)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +77,7 @@ def test_paths_go_where_the_agent_went(name, axes):
 def test_pulls_stand_over_the_posterior_means(axes):
     family = FAMILIES["bandit"]
     task, trial = play(family, 4)
-    family.draw(axes, task, trial, 3)
+    family.draw(axes, task, jax.tree.map(lambda x: x[:, 0], trial), 3)
     arms, rewards = trial.action[:, 0, 0], trial.reward[:, 0, 0]
     dots = sorted(map(tuple, np.concatenate([c.get_offsets() for c in axes.collections]).tolist()))
     assert dots == [(n + 1.0, float(arm)) for n, arm in enumerate(arms[:3])]
@@ -138,6 +130,19 @@ def test_pictures_of_a_run(kind, results, tmp_path, monkeypatch):
         assert not np.allclose(before, after)
         assert len(figure.axes[0].lines[2].get_xdata()) == 3
         assert [axes.get_title() for axes in figure.axes[:2]] == ["after 0 steps", "after 1 step"]
+
+
+def test_all_pulls_of_an_update_are_drawn(tmp_path, monkeypatch):
+    result = untrained(PolicyMAML(shots=3, network=MLP((4,), "tanh")), FAMILIES["bandit"])
+    figures = []
+    monkeypatch.setattr(
+        showing, "write_still", lambda scene, title, path: figures.append(draw_still(scene, title))
+    )
+    pictures = jaxmeta.show(result, num_tasks=1, out=tmp_path)
+    (axes,) = figures[0].axes
+    assert sum(len(dots.get_offsets()) for dots in axes.collections) == 6
+    with Image.open(pictures.moving) as moving:
+        assert moving.n_frames == 6
 
 
 @pytest.mark.parametrize(

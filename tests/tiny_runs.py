@@ -1,14 +1,17 @@
-"""One small run per algorithm and part, for tests of where programs run.
+"""One small run per algorithm and part, for tests of where programs run; an untrained agent.
 
-All have 16 tasks in two minibatches at most, so that up to eight devices can share them.
+All runs have 16 tasks in two minibatches at most, so that up to eight devices can share them.
 """
 
 from __future__ import annotations
+
+import jax
 
 import jaxmeta
 from jaxmeta import GRU, LSTM, MLP, PPO, RL2, TRPO, CVaR, EPOpt, FastWeights, Recall, TrainConfig
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.testing import ToyFamily, ToyRegression
+from jaxmeta.training import TrainResult
 from tests.toy_families import Counter
 
 TASKS = 16
@@ -62,3 +65,11 @@ RUNS = {
     ),
 }
 """A run of a few updates by name; all algorithms are there."""
+
+
+def untrained(algorithm: Algorithm, family, num_seeds=2) -> TrainResult:
+    """What training for no update at all would return."""
+    config = TrainConfig(algorithm=algorithm, tasks=family, num_seeds=num_seeds)
+    keys = jax.random.split(jax.random.key(0), num_seeds)
+    state = jax.jit(jax.vmap(lambda key: algorithm.init(family, key)))(keys)
+    return TrainResult(config, state, {}, {}, {}, 0, None)

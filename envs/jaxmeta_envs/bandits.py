@@ -80,8 +80,8 @@ class Bandit(OnePullFamily[Task]):
         return bandit_candidates(self, num_episodes)
 
     def draw(self, axes: Any, task: Task, played: Trajectory, until: int) -> None:
-        pulled = jax.nn.one_hot(jnp.asarray(played.action[:, 0, 0]), self.num_arms)
-        paid = pulled * played.reward[:, 0, 0][:, None]
+        pulled = jax.nn.one_hot(jnp.asarray(played.action[:, 0]), self.num_arms)
+        paid = pulled * played.reward
         before = ArmStatistics(*(jnp.cumsum(x, axis=0) - x for x in (pulled, paid)))
         belief = np.asarray(jax.vmap(self.posterior_mean)(before))
         drawings.pulls(axes, played, until, np.asarray(self.arm_means(task)), belief)

@@ -212,7 +212,7 @@ class TaskFamily(Family[Task], Generic[Task, State]):
 
     @property
     def draws_trial(self) -> bool:
-        """Whether `draw` shows all rows at once: where an episode is a single step."""
+        """Whether `draw` shows a whole trial at once: where an episode is a single step."""
         return self.horizon == 1
 
     @property
@@ -273,11 +273,10 @@ class TaskFamily(Family[Task], Generic[Task, State]):
             axes: Of a matplotlib figure.
             task: The task, NumPy arrays.
             played: The episodes of one row of adaptation, NumPy leaves ``[N, T, ...]``; with
-                `draws_trial` those of all rows, ``[K, N, T, ...]``.
-            until: Steps that are drawn; with `draws_trial`, rows.
+                `draws_trial` those of a trial in turn, ``[E, 1, ...]``.
+            until: Steps that are drawn; with `draws_trial`, episodes.
         """
         del task
         if self.draws_trial:
-            reward = played.reward[:, 0, 0][None]
-            played = played._replace(reward=reward, mask=np.ones(reward.shape, bool))
+            played = played._replace(reward=played.reward.T, mask=played.mask.T)
         drawings.rewards(axes, played, until)

@@ -1,7 +1,7 @@
 """Drawings of what an agent did, into the axes of a figure that somebody else makes.
 
 Nothing here imports matplotlib: axes bring their own methods. Arrays are NumPy's.
-Axes: K rows of adaptation, N episodes of a row, T steps.
+Axes: E episodes of a trial, N of a row of adaptation, T steps.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def pulls(axes: Any, played: Trajectory, until: int, worth: Any, belief: Any) ->
 
     Args:
         axes: Where to.
-        played: Leaves ``[K, 1, 1, ...]``, a pull each.
+        played: Leaves ``[E, 1, ...]``, a pull each.
         until: Pulls that are drawn.
         worth: Expected reward of every arm, ``[k]``.
-        belief: Posterior mean of every arm before each pull, ``[K, k]``.
+        belief: Posterior mean of every arm before each pull, ``[E, k]``.
     """
-    arms, rewards = played.action[:until, 0, 0], played.reward[:until, 0, 0]
+    arms, rewards = played.action[:until, 0], played.reward[:until, 0]
     low, high = min(belief.min(), worth.min()), max(belief.max(), worth.max())
     shown = np.where(np.arange(len(belief))[:, None] < until, belief, np.nan).T
     at = (0.5, len(belief) + 0.5, -0.5, len(worth) - 0.5)
