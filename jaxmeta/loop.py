@@ -102,10 +102,15 @@ def first_state(config: TrainConfig, sharding: Sharding) -> Any:
     return jax.jit(engine.make_init(config), out_shardings=sharding)(engine.seed_keys(config))
 
 
-def jit_chunk(config: TrainConfig, devices: list[Device]) -> jax.stages.Wrapped:
-    """Returns the one program of a run, not yet compiled; see `Program.run`.
+def trace_chunk(
+    config: TrainConfig, devices: list[Device], target: Any = None
+) -> jax.stages.Traced:
+    """Traces the one program of a run, see `Program.run`, for devices that need not be here.
 
-    The devices need not be here: the program can be traced for others.
+    Args:
+        config: The run.
+        devices: Where it is to run.
+        target: Its `state_target`, if there is one already.
     """
     chunk, sharding = engine.make_chunk(config, devices), replicated(devices)
 
@@ -113,22 +118,18 @@ def jit_chunk(config: TrainConfig, devices: list[Device]) -> jax.stages.Wrapped:
         state, metrics = chunk(state, keys, first_update)
         return state, metrics, _finite(state.params, config.num_seeds)
 
-    return jax.jit(run, donate_argnums=0, in_shardings=sharding, out_shardings=sharding)
-
-
-def trace_chunk(config: TrainConfig, devices: list[Device]) -> jax.stages.Traced:
-    """Traces the program of a run for devices that need not be here."""
-    sharding = replicated(devices)
+    jitted = jax.jit(run, donate_argnums=0, in_shardings=sharding, out_shardings=sharding)
     keys = jax.eval_shape(lambda: engine.seed_keys(config))
     keys = jax.ShapeDtypeStruct(keys.shape, keys.dtype, sharding=sharding)
-    return jit_chunk(config, devices).trace(state_target(config, sharding), keys, np.int32(0))
+    target = state_target(config, sharding) if target is None else target
+    return jitted.trace(target, keys, np.int32(0))
 
 
-def compile_chunk(config: TrainConfig, devices: list[Device]) -> Program:
-    """Compiles the one program of a run."""
+def compile_chunk(config: TrainConfig, devices: list[Device], target: Any = None) -> Program:
+    """Compiles the one program of a run; arguments as of `trace_chunk`."""
     keys = jax.device_put(engine.seed_keys(config), replicated(devices))
     began = time.perf_counter()
-    compiled = trace_chunk(config, devices).lower().compile()
+    compiled = trace_chunk(config, devices, target).lower().compile()
     return Program(compiled, keys, time.perf_counter() - began)
 
 

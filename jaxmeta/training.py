@@ -214,7 +214,7 @@ def _run(
         shown = stack.enter_context(shown)
         program = None
         if update < plan.updates:
-            program = compile_chunk(config, devices)
+            program = compile_chunk(config, devices, target)
             shown.say(f"compiled in {program.seconds:.1f} s for {_describe(devices)}")
         loop = Loop(
             config=config,

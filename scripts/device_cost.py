@@ -23,9 +23,9 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"  # before JAX is imported
 import jax
 import numpy as np
 
-from jaxmeta import engine, preset
+from jaxmeta import preset
 from jaxmeta.config import TrainConfig
-from jaxmeta.loop import first_state, replicated, trace_chunk
+from jaxmeta.loop import compile_chunk, first_state, replicated
 from jaxmeta.recording import provenance
 
 OUT = Path(__file__).parents[1] / "results" / "device_cost.json"
@@ -47,15 +47,13 @@ def training_run(name: str) -> TrainConfig:
 def chunk_timer(config: TrainConfig, count: int) -> Callable[[], float]:
     """Compiles for so many devices; returns what trains a chunk and gives its CPU seconds."""
     devices = jax.devices()[:count]
-    sharding = replicated(devices)
-    run = trace_chunk(config, devices).lower().compile()
-    keys = jax.device_put(engine.seed_keys(config), sharding)
-    state: Any = first_state(config, sharding)
+    program = compile_chunk(config, devices)
+    state: Any = first_state(config, replicated(devices))
 
     def timed() -> float:
         nonlocal state
         began = time.process_time()
-        state, metrics, _ = run(state, keys, np.int32(0))
+        state, metrics, _ = program.run(state, program.keys, np.int32(0))
         jax.block_until_ready((state, metrics))
         return time.process_time() - began
 
