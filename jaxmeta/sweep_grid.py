@@ -77,16 +77,17 @@ def make_grid(config: TrainConfig, axes: Mapping[str, Sequence[float]]) -> Grid:
     for whole, part in itertools.permutations(names, 2):
         require(not part.startswith(f"{whole}."), "axes", part, f"swept without {whole}")
     grid = Grid(tuple(names), tuple(values))
-    for point in range(math.prod(grid.shape)):
-        grid.config_of(config, point)  # its own checks speak for every combination
+    for point in grid.points:
+        _with(config, point)  # its own checks speak for every combination
     return grid
 
 
 def sweepable(part: Any, prefix: str = "") -> Iterator[str]:
     """Yields the names of all fields of a dataclass and its parts that are numbers to sweep."""
+    hints = typing.get_type_hints(type(part))
     for field in dataclasses.fields(part):
         name, value = prefix + field.name, getattr(part, field.name)
-        if _takes_float(part, field.name):
+        if _takes_float(hints[field.name]):
             yield name
         if dataclasses.is_dataclass(value):
             yield from sweepable(value, f"{name}.")
@@ -113,7 +114,7 @@ def _check_name(algorithm: Algorithm, name: str) -> None:
             where = ".".join(path[: depth + 1])
             raise ConfigError(f"{name} cannot be swept: {where} is {part!r}, which has no parts")
     _check_field(algorithm, part, last, name)
-    if _takes_float(part, last):
+    if _takes_float(typing.get_type_hints(type(part))[last]):
         return
     value = getattr(part, last)
     if isinstance(value, bool | str) or value is None:
@@ -143,8 +144,7 @@ def _check_field(algorithm: Algorithm, part: Any, step: str, name: str) -> None:
     )
 
 
-def _takes_float(part: Any, field: str) -> bool:
-    hint = typing.get_type_hints(type(part))[field]
+def _takes_float(hint: Any) -> bool:
     union = typing.get_origin(hint) in (Union, types.UnionType)
     return hint is float or (union and float in typing.get_args(hint))
 

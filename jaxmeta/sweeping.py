@@ -116,7 +116,7 @@ def _run(
             shown.say(_describe(wave, devices, len(todo), budget))
             for start in range(0, len(todo), wave.size):
                 at = todo[start : start + wave.size]
-                trained = _train(config, grid, wave, devices, at, shown)
+                trained = _train(config, wave, devices, at, shown)
                 runs.put(at, trained)
                 if store is not None:
                     store.write(at, trained)
@@ -157,12 +157,7 @@ def _fitting_wave(
 
 
 def _train(
-    config: TrainConfig,
-    grid: Grid,
-    wave: Wave,
-    devices: list[Device],
-    at: np.ndarray,
-    shown: Progress,
+    config: TrainConfig, wave: Wave, devices: list[Device], at: np.ndarray, shown: Progress
 ) -> Runs:
     """Trains and evaluates the runs ``at``; a wave that is not full trains the last one again."""
     lanes = np.concatenate([at, np.repeat(at[-1:], wave.size - len(at))])
@@ -183,7 +178,7 @@ def _train(
     measured = {name: np.concatenate([c[name] for c in chunks]).T for name in chunks[0]}
     good = np.all([np.isfinite(values).all(axis=1) for values in measured.values()], axis=0)
     diverged = ~(good & finite[: len(at)])
-    scores = headline(grid.config_of(config, 0).algorithm, config.tasks, curves[: len(at)])
+    scores = headline(config.algorithm, config.tasks, curves[: len(at)])
     return Runs(scores, np.ones(len(at), bool), diverged, measured)
 
 
