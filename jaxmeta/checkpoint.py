@@ -156,7 +156,17 @@ class Checkpoints(contextlib.AbstractContextManager):
         if self._opened is None:
             import orbax.checkpoint as ocp
 
+            # Of several processes this one alone is here: orbax must not wait for others.
+            own = jax.process_index()
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+            )
+            several = jax.process_count() > 1
+            if several:
+                self.path.mkdir(parents=True, exist_ok=True)  # orbax then refuses to make it
             options = ocp.CheckpointManagerOptions(
+                create=not several,
+                multiprocessing_options=alone if several else ocp.options.MultiprocessingOptions(),
                 max_to_keep=None if self._read_only else self._keep,
                 enable_async_checkpointing=False,
                 cleanup_tmp_directories=not self._read_only,

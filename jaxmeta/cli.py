@@ -23,6 +23,7 @@ from jaxmeta import __version__
 
 if TYPE_CHECKING:
     from jaxmeta.comparison_report import Comparison
+    from jaxmeta.options import HostOptions
     from jaxmeta.report import Evaluation
     from jaxmeta.robustness_report import Robustness
     from jaxmeta.sweep_report import Sweep
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _explain(error: Exception) -> tuple[str, int] | None:
     """Returns what to say of an error that is no defect, and the exit code; else None."""
     from jaxmeta.checkpoint import CheckpointError
+    from jaxmeta.hosts import ProcessLost
     from jaxmeta.training import TrainingDiverged, TrainingInterrupted
     from jaxmeta_envs.errors import ConfigError
 
@@ -86,6 +88,10 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         return f"{name} stopped training after {steps}; {later}", 128 + error.signum
     if isinstance(error, TrainingDiverged):
         return str(error), FAILED
+    if isinstance(error, ProcessLost):
+        _complain(str(error), FAILED)
+        sys.stdout.flush()
+        os._exit(FAILED)  # JAX would wait at exit for the process that is gone
     return (str(error), BAD_INPUT) if isinstance(error, ConfigError | CheckpointError) else None
 
 
@@ -160,6 +166,7 @@ def _train(arguments: list[str]) -> int:
     if options.dry_run:
         print(describe_run(options.config))
         return OK
+    _join(options.hosts)
     return _report(train(options.config), options.evaluate)
 
 
@@ -200,6 +207,7 @@ def _resume(arguments: list[str]) -> int:
 
     _prepare_jax()
     options = parse_options(ResumeOptions, arguments, command="jaxmeta resume")
+    _join(options.hosts)
     result = resume(options.run_dir, total_env_steps=options.total_env_steps)
     return _report(result, options.evaluate)
 
@@ -322,11 +330,28 @@ def _prepare_jax() -> None:
     use_compilation_cache()
 
 
+def _join(options: HostOptions) -> None:
+    """Joins the other processes of the run, if it has any."""
+    from jaxmeta import hosts
+    from jaxmeta_envs.errors import require
+
+    given = (options.coordinator, options.processes, options.process_id)
+    if options.distributed:
+        hosts.connect(*given)
+    else:
+        said = "absent without --distributed"
+        require(given == (None,) * 3, "coordinator, processes, process_id", given, said)
+
+
 def _report(result: TrainResult, evaluate_too: bool) -> int:
     """Evaluates a finished run, if wanted, and says what there is and what to do next."""
+    from jaxmeta import hosts
     from jaxmeta.evaluation import evaluate
 
+    # Every process evaluates: the others would time out at exit, waiting for the first one.
     evaluation = evaluate(result) if evaluate_too else None
+    if not hosts.leads():
+        return OK
     if evaluation is not None:
         _print_table(evaluation)
     if result.run_dir is None:

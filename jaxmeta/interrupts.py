@@ -9,6 +9,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from jaxmeta import hosts
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -40,6 +42,11 @@ class Interrupts(contextlib.AbstractContextManager):
                 if signal.getsignal(signum) not in (signal.SIG_IGN, None):
                     self._before[signum] = signal.signal(signum, self._handle)
         return self
+
+    def arrived(self) -> bool:
+        """Whether a signal has arrived, in any process of the run; all processes must ask."""
+        self.signum = hosts.share_signal(self.signum)
+        return self.signum is not None
 
     def __exit__(self, *exc_info: object) -> None:
         for signum, handler in self._before.items():

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from jaxmeta import engine, parallel
+from jaxmeta import engine, hosts, parallel
 from jaxmeta.config import TrainConfig
 from jaxmeta.interrupts import Interrupts
 from jaxmeta.logs import History, list_events, stack_events
@@ -99,7 +99,9 @@ def state_target(config: TrainConfig, sharding: Sharding) -> Any:
 
 def first_state(config: TrainConfig, sharding: Sharding) -> Any:
     """Makes the first state where it will stay."""
-    return jax.jit(engine.make_init(config), out_shardings=sharding)(engine.seed_keys(config))
+    # The keys are made inside: an argument would lie on a device that other processes lack.
+    init = engine.make_init(config)
+    return jax.jit(lambda: init(engine.seed_keys(config)), out_shardings=sharding)()
 
 
 def trace_chunk(
@@ -127,7 +129,7 @@ def trace_chunk(
 
 def compile_chunk(config: TrainConfig, devices: list[Device], target: Any = None) -> Program:
     """Compiles the one program of a run; arguments as of `trace_chunk`."""
-    keys = jax.device_put(engine.seed_keys(config), replicated(devices))
+    keys = jax.jit(lambda: engine.seed_keys(config), out_shardings=replicated(devices))()
     began = time.perf_counter()
     compiled = trace_chunk(config, devices, target).lower().compile()
     return Program(compiled, keys, time.perf_counter() - began)
@@ -187,14 +189,14 @@ class Loop:
         """Trains to the end, or to the first signal; the last state is saved either way."""
         try:
             self._evaluate_if_due()  # a process that was killed may have left it undone
-            while self.update < self.plan.updates and interrupts.signum is None:
+            while self.update < self.plan.updates and not interrupts.arrived():
                 info = self._train_chunk()
                 self._meet_target_if_due()
                 if self._is_due(self.config.checkpoint_every):
                     self.save()
                 if self.callback is not None:
                     self.callback(info)
-                if interrupts.signum is None:
+                if not interrupts.arrived():
                     self._evaluate_if_due()
         except BaseException as error:
             if self._good and not interrupts.forced:
@@ -205,7 +207,9 @@ class Loop:
     def save(self) -> None:
         """Saves the state, unless it is saved already."""
         if self.store is not None and self.saved != self.update:
-            self.store.save(self.update, self.state, self.seconds)
+            # In NumPy, as orbax takes no array that lives in one of several processes.
+            state = jax.device_get(self.state) if hosts.are_several() else self.state
+            self.store.save(self.update, state, self.seconds)
             self.saved = self.update
 
     def measured(self) -> History:
@@ -272,7 +276,9 @@ class Loop:
         # Imported here because evaluation reads whole runs and so imports this package's shell.
         from jaxmeta.evaluation import quick_evaluation
 
-        values = quick_evaluation(self.config, self.state.params, self.config.eval_tasks)
+        # Of several processes all do, as the others had to wait for one of them anyway.
+        params = hosts.own_copy(self.state.params)
+        values = quick_evaluation(self.config, params, self.config.eval_tasks)
         self._evaluations.append((self.update, values))
         if self.store is not None:
             self.store.write_event("evaluation", self.update, values)

@@ -34,6 +34,24 @@ _SCHEDULE_METAVAR = "INITIAL:FINAL[:UPDATES][:SHAPE]"
 
 
 @dataclass(frozen=True)
+class HostOptions:
+    """Several processes, on one machine or on many, that train one run together.
+
+    Attributes:
+        distributed: Start the same command once per process with this option. Under SLURM and
+            on TPU pods the processes find each other; elsewhere give the next three options.
+        coordinator: HOST:PORT of the process that is number 0.
+        processes: How many processes there are.
+        process_id: Number of this process, from 0.
+    """
+
+    distributed: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process_id: int | None = None
+
+
+@dataclass(frozen=True)
 class TrainOptions:
     """What ``jaxmeta train ALGORITHM FAMILY`` accepts.
 
@@ -42,11 +60,13 @@ class TrainOptions:
         dry_run: Print the configuration, exact counts and a memory estimate, and stop:
             nothing is compiled or written.
         evaluate: Evaluate on held-out tasks, beside the references, when training is done.
+        hosts: Several processes that train together.
     """
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     dry_run: bool = False
     evaluate: bool = True
+    hosts: Annotated[HostOptions, tyro.conf.arg(name="")] = HostOptions()
 
 
 @dataclass(frozen=True)
@@ -58,11 +78,13 @@ class ResumeOptions:
         total_env_steps: Environment steps of each seed, counted from the start of the run;
             None takes what the run was started with.
         evaluate: Evaluate on held-out tasks, beside the references, when training is done.
+        hosts: Several processes that train together.
     """
 
     run_dir: RunDir
     total_env_steps: int | None = None
     evaluate: bool = True
+    hosts: Annotated[HostOptions, tyro.conf.arg(name="")] = HostOptions()
 
 
 @dataclass(frozen=True)

@@ -62,23 +62,36 @@ def choose_devices(num_tasks: int, task_multiple: int, devices: int | None) -> l
     Args:
         num_tasks: Tasks per update.
         task_multiple: Each share must be a multiple of this.
-        devices: How many to use; None takes as many local ones as divide the tasks.
+        devices: How many to use, of all processes together; None takes as many as divide
+            the tasks. Every process gives as many as every other.
 
     Raises:
         ConfigError: If ``devices`` are not there or do not divide the tasks.
     """
-    local = jax.local_devices()
+    processes, local = jax.process_count(), len(jax.local_devices())
+    all_there = len(jax.devices())
+    require(all_there == processes * local, "devices", all_there, "as many in every process")
+    there = range(processes, all_there + 1, processes)
     if devices is None:
-        fitting = (n for n in range(len(local), 0, -1) if num_tasks % (n * task_multiple) == 0)
-        return local[: next(fitting, 1)]
-    require(1 <= devices <= len(local), "devices", devices, f"from 1 to {len(local)} on this host")
+        fitting = (n for n in reversed(there) if num_tasks % (n * task_multiple) == 0)
+        devices = next(fitting, processes)
+    where = "on this host" if processes == 1 else f"a multiple of the {processes} processes"
+    require(devices in there, "devices", devices, f"from {there[0]} to {there[-1]} {where}")
     require(
         num_tasks % (devices * task_multiple) == 0,
         "devices",
         devices,
         f"such that num_tasks={num_tasks} splits into shares that are multiples of {task_multiple}",
     )
-    return local[:devices]
+    return _devices_of_all(devices // processes)
+
+
+def _devices_of_all(count: int) -> list[Device]:
+    """Returns the first ``count`` devices of every process."""
+    if jax.process_count() == 1:
+        return jax.local_devices()[:count]
+    processes = range(jax.process_count())
+    return [d for p in processes for d in jax.local_devices(process_index=p)[:count]]
 
 
 def task_mesh(devices: list[Device]) -> Mesh:

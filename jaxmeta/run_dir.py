@@ -66,19 +66,33 @@ def read_record(path: str | Path) -> Record:
     """
     path = absolute(path)
     try:
-        data = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+        text = (path / _CONFIG).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{path} is not a run: it has no {_CONFIG}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path / _CONFIG} cannot be read: {error}") from error
+    return record_from_text(text, path)
+
+
+def record_from_text(text: str, path: Path) -> Record:
+    """Reads what `record_to_text` wrote of the run in ``path``; raises as `read_record`."""
     try:
+        data = json.loads(text)
         record = Record(**{**data, "extensions": tuple(data["extensions"])})
+    except ValueError as error:
+        raise ConfigError(f"{path / _CONFIG} cannot be read: {error}") from error
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{path / _CONFIG} is not the record of a run: {error!r}") from error
     config = serialization.from_dict(record.config)
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"{path / _CONFIG} describes a {type(config).__name__}, not a run")
     return record._replace(config=replace(config, run_dir=str(path)))  # it may have moved
+
+
+def record_to_text(record: Record) -> str:
+    """Writes down what a run is."""
+    data = record._asdict() | {"config": serialization.to_dict(record.config)}
+    return json.dumps(data, indent=2) + "\n"
 
 
 def read_history(path: str | Path, updates: int, num_seeds: int) -> History:
@@ -222,8 +236,7 @@ class RunDirectory(contextlib.AbstractContextManager):
         return self._metrics, self._events
 
     def _write_record(self) -> None:
-        data = self.record._asdict() | {"config": serialization.to_dict(self.record.config)}
-        write_atomically(self.path / _CONFIG, json.dumps(data, indent=2) + "\n")
+        write_atomically(self.path / _CONFIG, record_to_text(self.record))
 
 
 def _check_empty(path: Path) -> None:

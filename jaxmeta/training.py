@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Sharding
 
-from jaxmeta import parallel
+from jaxmeta import hosts, parallel
+from jaxmeta.checkpoint import Restored
 from jaxmeta.config import TrainConfig
 from jaxmeta.interrupts import Interrupts
 from jaxmeta.logs import History
@@ -37,6 +41,8 @@ from jaxmeta.run_dir import (
     read_checkpoints,
     read_history,
     read_record,
+    record_from_text,
+    record_to_text,
 )
 from jaxmeta_envs.base import AdaptivePolicy
 from jaxmeta_envs.errors import ConfigError, require
@@ -65,7 +71,8 @@ class TrainResult(NamedTuple):
         adaptations: What meetings with the run's target brought, ``[meetings, S]``, and
             ``"update"``, likewise; empty without one.
         env_steps: Environment steps done, per seed.
-        run_dir: Where the run is written, or None.
+        run_dir: Where the run is written, or None. Of several processes only the first one
+            has it, and what was measured before a run was resumed.
     """
 
     config: TrainConfig
@@ -122,13 +129,17 @@ def train(
             target do not fit, or if the tasks need a package that is not installed.
         TrainingDiverged: If a metric or a parameter is not finite.
         TrainingInterrupted: If a signal stopped training.
+        ProcessLost: If another process of the run has ended, see `jaxmeta.hosts`.
     """
     parallel.request_cpu_devices()
     config.tasks.check_installed()
     devices, rounds = _choose_devices(config, config.devices), Rounds(config)
     if config.run_dir is None:
         return _run(config, devices, rounds, None, callback, progress)
-    with RunDirectory.create(config, len(devices), devices[0].platform) as store:
+    count, platform = len(devices), devices[0].platform
+    with _open(lambda: RunDirectory.create(config, count, platform), config.run_dir) as opened:
+        store, record = opened
+        check_same(config, record.config)  # of another process, it may have been given another
         return _run(config, devices, rounds, store, callback, progress)
 
 
@@ -159,17 +170,18 @@ def resume(
         CheckpointError: If there are checkpoints and none can be read.
         TrainingDiverged: As in `train`.
         TrainingInterrupted: As in `train`.
+        ProcessLost: As in `train`.
     """
     parallel.request_cpu_devices()
-    with RunDirectory.open_existing(run_dir) as store:
-        stored = store.record.config
+    with _open(lambda: RunDirectory.open_existing(run_dir), run_dir) as (store, record):
+        stored = record.config
         if config is not None:
             check_same(config, stored)
         total = stored.total_env_steps if total_env_steps is None else total_env_steps
         least = stored.total_env_steps
         require(total >= least, "total_env_steps", total, f"at least {least}, the run's length")
         longer = replace(stored, total_env_steps=total)
-        devices, rounds = _same_devices(store.record), Rounds(longer)
+        devices, rounds = _same_devices(record), Rounds(longer)
         return _run(longer, devices, rounds, store, callback, progress)
 
 
@@ -199,12 +211,32 @@ def _run(
     progress: bool,
 ) -> TrainResult:
     """Trains from the newest checkpoint in ``store``, or from the start."""
+    if not hosts.are_several():
+        return _run_here(config, devices, rounds, store, callback, progress)
+    require(config.target is None, "target", config.target, "None with several processes")
+    try:
+        return _run_here(config, devices, rounds, store, callback, progress and hosts.leads())
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if not hosts.tells_of_loss(error):
+            raise
+        where = f"; resume it from {config.run_dir}" if config.run_dir else ""
+        raise hosts.ProcessLost(f"another process of the run has ended{where}") from error
+
+
+def _run_here(
+    config: TrainConfig,
+    devices: list[Device],
+    rounds: Rounds,
+    store: RunDirectory | None,
+    callback: Callback | None,
+    progress: bool,
+) -> TrainResult:
     plan, sharding = config.plan(), replicated(devices)
     require(plan.updates < 2**31, "total_env_steps", config.total_env_steps, "below 2**31 updates")
     with contextlib.ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(announce=progress))
         target = state_target(config, sharding)
-        restored = store.checkpoints.restore(target) if store else None
+        restored = _restore(config, store, sharding)
         update = restored.update if restored else 0
         history = store.begin(update) if store else History({}, {}, {})
         if store and config.total_env_steps != store.record.config.total_env_steps:
@@ -247,8 +279,47 @@ def _result(
 ) -> TrainResult:
     env_steps = update * config.plan().env_steps_per_update
     # Every device holds all of it; one copy is what a user can mix with arrays of their own.
-    state = jax.tree.map(lambda x: x.addressable_data(0), state)
-    return TrainResult(config, state, *history, env_steps, path)
+    return TrainResult(config, hosts.own_copy(state), *history, env_steps, path)
+
+
+@contextlib.contextmanager
+def _open(
+    opening: Callable[[], RunDirectory], run_dir: str | Path
+) -> Iterator[tuple[RunDirectory | None, Record]]:
+    """Opens a run; of several processes the first one does, and the others fail if it does."""
+    if not hosts.are_several():
+        with opening() as store:
+            yield store, store.record
+        return
+    with contextlib.ExitStack() as stack:
+        store, said = None, {}
+        if hosts.leads():
+            try:
+                store = stack.enter_context(opening())
+                said = {"record": record_to_text(store.record)}
+            except ConfigError as error:
+                said = {"problem": str(error)}
+        said = json.loads(hosts.share_text(json.dumps(said)))
+        if "problem" in said:
+            raise ConfigError(said["problem"])
+        yield store, record_from_text(said["record"], absolute(run_dir))
+
+
+def _restore(
+    config: TrainConfig, store: RunDirectory | None, sharding: Sharding
+) -> Restored | None:
+    """Reads the newest checkpoint; of several processes the first one does, for all."""
+    if not hosts.are_several():
+        return store.checkpoints.restore(state_target(config, sharding)) if store else None
+    target = state_target(config, replicated(_first_device()))
+    blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), target)
+    found = store.checkpoints.restore(blank) if store else None
+    found = found if found else Restored(-1, 0.0, blank)
+    state = jax.tree.map(np.asarray, found.state)
+    update, seconds, state = hosts.broadcast((np.int32(found.update), found.seconds, state))
+    if update < 0:
+        return None
+    return Restored(int(update), float(seconds), hosts.place(state, sharding))
 
 
 def _choose_devices(config: TrainConfig, devices: int | None) -> list[Device]:
@@ -262,7 +333,7 @@ def _first_device() -> list[Device]:
 
 def _same_devices(record: Record) -> list[Device]:
     """Returns as many devices as the run began with, or warns that it cannot."""
-    here = jax.local_devices()
+    here = jax.devices()
     count, platform = record.devices, here[0].platform
     if len(here) < count or platform != record.platform:
         devices = _choose_devices(record.config, None)

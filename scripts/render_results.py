@@ -248,21 +248,25 @@ def describe_tpu(result: dict) -> str:
 
 def describe_devices(result: dict) -> str:
     """Returns a section on the CPU time that sharing the tasks costs."""
-    counts = list(next(iter(result["runs"].values()))["ratio"])
     lines = [
-        "### CPU time of the same work on several devices",
+        "### CPU time of the same work on several devices and in several processes",
         "",
-        "By `python scripts/device_cost.py`: forced host devices of one process, user and system "
-        "time of all threads, as a multiple of one device's in the same round; the median of "
-        f"{result['repetitions']} rounds, the worst in brackets ({result['cores']} cores, "
-        f"{result['machine']}, jax {result['jax']}).",
-        "",
-        f"| | tasks | {' | '.join(f'{n} devices' for n in counts)} |",
-        f"|---|---|{'---|' * len(counts)}",
+        "By `python scripts/device_cost.py`: user and system time of all threads, as a multiple of "
+        "one device's or one process's; devices are forced host devices of one process, processes "
+        "have one device each and talk by gloo. The median of "
+        f"{result['repetitions']} rounds, the worst in brackets ({result['cores']} cores shared "
+        f"with other work, {result['machine']}, jax {result['jax']}).",
     ]
-    for name, row in result["runs"].items():
-        cells = (f"{row['ratio'][n]:.2f} ({row['worst_ratio'][n]:.2f})" for n in counts)
-        lines.append(f"| {name} | {row['num_tasks']:,} | {' | '.join(cells)} |")
+    for kind in ("devices", "processes"):
+        counts = list(next(iter(result[kind].values()))["ratio"])
+        lines += [
+            "",
+            f"| {kind} | {' | '.join(counts)} |",
+            f"|---|{'---|' * len(counts)}",
+        ]
+        for name, row in result[kind].items():
+            cells = (f"{row['ratio'][n]:.2f} ({row['worst_ratio'][n]:.2f})" for n in counts)
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

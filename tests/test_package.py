@@ -37,7 +37,16 @@ LAYERS = [
     {"risk", "source_adaptation"},
     {"source_model"},
     {"source_settings", "transitions"},
-    {"rollout", "parallel", "schedules", "files", "exported", "compilation_cache", "swept"},
+    {
+        "rollout",
+        "parallel",
+        "schedules",
+        "files",
+        "exported",
+        "compilation_cache",
+        "swept",
+        "hosts",
+    },
     {"networks"},
     {"ops", "statistics"},
 ]
