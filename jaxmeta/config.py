@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.rl2 import RL2
@@ -12,6 +12,8 @@ from jaxmeta.targets import check_target
 from jaxmeta_envs.bandits import BernoulliBandit
 from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import require
+
+MatmulPrecision = Literal["default", "float32", "bfloat16"]
 
 
 class Plan(NamedTuple):
@@ -55,6 +57,10 @@ class TrainConfig:
             split of the tasks (a hidden draw from it), ``task:NAME=VALUE,...`` (a task), or
             ``gymnasium:ENVIRONMENT`` (a Gymnasium environment, on the host); None for none.
         devices: Devices that share the tasks; None takes as many local ones as fit.
+        matmul_precision: How matrix products of training round their factors; they add up
+            in float32 always. ``"default"`` is the device's own (bfloat16 on a TPU, TF32 on a
+            GPU, float32 on a CPU), ``"float32"`` the most exact, ``"bfloat16"`` the fastest; a CPU
+            computes in float32 whatever is asked. Least squares keep float32.
     """
 
     algorithm: Algorithm = field(default_factory=RL2)
@@ -70,6 +76,7 @@ class TrainConfig:
     run_dir: str | None = None
     target: str | None = None
     devices: int | None = None
+    matmul_precision: MatmulPrecision = "default"
 
     def __post_init__(self) -> None:
         require(isinstance(self.algorithm, Algorithm), "algorithm", self.algorithm, "an Algorithm")
@@ -87,6 +94,13 @@ class TrainConfig:
             require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
         require(self.seed + self.num_seeds <= 2**32, "seed", self.seed, "below 2**32 - num_seeds")
         require(self.devices is None or self.devices >= 1, "devices", self.devices, "at least 1")
+        precisions = get_args(MatmulPrecision)
+        require(
+            self.matmul_precision in precisions,
+            "matmul_precision",
+            self.matmul_precision,
+            f"of {', '.join(precisions)}",
+        )
         self.algorithm.check(self.tasks)
         if self.target is not None:
             self._check_target(self.target)

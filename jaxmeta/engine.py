@@ -7,6 +7,7 @@ state, and a resumed run continues with the numbers it would have had.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -44,10 +45,19 @@ def make_update(config: TrainConfig) -> Callable[[Any, Array, Array], tuple[Any,
 
     def update(state: Any, key: Array, update: Array) -> tuple[Any, dict[str, Array]]:
         update_key = jax.random.fold_in(jax.random.split(key)[1], update)
-        state, metrics = algorithm.update(config.tasks, state, update_key)
+        with _matmul_precision(config):
+            state, metrics = algorithm.update(config.tasks, state, update_key)
         return state, dict(metrics)
 
     return update
+
+
+def _matmul_precision(config: TrainConfig) -> contextlib.AbstractContextManager:
+    """How products that do not say otherwise are to be computed, while they are traced."""
+    if config.matmul_precision == "default":
+        return contextlib.nullcontext()
+    algorithms = {"float32": "float32", "bfloat16": "BF16_BF16_F32"}
+    return jax.default_matmul_precision(algorithms[config.matmul_precision])
 
 
 def make_chunk(config: TrainConfig, devices: list[Device]) -> ChunkFunction:

@@ -43,6 +43,7 @@ SLICES = {
 # Presets with the number of tasks that one chip may have; (algorithm, family, changes).
 _PROGRAMS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "rl2": ("rl2", "bernoulli-bandit", {"num_tasks": 4096, "memory": GRU(64)}),
+    "rl2-bfloat16": ("rl2", "bernoulli-bandit", {"num_tasks": 4096, "memory": GRU(64)}),
     "rl2-fast-weights": ("rl2", "tabular-mdp", {"num_tasks": 4096, "memory": FastWeights(64)}),
     "rl2-recall": ("rl2", "tabular-mdp", {"num_tasks": 1024, "memory": Recall(64)}),
     "epopt": ("epopt", "pendulum", {"num_tasks": 240, "risk": CVaR(0.1)}),
@@ -59,7 +60,12 @@ def training_run(name: str) -> TrainConfig:
     algorithm, family, changes = _PROGRAMS[name]
     config = preset(algorithm, family)
     parts: Any = config.algorithm
-    return replace(config, algorithm=replace(parts, **changes), updates_per_chunk=10)
+    return replace(
+        config,
+        algorithm=replace(parts, **changes),
+        updates_per_chunk=10,
+        matmul_precision="bfloat16" if name.endswith("bfloat16") else "default",
+    )
 
 
 def describe(compiled: jax.stages.Compiled) -> dict[str, Any]:

@@ -9,11 +9,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-from reproduce import epopt_robustness, maml_navigation, maml_sinusoid, rl2_tables
+from reproduce import epopt_robustness, low_precision, maml_navigation, maml_sinusoid, rl2_tables
 
 ROOT = Path(__file__).parents[1]
 START, END = "<!-- results: begin -->", "<!-- results: end -->"
 ORDER = ("bandit-5-10", "bandit-10-10", "gaussian-bandit-5-10", "grid")
+ORDER += ("informative-bandit", "two-step", "cartpole")
 
 
 def interval(total: dict) -> str:
@@ -270,6 +271,31 @@ def describe_devices(result: dict) -> str:
     return "\n".join(lines)
 
 
+def describe_precision(cells: list[dict]) -> str:
+    """Returns a section on what rounded products cost."""
+    lines = [
+        "### Products of bfloat16 factors",
+        "",
+        "By `python scripts/reproduce/low_precision.py`: presets trained with float32 and, with "
+        "the same seeds, with every product's factors rounded to bfloat16, as `matmul_precision` "
+        "has it on a TPU; emulated on a CPU. Agents are measured in float32, on the same tasks.",
+        "",
+        "| preset | seeds | score | float32 | bfloat16 | difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for cell in cells:
+        numbers = [cell[kind]["total"] for kind in ("float32", "bfloat16")] + [cell["difference"]]
+        seeds = len(cell["float32"]["per_seed"])
+        shown = " | ".join(interval(number) for number in numbers)
+        lines.append(f"| {cell['cell']} | {seeds} | {cell['score']} | {shown} |")
+    lines += ["", "Training scores by twentieths of the run (mean of all seeds):", ""]
+    for cell in cells:
+        for kind in ("float32", "bfloat16"):
+            curve = " ".join(f"{x:.3g}" for x in cell[kind]["curve"])
+            lines.append(f"- {cell['cell']}, {kind}: {curve}")
+    return "\n".join(lines)
+
+
 def render() -> str:
     """Returns the rendered part of RESULTS.md."""
     parts = []
@@ -304,6 +330,10 @@ def render() -> str:
     folder = ROOT / "results" / "rl2_adaptation"
     cells = [folder / f"{name}.json" for name in ORDER]
     parts += [describe(json.loads(p.read_text())) for p in cells if p.exists()]
+    found = [low_precision.OUT / f"{name}.json" for name in low_precision.CELLS]
+    rounded = [json.loads(path.read_text()) for path in found if path.exists()]
+    if rounded:
+        parts.append(describe_precision(rounded))
     for name, section in (("tpu_compile", describe_tpu), ("device_cost", describe_devices)):
         path = ROOT / "results" / f"{name}.json"
         if path.exists():

@@ -1,6 +1,6 @@
 """Every training program can be lowered for accelerators that are not here. Compiles nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import pytest
@@ -38,3 +38,21 @@ def test_a_training_program_is_lowered_for_cuda_and_tpu(name):
 def test_a_callback_shows_in_the_text():
     config = jaxmeta.TrainConfig(algorithm=ToyLearner(), tasks=Talkative())
     assert "callback" in lowered(config, 1, "cpu")
+
+
+@pytest.mark.parametrize(("asked", "said"), [("float32", "HIGHEST"), ("bfloat16", "bf16")])
+def test_products_are_as_precise_as_asked_in_both_directions(asked, said):
+    def products(precision):
+        config = replace(RUNS["rl2-gru"], matmul_precision=precision)
+        text = lowered(config, 1, "cuda", "tpu")
+        return [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+
+    default, chosen = products("default"), products(asked)
+    assert len(default) == len(chosen) > 10  # of the forward pass and of the gradient
+    assert not any(said in line for line in default)
+    assert all(said in line for line in chosen)
+
+
+def test_a_precision_that_is_none_is_refused():
+    with pytest.raises(jaxmeta.ConfigError, match=r"matmul_precision is 'half'.*float32, bfloat16"):
+        replace(RUNS["rl2-gru"], matmul_precision="half")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -259,6 +260,25 @@ def test_a_task_that_diverges_leaves_the_median_and_the_best_99_percent(load_scr
     assert found["mean"] == [1.0, None]
     assert found["best_99_percent"] == found["median"] == [1.0, 1.0]
     assert found["mean_per_seed"] == [[1.0, None], [1.0, None]]
+
+
+def test_products_are_rounded_to_bfloat16_in_both_directions(load_script):
+    script = load_script("reproduce/low_precision")
+    rng = np.random.default_rng(0)
+    x, w, c = (rng.normal(size=shape).astype(np.float32) for shape in ((5, 8), (8, 3), (5, 3)))
+
+    def product_and_gradient(x):
+        product, gradient = jax.vjp(lambda x: x @ w, x)
+        return product, gradient(jnp.asarray(c))[0]
+
+    exact = jax.jit(product_and_gradient)(x)
+    with script.rounded_products():
+        rounded = jax.jit(product_and_gradient)(x)
+    x16, w16, c16 = (a.astype(jnp.bfloat16).astype(np.float64) for a in (x, w, c))
+    for found, expected in zip(rounded, (x16 @ w16, c16 @ w16.T), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert abs(rounded[0] - exact[0]).max() > 1e-3
+    np.testing.assert_allclose(jax.jit(product_and_gradient)(x)[0], exact[0], rtol=1e-6)
 
 
 @pytest.fixture

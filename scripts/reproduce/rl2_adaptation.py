@@ -48,6 +48,9 @@ CELLS = {
     "bandit-10-10": Cell("bernoulli-bandit", BernoulliBandit(10, 10)),
     "gaussian-bandit-5-10": Cell("gaussian-bandit", GaussianBandit(5, 10)),
     "grid": Cell("grid-navigation"),
+    "informative-bandit": Cell("informative-bandit", eval_tasks=4000),
+    "two-step": Cell("two-step", eval_tasks=4000),
+    "cartpole": Cell("cartpole", eval_tasks=2000),
 }
 
 
