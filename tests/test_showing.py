@@ -1,5 +1,7 @@
 """Pictures of agents at work: what is drawn is what was played."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -12,14 +14,20 @@ from jaxmeta.cli import main
 from jaxmeta.rollout import play_adaptation
 from jaxmeta.show_plots import draw_still
 from jaxmeta_envs import (
+    Acrobot,
     BernoulliBandit,
     CartPole,
+    CorrelatedBandit,
     GridNavigation,
+    InformativeBandit,
+    MountainCar,
     Pendulum,
     PointNavigation,
+    RestlessBandit,
     TabularMDP,
 )
 from jaxmeta_envs.base import random_reference
+from jaxmeta_envs.informative_bandit import InformativeTask
 from jaxmeta_envs.regression import Sinusoid
 from tests.tiny_runs import untrained
 
@@ -29,6 +37,11 @@ FAMILIES = {
     "plane": PointNavigation(episode_length=6),
     "cart-pole": CartPole(episode_length=6),
     "pendulum": Pendulum(episode_length=6),
+    "acrobot": Acrobot(episode_length=6),
+    "mountain car": MountainCar(episode_length=6),
+    "correlated": CorrelatedBandit(6),
+    "informative": InformativeBandit(3, 4),
+    "restless": RestlessBandit(6),
     "no drawing": TabularMDP(num_states=3, num_actions=2),
 }
 
@@ -88,6 +101,62 @@ def test_pulls_stand_over_the_posterior_means(axes):
             np.testing.assert_allclose(shown[arm, pull], (1 + own.sum()) / (2 + len(own)))
     assert np.ma.getmaskarray(np.ma.masked_invalid(shown))[:, 3].all()
     assert axes.get_yticklabels()[int(np.argmax(task.probs))].get_text().endswith("*")
+
+
+def test_beliefs_of_bandits_whose_arms_tell_of_each_other(axes):
+    family = FAMILIES["correlated"]
+    task, trial = play(family, 6)
+    family.draw(axes, task, jax.tree.map(lambda x: x[:, 0], trial), 6)
+    spoke = (trial.reward[:, 0, 0] > 0.5) == (trial.action[:, 0, 0] == 0)
+    for pull in range(6):  # Laplace's rule, as p is uniform
+        expected = (1 + spoke[:pull].sum()) / (2 + pull)
+        np.testing.assert_allclose(
+            axes.images[0].get_array()[:, pull], [expected, 1 - expected], rtol=1e-6
+        )
+
+
+def test_beliefs_about_who_pays_most(axes):
+    family, task = FAMILIES["informative"], InformativeTask(np.int32(1))
+    played = SimpleNamespace(
+        action=np.array([[0], [3], [1]]), reward=np.array([[1.1], [0.2], [5.0]], np.float32)
+    )
+    family.draw(axes, task, played, 3)
+    found = axes.images[0].get_array().T
+    average = (5.0 + 2 * 1.1) / 3
+    np.testing.assert_allclose(found[0], [average] * 3 + [0.2])
+    np.testing.assert_allclose(found[1], [1.1, (5.0 + 1.1) / 2, (5.0 + 1.1) / 2, 0.25])
+    np.testing.assert_allclose(found[2], [1.1, 5.0, 1.1, 0.2])
+
+
+def test_a_walking_probability_and_the_pulls_beside_it(axes):
+    family = FAMILIES["restless"]
+    task, trial = play(family, 1)
+    family.draw(axes, task, first(trial), 4)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), task.probs)
+    dots = sorted(map(tuple, np.concatenate([c.get_offsets() for c in axes.collections]).tolist()))
+    heights = [1.05 if arm == 0 else -0.05 for arm in trial.action[0, 0, :4]]
+    assert dots == [(pull + 1.0, height) for pull, height in enumerate(heights)]
+
+
+def test_the_acrobot_hangs_together_and_the_car_stays_on_its_hill(axes):
+    pytest.importorskip("gymnax")
+    family = FAMILIES["acrobot"]
+    task, trial = play(family, 1)
+    family.draw(axes, task, first(trial), 3)
+    body = next(line for line in axes.lines if line.get_marker() == "o")
+    bones = np.hypot(*np.diff(body.get_data()))
+    np.testing.assert_allclose(bones, [task.length_1, task.length_2], rtol=1e-5)
+    cosine_1, sine_1, cosine_2, sine_2 = trial.next_obs[0, 0, 2, :4].astype(float)
+    angle = np.arctan2(sine_1, cosine_1) + np.arctan2(sine_2, cosine_2)
+    height = -task.length_1 * cosine_1 - task.length_2 * np.cos(angle)
+    np.testing.assert_allclose(body.get_ydata()[-1], height, atol=1e-5)
+
+    figure = Figure().add_subplot()
+    task, trial = play(FAMILIES["mountain car"], 1)
+    FAMILIES["mountain car"].draw(figure, task, first(trial), 3)
+    x, y = figure.lines[1].get_data()
+    np.testing.assert_allclose(x[1:], trial.next_obs[0, 0, :3, 0])
+    np.testing.assert_allclose(y, 0.45 * np.sin(3 * x) + 0.55)
 
 
 @pytest.mark.parametrize("name", ["cart-pole", "pendulum"])

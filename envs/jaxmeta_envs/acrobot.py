@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from jaxmeta_envs import drawings
 from jaxmeta_envs.acrobot_references import look_ahead
-from jaxmeta_envs.base import Reference
+from jaxmeta_envs.base import Reference, Trajectory
 from jaxmeta_envs.controllers import control_references
 from jaxmeta_envs.gymnax_adapter import find_environment
 from jaxmeta_envs.gymnax_physics import GymnaxPhysics
@@ -131,6 +134,20 @@ class Acrobot(GymnaxPhysics[AcrobotTask]):
             "velocity_1": velocity_1,
             "velocity_2": velocity_2,
         }
+
+    def draw(self, axes: Any, task: AcrobotTask, played: Trajectory, until: int) -> None:
+        lengths = np.array([task.length_1, task.length_2], np.float64)
+
+        def links(obs: Any) -> np.ndarray:
+            angles = np.cumsum(np.arctan2(obs[[1, 3]], obs[[0, 2]]))  # from hanging down
+            bones = lengths[:, None] * np.stack([np.sin(angles), -np.cos(angles)], axis=1)
+            return np.concatenate([np.zeros((1, 2)), np.cumsum(bones, axis=0)])
+
+        drawings.poses(axes, jax.tree.map(lambda x: x[0], played), until, links)
+        reach = 1.1 * lengths.sum()
+        axes.set_xlim(-reach, reach)
+        axes.set_ylim(-reach, reach)
+        axes.set_xlabel("metres")
 
     def references(self, num_episodes: int) -> Mapping[str, Reference]:
         """Returns "random", "oracle" and "fixed".

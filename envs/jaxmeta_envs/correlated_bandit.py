@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs import bandit_references as rules
+from jaxmeta_envs import drawings
 from jaxmeta_envs.bandit_solvers import is_solvable, solve_bernoulli_bandit
 from jaxmeta_envs.bandits import BernoulliBandit, BernoulliBanditTask
 from jaxmeta_envs.base import (
@@ -109,6 +110,18 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
     def pull(self, key: Array, arm: Array, task: BernoulliBanditTask) -> Array:
         return jax.random.bernoulli(key, task.probs[arm]).astype(jnp.float32)
 
+    def draw(self, axes: Any, task: BernoulliBanditTask, played: Trajectory, until: int) -> None:
+        if self.variant == "independent":
+            return BernoulliBandit(2, self.num_pulls).draw(axes, task, played, until)
+        p, weights = _prior(self.variant, len(played.action))
+        for_first = (played.reward[:, 0] > 0.5) == (played.action[:, 0] == 0)
+        spoke_for = (np.cumsum(for_first) - for_first)[:, None]
+        against = np.arange(len(for_first))[:, None] - spoke_for
+        joint = weights * p**spoke_for * (1.0 - p) ** against
+        first = joint @ p / joint.sum(axis=1)
+        belief = np.stack([first, 1.0 - first], axis=1)
+        return drawings.pulls(axes, played, until, np.asarray(task.probs), belief)
+
     def references(self, num_episodes: int) -> Mapping[str, Reference]:
         """Returns random, oracle, ucb1, thompson, gittins and bayes-optimal.
 
@@ -152,13 +165,7 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
 @functools.lru_cache(maxsize=32)
 def _dependent_rewards(variant: str, num_pulls: int) -> np.ndarray:
     """Expected reward of each optimal pull of dependent arms, float64 ``[num_pulls]``."""
-    if variant == "uniform":
-        # The sums below are polynomials in p of degree num_pulls at most: exact.
-        nodes, weights = np.polynomial.legendre.leggauss(num_pulls // 2 + 1)
-        p, weights = 0.5 + 0.5 * nodes, 0.5 * weights
-    else:
-        worse = _WORSE_ARM[variant]
-        p, weights = np.array([worse, 1.0 - worse]), np.array([0.5, 0.5])
+    p, weights = _prior(variant, num_pulls)
     joint = weights[:, None]  # P(p_i, s_t = s), [i, s]
     rewards = np.empty(num_pulls)
     for t in range(num_pulls):
@@ -167,6 +174,15 @@ def _dependent_rewards(variant: str, num_pulls: int) -> np.ndarray:
         joint = against + np.pad(p[:, None] * joint, ((0, 0), (1, 0)))
     rewards.setflags(write=False)
     return rewards
+
+
+def _prior(variant: str, degree: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns points p and weights that give expectations of polynomials up to a degree."""
+    if variant == "uniform":
+        nodes, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
+        return 0.5 + 0.5 * nodes, 0.5 * weights
+    worse = _WORSE_ARM[variant]
+    return np.array([worse, 1.0 - worse]), np.array([0.5, 0.5])
 
 
 def _begin(params: Any, key: Array) -> Array:

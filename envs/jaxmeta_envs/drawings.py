@@ -80,6 +80,31 @@ def pulls(axes: Any, played: Trajectory, until: int, worth: Any, belief: Any) ->
     axes.set_ylabel("arm: expected reward (* best)")
 
 
+def walk(axes: Any, episode: Trajectory, until: int, prob: Any) -> None:
+    """Draws how likely the first of two arms pays, and which arm was pulled when.
+
+    Args:
+        axes: Where to.
+        episode: Leaves ``[T, ...]``; action 0 is the arm that pays with probability p, action 1
+            the one that pays with 1 - p.
+        until: Pulls that are drawn.
+        prob: p at each pull, ``[T]``.
+    """
+    number = np.arange(1, len(prob) + 1)
+    axes.plot(number, prob, color=FAINT, linewidth=2.0, label="first arm pays")
+    arms, paid = episode.action[:until], episode.reward[:until] > 0.5
+    # Pulls of the first arm stand above, where it is better to be while p is above a half.
+    height = np.where(arms == 0, 1.05, -0.05)
+    axes.scatter(number[:until][paid], height[paid], color=HIT, s=20, label="paid")
+    missed = ~paid
+    axes.scatter(
+        number[:until][missed], height[missed], color=GOAL, s=20, marker="x", label="did not"
+    )
+    axes.axhline(0.5, color="black", linewidth=0.6)
+    axes.set_xlabel("pull")
+    axes.set_ylabel("p (above: first arm pulled, below: second)")
+
+
 def fit(axes: Any, x: Any, truth: Any, predicted: Any, examples: Any) -> None:
     """Draws a function, what is predicted of it, and the examples that it is known by.
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmeta_envs import drawings
 from jaxmeta_envs.base import (
     AdaptivePolicy,
     PolicyInput,
@@ -115,6 +116,17 @@ class InformativeBandit(OnePullFamily[InformativeTask]):
         candidate = jnp.where(arm == task.target, self.target_reward, self.other_reward)
         hint = self.hint_scale * (task.target + 1)
         return jnp.where(arm == self.num_candidates, hint, candidate).astype(jnp.float32)
+
+    def draw(self, axes: Any, task: InformativeTask, played: Trajectory, until: int) -> None:
+        targets = np.arange(self.num_candidates)
+        pays = np.full((len(targets), len(targets) + 1), self.other_reward)
+        pays[targets, targets] = self.target_reward
+        pays[:, -1] = self.hint_scale * (targets + 1)
+        arms, rewards = played.action[:, 0], played.reward[:, 0]
+        agrees = np.isclose(pays[:, arms], rewards)  # [targets, E]
+        possible = np.cumprod(np.pad(agrees, ((0, 0), (1, 0)), constant_values=True), axis=1)
+        belief = possible[:, :-1].T @ pays / possible[:, :-1].sum(axis=0)[:, None]
+        drawings.pulls(axes, played, until, pays[int(task.target)], belief)
 
     def references(self, num_episodes: int) -> Mapping[str, Reference]:
         """Returns random, oracle, search and bayes-optimal.

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from jaxmeta_envs.base import Reference
+from jaxmeta_envs import drawings
+from jaxmeta_envs.base import Reference, Trajectory
 from jaxmeta_envs.controllers import control_references
 from jaxmeta_envs.gymnax_adapter import find_environment
 from jaxmeta_envs.gymnax_physics import GymnaxPhysics
@@ -131,6 +133,17 @@ class MountainCar(GymnaxPhysics[MountainCarTask]):
 
     def env_state(self, obs: Array) -> Mapping[str, Array]:
         return {"position": obs[0], "velocity": obs[1]}
+
+    def draw(self, axes: Any, task: MountainCarTask, played: Trajectory, until: int) -> None:
+        del task
+
+        def place(position: np.ndarray) -> np.ndarray:
+            return np.stack([position, 0.45 * np.sin(3.0 * position) + 0.55], axis=-1)
+
+        track = place(np.linspace(-1.2, 0.6, 100))
+        axes.plot(track[:, 0], track[:, 1], color=drawings.FAINT, linewidth=1.0)
+        flag = place(np.array(0.45))
+        drawings.paths(axes, played, until, flag, lambda obs: place(obs[:, 0]))
 
     def references(self, num_episodes: int) -> Mapping[str, Reference]:
         """Returns "random", "oracle" and "fixed".

@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from jaxmeta_envs.base import Reference, TaskFamily, Timestep, random_reference
+from jaxmeta_envs import drawings
+from jaxmeta_envs.base import Reference, TaskFamily, Timestep, Trajectory, random_reference
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.restless_references import bayes_filter, delta_rule, oracle, reflect
 from jaxmeta_envs.spaces import Discrete
@@ -161,6 +163,9 @@ class RestlessBandit(TaskFamily[RestlessTask, RestlessState]):
             terminated=time >= self.num_pulls,
             truncated=jnp.asarray(False),
         )
+
+    def draw(self, axes: Any, task: RestlessTask, played: Trajectory, until: int) -> None:
+        drawings.walk(axes, jax.tree.map(lambda x: x[0], played), until, np.asarray(task.probs))
 
     def references(self, num_episodes: int) -> Mapping[str, Reference]:
         """Returns random, oracle, delta-rule and bayes-filter, all of which forget at reset."""
