@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -52,6 +53,7 @@ MEMORIES: dict[str, Memory] = {
     "recall-64": Recall(64),
 }
 UPDATES = 2  # of one call
+_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"}
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,14 @@ class Program:
         steps: Environment steps of a call.
         compile_s: Seconds of tracing and compiling.
         bytes: Memory of the program on one device: arguments, results and temporaries.
+        kernels: Of the body of its largest innermost loop, which is a step of the scan.
     """
 
     call: Callable[[], Any]
     steps: int
     compile_s: float
     bytes: int
+    kernels: int
 
 
 def compiled(function: Callable[..., Any], args: tuple, steps: int) -> Program:
@@ -79,7 +83,24 @@ def compiled(function: Callable[..., Any], args: tuple, steps: int) -> Program:
     memory: Any = program.memory_analysis()
     names = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
     size = sum(getattr(memory, name) for name in names) if memory else 0
-    return Program(lambda: jax.block_until_ready(program(*args)), steps, seconds, size)
+    kernels = kernels_per_step(program.as_text() or "")
+    return Program(lambda: jax.block_until_ready(program(*args)), steps, seconds, size, kernels)
+
+
+def kernels_per_step(text: str) -> int:
+    """Counts what a step of a scan launches, in the text of a compiled program.
+
+    That is the operations but for those that only name or arrange values, in the loop body that
+    has most of them and no loop inside.
+    """
+    bodies: dict[str, list[str]] = {}
+    loops = set(re.findall(r"body=%?([\w.\-]+)", text))
+    for name, lines in re.findall(r"^%?([\w.\-]+) \(.*\{$((?:\n[^}].*)*)", text, re.MULTILINE):
+        if name in loops:
+            bodies[name] = re.findall(r"= .*? ([a-z][a-z\-]*)\(", lines)
+    innermost = [operations for operations in bodies.values() if "while" not in operations]
+    counts = (sum(op not in _FREE for op in operations) for operations in innermost)
+    return max(counts, default=0)
 
 
 def rate(programs: dict[str, Program], repeats: int) -> dict[str, float]:
@@ -220,6 +241,7 @@ def measure(family: str, memory: str, num_tasks: int, flops: float, repeats: int
         "steps_per_s": {name: round(value) for name, value in rates.items()},
         "compile_s": {name: round(p.compile_s, 2) for name, p in programs.items()},
         "megabytes": {name: round(p.bytes / 1e6, 1) for name, p in programs.items()},
+        "kernels_per_step": {name: p.kernels for name, p in programs.items()},
         "share_of_limit": {name: round(rates[name] / limits[name], 3) for name in limits},
     }
 
@@ -229,7 +251,7 @@ def show(result: dict) -> None:
     table = Table(title=f"{result['device']}, jax {result['jax']}: thousands of steps per second")
     for name in ("family", "memory", "tasks", "rollout", "update", "plain", "ratio", "of limit"):
         table.add_column(name, justify="left" if name in ("family", "memory") else "right")
-    for name in ("compile s", "MB"):
+    for name in ("compile s", "MB", "kernels a step"):
         table.add_column(name, justify="right")
     for row in result["rows"]:
         speed, plain = row["steps_per_s"], row["steps_per_s"].get("plain update")
@@ -244,6 +266,7 @@ def show(result: dict) -> None:
             f"{row['share_of_limit']['update']:.0%}",
             f"{row['compile_s']['update']:.1f}",
             f"{row['megabytes']['update']:.0f}",
+            f"{row['kernels_per_step']['rollout']}",
         )
     Console(width=120).print(table)
 

@@ -232,6 +232,63 @@ def test_the_benchmark_runs(load_script, tmp_path, monkeypatch, capsys):
     assert "bernoulli-bandit" in capsys.readouterr().out
 
 
+PROGRAM = """HloModule m
+
+%fused (p: f32[4]) -> f32[4] {
+  %p = f32[4]{0} parameter(0)
+  ROOT %t = f32[4]{0} tanh(f32[4]{0} %p)
+}
+
+%inner (s: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %s = (s32[], f32[4]{0}) parameter(0)
+  %x = f32[4]{0} get-tuple-element((s32[], f32[4]{0}) %s), index=1
+  %y = f32[4]{0} fusion(f32[4]{0} %x), kind=kLoop, calls=%fused
+  %d = f32[4]{0} custom-call(f32[4]{0} %y), custom_call_target="dot"
+  ROOT %r = (s32[], f32[4]{0}) tuple(s32[] %i, f32[4]{0} %d)
+}
+
+%outer (s: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %s = (s32[], f32[4]{0}) parameter(0)
+  %w = (s32[], f32[4]{0}) while((s32[], f32[4]{0}) %s), condition=%c, body=%inner
+  %a = f32[4]{0} add(f32[4]{0} %x, f32[4]{0} %x)
+  %b = f32[4]{0} add(f32[4]{0} %a, f32[4]{0} %x)
+  %e = f32[4]{0} add(f32[4]{0} %b, f32[4]{0} %x)
+}
+
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %w = (s32[], f32[4]{0}) while((s32[], f32[4]{0}) %t), condition=%c, body=%outer
+}
+"""
+
+
+def test_kernels_of_a_step_are_counted(load_script):
+    script = load_script("benchmark")
+    assert script.kernels_per_step(PROGRAM) == 2
+    assert script.kernels_per_step("HloModule m") == 0
+
+    def many(x):
+        return jax.lax.scan(lambda x, _: (jnp.cumsum(jnp.sort(x)), None), x, None, 5)[0]
+
+    text = jax.jit(many).lower(jnp.zeros(8)).compile().as_text()
+    assert script.kernels_per_step(text) >= 2
+
+
+def test_stages_end_when_the_time_is_up(load_script, tmp_path, monkeypatch, capsys):
+    script = load_script("accelerator")
+    for name, code in (("good", "pass"), ("bad", "raise SystemExit(3)"), ("long", "input()")):
+        (tmp_path / name).write_text("import time\n" + code.replace("input()", "time.sleep(60)"))
+    monkeypatch.setattr(script, "SCRIPTS", tmp_path)
+    monkeypatch.setattr(script, "STAGES", {name: [name] for name in ("good", "bad", "long")})
+    assert script.main(("good",), minutes=1.0) == 0
+    assert script.main(("bad", "good", "long", "good"), minutes=0.1) == 1
+    ended = capsys.readouterr().out.splitlines()[-3:]
+    assert ended[0] == "bad: failed with exit code 3"
+    assert ended[1] == "good: not begun, as the time was up"
+    assert ended[2] == "long: stopped, as the time was up"
+    with pytest.raises(SystemExit, match="stages has 'all'"):
+        script.main(("all",))
+
+
 def test_sinusoids_are_learned_measured_and_written(load_script, tmp_path, monkeypatch, capsys):
     script = load_script("reproduce/maml_sinusoid")
     monkeypatch.setattr(script, "FINE_TUNING", (0.001, 0.01))
