@@ -17,9 +17,9 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/)
 # (File, Upload notebook; then upload or clone the project into the folder `jaxmeta` beside it)
 #
-# An agent that has learned to learn: meta-trained over thousands of five-armed bandits, it meets
-# a bandit it has never seen, tries its arms, and settles on a good one within ten pulls. Training
-# is one compiled program, on CPU, GPU or TPU.
+# An agent that has learned to learn: meta-trained over thousands of five-armed bandits, it meets a
+# bandit it has never seen, tries its arms, and settles on a good one within ten pulls. Training is
+# one compiled program, on CPU, GPU or TPU.
 #
 # The first cell installs jaxmeta, if it is not there yet. A JAX from 0.10 to 0.12 that is already
 # there stays as it is, with its accelerator.
@@ -75,8 +75,8 @@ print(np.round(tasks.probs, 2))
 # %% [markdown]
 # ## Meta-training
 #
-# The preset holds what was tuned, on seeds 0 and 100. What follows is of three others, trained
-# side by side by one program. `JAXMETA_NOTEBOOK_STEPS` shortens the run for testing; with the full
+# The preset holds what was tuned, on seeds 0 and 100. What follows is of three others, trained side
+# by side by one program. `JAXMETA_NOTEBOOK_STEPS` shortens the run for testing; with the full
 # budget it takes a minute or two on two CPU cores.
 
 # %%
@@ -121,8 +121,8 @@ evaluation.save(folder)
 Image(str(folder / "adaptation.png"), width=720)
 
 # %% [markdown]
-# The numbers behind it are plain arrays: `evaluation.returns` is `[seed, task, k]`, and
-# `summary()` has means with intervals.
+# The numbers behind it are plain arrays: `evaluation.returns` is `[seed, task, k]`, and `summary()`
+# has means with intervals.
 
 # %%
 total = evaluation.summary()["policies"]["RL2"]["total"]
