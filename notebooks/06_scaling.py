@@ -70,7 +70,7 @@ budget = int(os.environ.get("JAXMETA_NOTEBOOK_STEPS", "600_000"))  # to shorten 
 config = TrainConfig(
     algorithm=RL2(num_tasks=64, memory=GRU(32), learning_rate=1e-3),
     tasks=BernoulliBandit(num_arms=5, num_pulls=10),
-    total_env_steps=100 * 64 * 10,  # 100 updates
+    total_env_steps=budget // 10,  # 100 updates with the full budget
     seed=1000,
 )
 
@@ -214,7 +214,7 @@ print(f"{total['mean']:.3f} [{total['low']:.3f}, {total['high']:.3f}] on seeds 1
 # %%
 jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-small = dataclasses.replace(config, total_env_steps=6400, devices=1)
+small = dataclasses.replace(config, total_env_steps=6_400, devices=1)
 took = []
 for _ in range(2):
     jax.clear_caches()
