@@ -142,6 +142,7 @@ class GuessTheNumber(TaskFamily[NumberTask, jax.Array]):
         axes.set_xlim(0.5, self.tries + 0.5)
         axes.set_ylim(-1, self.numbers)
         axes.set_xticks(range(1, self.tries + 1))
+        axes.set_yticks(range(0, self.numbers, 5))
         axes.set_xlabel("try")
         axes.set_ylabel("number")
 
@@ -219,9 +220,9 @@ evaluation = jaxmeta.evaluate(result, num_tasks=1000)
 evaluation.table()
 
 # %% [markdown]
-# The agent is close to the best in both episodes (that "halving" is above it is the luck of these
-# thousand numbers). The drawing of the family, for the agent of the first seed: three numbers,
-# first and second episode.
+# The agent is close to the best that can be, in both episodes; one seed of the three has further to
+# go. (That "halving" is above the exact optimum is the luck of these thousand numbers.) The drawing
+# of the family, for the agent of the first seed: three numbers, first and second episode.
 
 # %%
 pictures = jaxmeta.show(result, num_tasks=3, out=folder)
