@@ -43,7 +43,8 @@ def describe(cell: dict) -> str:
     for name, policy in best_first:
         total, rows = policy["total"], policy["rows"]["mean"]
         shown = f"**{name}**" if name == agent else name
-        curve = " | ".join(f"{rows[k]:.3f}" for k in (0, 1, -1))
+        second = f"{rows[1]:.3f}" if len(rows) > 1 else "–"
+        curve = f"{rows[0]:.3f} | {second} | {rows[-1]:.3f}"
         tail = f"{total['iqm']:.2f} | {total['cvar10']:.2f}"
         lines.append(f"| {shown} | {interval(total)} | {curve} | {tail} |")
     if evaluation["optimal"] is not None:
