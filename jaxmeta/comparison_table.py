@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from jaxmeta.table import count, decimals, plain_table, show_mean, show_number
+from jaxmeta.table import count, decimals, plain_table, show_mean, show_number, stacked
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -22,10 +22,8 @@ def comparison_tables(comparison: Comparison) -> Group:
 
     What follows ± is half the width of the bootstrap 95 % interval.
     """
-    from rich.console import Group
-
     summary = comparison.summary()
-    return Group(_runs_table(summary), "", _pairs_table(summary))
+    return stacked(_runs_table(summary), "", _pairs_table(summary))
 
 
 def _runs_table(summary: dict[str, Any]) -> Table:

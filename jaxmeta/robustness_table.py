@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jaxmeta.table import decimals, plain_table, show_mean, show_number
+from jaxmeta.table import decimals, plain_table, show_mean, show_number, stacked
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -18,13 +18,11 @@ def robustness_tables(robustness: Robustness) -> Group:
 
     What follows ± is half the width of the bootstrap 95 % interval.
     """
-    from rich.console import Group
-
     summary = robustness.summary()
     tables = [_grid_table(summary)]
     if any(run["worst_case"] is not None for run in summary["runs"].values()):
         tables += ["", _worst_table(summary)]
-    return Group(*tables)
+    return stacked(*tables)
 
 
 def parameter_label(name: str, units: dict[str, str]) -> str:

@@ -128,7 +128,11 @@ def _find_class(kind: str, path: str) -> type:
             for name in qualname.split("."):
                 cls = getattr(cls, name)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"{path}.kind is {kind!r}, which is not found: {error}") from error
+            advice = "; define it here before loading, or move it to a module"
+            raise ConfigError(
+                f"{path}.kind is {kind!r}, which is not found: {error}"
+                f"{advice if module == '__main__' else ''}"
+            ) from error
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         known = sorted(registry.ALGORITHMS | registry.FAMILIES)
         raise ConfigError(

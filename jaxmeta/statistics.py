@@ -126,6 +126,7 @@ def win_table(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     return (first > second) + 0.5 * (first == second)
 
 
+@np.errstate(invalid="ignore")  # of two that diverged the difference is NaN
 def difference_table(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     """Returns by how much ``x`` exceeds ``y`` on the same task, for all pairs of seeds.
 
@@ -140,6 +141,7 @@ def difference_table(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     return first - second
 
 
+@np.errstate(invalid="ignore")
 def bootstrap_mean(
     values: ArrayLike,
     *,
@@ -177,7 +179,8 @@ def bootstrap_mean(
         seed: Seed of the resampling; equal seeds, equal intervals.
 
     Returns:
-        Lower and upper ends, float64 of the trailing shape; NaN if there is but one value.
+        Lower and upper ends, float64 of the trailing shape; NaN if there is but one value,
+        or one that is not finite.
     """
     x = _crossed(values, factors)
     *seeds, tasks = x.shape[:factors]

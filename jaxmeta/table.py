@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
     from rich.table import Table
 
     from jaxmeta.report import Evaluation
@@ -94,6 +95,17 @@ def decimals(intervals: list[dict[str, Any]]) -> int:
     if not widths:
         return 2
     return min(max(1 - math.floor(math.log10(widths[len(widths) // 2])), 1), 6)
+
+
+def stacked(*parts: RenderableType) -> Group:
+    """Returns parts one below the other, which a notebook shows as it shows a table."""
+    from rich.console import Group
+    from rich.jupyter import JupyterMixin
+
+    class Stack(JupyterMixin, Group):
+        pass
+
+    return Stack(*parts)
 
 
 def plain_table(title: str, caption: str) -> Table:

@@ -45,6 +45,13 @@ def printed(found, width=80):
     return "\n".join(line.strip() for line in capture.get().splitlines())
 
 
+def test_notebooks_show_the_tables():
+    table = compare(trained(levels=(0.0,)), trained(levels=(1.0,)), labels=("low", "high")).table()
+    shown = table._repr_mimebundle_(include=(), exclude=())
+    assert "high" in shown["text/html"]
+    assert "high" in shown["text/plain"]
+
+
 # Experience
 
 

@@ -90,6 +90,7 @@ def changed(**changes):
         ({"parts": [{"kind": "nope"}]}, r"config\.parts\[0\]\.kind is 'nope'.*one of .*rl2"),
         ({"kind": "rl3"}, r"config\.kind is 'rl3'.*did you mean rl2"),
         ({"kind": "no.such:Thing"}, r"'no\.such:Thing', which is not found"),
+        ({"kind": "__main__:Mine"}, r"not found.*define it here before loading"),
         ({"kind": "os:getcwd"}, r"it must be one of .* of a dataclass"),
         ({"kind": ""}, r"config\.kind is ''; it must be the name of a class"),
         ({"kind": None}, r"config\.kind is None; it must be the name of a class"),

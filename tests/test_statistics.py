@@ -195,6 +195,13 @@ def test_infinite_returns_win_lose_and_tie_like_others():
     np.testing.assert_array_equal(wins, [[[0.5, 1.0, 0.0]]])
 
 
+def test_what_diverged_has_no_difference_and_no_interval_and_warns_of_nothing():
+    losses = np.array([[np.inf, np.inf, 1.0], [2.0, np.nan, 3.0]])
+    differences = statistics.difference_table(losses, losses[:1])
+    np.testing.assert_array_equal(np.isfinite(differences[:, 0]), [[0, 0, 1], [0, 0, 1]])
+    assert np.isnan(statistics.bootstrap_mean(losses)).all()
+
+
 @pytest.mark.parametrize("table", [statistics.win_table, statistics.difference_table])
 def test_a_bootstrap_of_pairs_draws_the_seeds_of_either_and_the_tasks_of_both(rng, table):
     x, y = rng.normal(size=(3, 8)), rng.normal(size=(2, 8))

@@ -9,6 +9,7 @@ from jaxmeta_envs.base import (
     TaskFamily,
     Timestep,
     Trajectory,
+    random_reference,
 )
 from jaxmeta_envs.bodies import Body, BodyFamily
 from jaxmeta_envs.body_physics import BodyTask
@@ -36,9 +37,11 @@ from jaxmeta_envs.point_navigation import (
     PointNavigationCorners,
     SparsePointNavigation,
 )
+from jaxmeta_envs.regression import Polynomial, Sinusoid
 from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.spaces import Box, Discrete, Space
+from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
 from jaxmeta_envs.two_step_analysis import StayCounts, count_stays
@@ -47,6 +50,7 @@ from jaxmeta_envs.xland import XLandMiniGrid
 __all__ = [
     "Acrobot",
     "AcrobotTask",
+    "AdaptiveModel",
     "AdaptivePolicy",
     "AntDirection",
     "AntGoal",
@@ -61,6 +65,7 @@ __all__ = [
     "ConfigError",
     "CorrelatedBandit",
     "Discrete",
+    "Examples",
     "GaussianBandit",
     "GridNavigation",
     "GymnaxFamily",
@@ -78,12 +83,15 @@ __all__ = [
     "PointNavigation",
     "PointNavigationCorners",
     "PolicyInput",
+    "Polynomial",
     "Reference",
     "RegressionControl",
     "RestlessBandit",
+    "Sinusoid",
     "Space",
     "SparsePointNavigation",
     "StayCounts",
+    "SupervisedFamily",
     "TabularMDP",
     "TaskFamily",
     "Timestep",
@@ -94,4 +102,5 @@ __all__ = [
     "XLandMiniGrid",
     "count_stays",
     "from_gymnax",
+    "random_reference",
 ]
