@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from preset_table import describe_presets
 from reproduce import epopt_robustness, low_precision, maml_navigation, maml_sinusoid, rl2_tables
 
 ROOT = Path(__file__).parents[1]
@@ -299,7 +300,7 @@ def describe_precision(cells: list[dict]) -> str:
 
 def render() -> str:
     """Returns the rendered part of RESULTS.md."""
-    parts = []
+    parts = [describe_presets()]
     tables = {}
     for name in rl2_tables.PAPER:
         path = ROOT / "results" / "rl2_tables" / f"{name.replace(':', '-')}.json"

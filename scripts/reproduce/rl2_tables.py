@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import GRU, Recall, Schedule, recording, serialization
+from jaxmeta import FastWeights, Recall, Schedule, recording, serialization
 from jaxmeta.baselines import play_baselines
 from jaxmeta_envs import BernoulliBandit, TabularMDP, TaskFamily
 
@@ -117,7 +117,7 @@ class Cell:
         agent: Any = preset.algorithm
         budget = preset.total_env_steps
         if self.kind == "bandit" and self.episodes > 10:
-            agent, budget = LONG_BANDITS, 30_000_000
+            agent, budget = LONG_BANDITS, 15_000_000
         if self.kind == "mdp" and self.episodes > 10:
             agent, budget = LONG_MDPS, 9_000_000
         if scale == "gpu":
@@ -135,10 +135,12 @@ class Cell:
         )
 
 
+# Associative memory keeps arms apart, which a gated unit must first learn to: with 50 arms a tuning
+# seed of 4 million steps has 81.0 with it, 66.8 with GRU(64) and half the learning rate.
 LONG_BANDITS = jaxmeta.RL2(
     num_tasks=64,
-    memory=GRU(64),
-    learning_rate=Schedule(1e-3, 0.0),
+    memory=FastWeights(64),
+    learning_rate=Schedule(2e-3, 0.0),
     entropy_coef=Schedule(0.05, 0.0),
     discount=Schedule(0.9, 1.0),
     gae_lambda=0.8,
