@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,8 +54,8 @@ def spread(values: list[float], digits: int) -> str:
     return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def rl2_trial(cell: dict, paper: str = "–") -> Row:
-    """Reads a cell of `rl2_adaptation.py`."""
+def trial(cell: dict, paper: str = "–") -> Row:
+    """Reads a cell of `adaptation.py`; ``paper`` has a published figure."""
     evaluation = cell["evaluation"]
     policies, optimum = evaluation["policies"], evaluation["optimal_total"]
     name, known = "exact optimum", optimum
@@ -70,11 +71,6 @@ def rl2_trial(cell: dict, paper: str = "–") -> Row:
         cell["training_minutes_all_seeds"],
         cell["device"],
     )
-
-
-def bandit(cell: dict) -> Row:
-    """Reads the preset's bandits, of which a paper tells."""
-    return rl2_trial(cell, f"{rl2_tables.PAPER['bandit:5:10'][-1]}")
 
 
 def mdp(cell: dict) -> Row:
@@ -170,8 +166,9 @@ class Source(NamedTuple):
     command: str
 
 
-def _rl2(cell: str, read: Callable[[Any], Row] = rl2_trial) -> Source:
-    return Source(f"rl2_adaptation/{cell}", read, f"rl2_adaptation.py --cells {cell}")
+def _trial(cell: str, paper: str = "–") -> Source:
+    read = partial(trial, paper=paper)
+    return Source(f"adaptation/{cell}", read, f"adaptation.py --cells {cell}")
 
 
 def _sine(row: str) -> Source:
@@ -192,12 +189,12 @@ def _guided(cell: str) -> Source:
 
 
 SOURCES: dict[Preset, Source] = {
-    ("rl2", "bernoulli-bandit"): _rl2("bandit-5-10", bandit),
-    ("rl2", "gaussian-bandit"): _rl2("gaussian-bandit-5-10"),
-    ("rl2", "informative-bandit"): _rl2("informative-bandit"),
-    ("rl2", "two-step"): _rl2("two-step"),
-    ("rl2", "grid-navigation"): _rl2("grid"),
-    ("rl2", "cartpole"): _rl2("cartpole"),
+    ("rl2", "bernoulli-bandit"): _trial("bandit-5-10", f"{rl2_tables.PAPER['bandit:5:10'][-1]}"),
+    ("rl2", "gaussian-bandit"): _trial("gaussian-bandit-5-10"),
+    ("rl2", "informative-bandit"): _trial("informative-bandit"),
+    ("rl2", "two-step"): _trial("two-step"),
+    ("rl2", "grid-navigation"): _trial("grid"),
+    ("rl2", "cartpole"): _trial("cartpole"),
     ("rl2", "tabular-mdp"): Source("rl2_tables/mdp-10", mdp, "rl2_tables.py --cells mdp:10"),
     ("epopt", "cartpole"): _robust("cartpole"),
     ("epopt", "pendulum"): _robust("pendulum"),
@@ -208,6 +205,7 @@ SOURCES: dict[Preset, Source] = {
     ("reptile", "sinusoid"): _sine("reptile"),
     ("pretraining", "sinusoid"): _sine("pretrained"),
     ("maml", "point-navigation"): _point("maml"),
+    ("maml", "bernoulli-bandit"): _trial("maml-bandit-5-10", "6.5"),
     ("promp", "point-navigation"): _point("promp"),
     ("promp", "point-navigation-corners"): _point("corners-promp"),
     ("e-maml", "point-navigation-corners"): _point("corners-e-maml"),

@@ -15,7 +15,7 @@ from reproduce import epopt_robustness, low_precision, maml_navigation, maml_sin
 ROOT = Path(__file__).parents[1]
 START, END = "<!-- results: begin -->", "<!-- results: end -->"
 ORDER = ("bandit-5-10", "bandit-10-10", "gaussian-bandit-5-10", "grid")
-ORDER += ("informative-bandit", "two-step", "cartpole")
+ORDER += ("informative-bandit", "two-step", "cartpole", "maml-bandit-5-10")
 
 
 def interval(total: dict) -> str:
@@ -329,7 +329,7 @@ def render() -> str:
     learned = [json.loads(path.read_text()) for path in found if path.exists()]
     if learned:
         parts.append(describe_sinusoids(learned))
-    folder = ROOT / "results" / "rl2_adaptation"
+    folder = ROOT / "results" / "adaptation"
     cells = [folder / f"{name}.json" for name in ORDER]
     parts += [describe(json.loads(p.read_text())) for p in cells if p.exists()]
     found = [low_precision.OUT / f"{name}.json" for name in low_precision.CELLS]

@@ -18,7 +18,7 @@ from tests.toys import ToyFamily, ToyLearner
 
 ROOT = Path(__file__).parent.parent
 TABLES = sorted((ROOT / "results" / "rl2_tables").glob("*.json"))
-CELLS = sorted((ROOT / "results" / "rl2_adaptation").glob("*.json"))
+CELLS = sorted((ROOT / "results" / "adaptation").glob("*.json"))
 
 
 @pytest.fixture

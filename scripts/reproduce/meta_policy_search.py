@@ -5,14 +5,12 @@
 Each cell trains some seeds, measures the return after 0 to 4 steps of adaptation on held-out
 tasks, beside the family's references, prints the curve and writes
 ``results/meta_policy_search/CELL.json``. Cells that are there already are left alone unless
-``--again``.
+``--again``; an interrupted cell goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
 from pathlib import Path
 
 import tyro
@@ -62,20 +60,18 @@ CELLS = {
 }
 
 
-def run(name: str, seeds: int, num_tasks: int) -> dict:
+def run(name: str, seeds: int, num_tasks: int, runs: Path) -> dict:
     """Trains and evaluates a cell; returns what is written down."""
-    config = dataclasses.replace(CELLS[name], num_seeds=seeds)
-    start = time.monotonic()
-    result = jaxmeta.train(config)
-    minutes = (time.monotonic() - start) / 60
+    config = dataclasses.replace(CELLS[name], num_seeds=seeds, run_dir=str(runs / name))
+    result, minutes = recording.finish(config)
     evaluation = jaxmeta.evaluate(result, num_tasks=num_tasks, episodes=5)
     curves = evaluation.returns.mean(axis=1)
     print(name, *curves.round(2), sep="\n")
     return {
         "cell": name,
-        "config": serialization.to_dict(config),
+        "config": serialization.to_dict(dataclasses.replace(result.config, run_dir=None)),
         **recording.provenance(),
-        "training_minutes_all_seeds": round(minutes, 2),
+        "training_minutes_all_seeds": minutes,
         "env_steps_per_seed": result.env_steps,
         "num_tasks": num_tasks,
         "return_per_seed_and_steps": curves.tolist(),
@@ -91,6 +87,7 @@ def main(
     cells: tuple[str, ...] = tuple(CELLS),
     seeds: int = 3,
     num_tasks: int = 400,
+    runs: Path = ROOT / "runs" / "meta_policy_search",
     out: Path = ROOT / "results" / "meta_policy_search",
     again: bool = False,
 ) -> None:
@@ -100,16 +97,16 @@ def main(
         cells: Which ones.
         seeds: Training seeds of each.
         num_tasks: Held-out tasks of the evaluation.
-        out: Where results are written.
+        runs: Where the runs are kept.
+        out: Where the results are written.
         again: Also those whose results are there.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for name in cells:
-        if name not in CELLS:
-            raise SystemExit(f"cells has {name!r}; it must be of {', '.join(CELLS)}")
-        path = out / f"{name}.json"
-        if again or not path.exists():
-            path.write_text(json.dumps(run(name, seeds, num_tasks), indent=1) + "\n")
+
+    def make(name: str) -> dict:
+        return run(name, seeds, num_tasks, runs)
+
+    for _ in recording.kept("cells", cells, CELLS, out, make, again):
+        pass
 
 
 if __name__ == "__main__":

@@ -116,8 +116,9 @@ class Cell:
         preset = jaxmeta.preset("rl2", name)
         agent: Any = preset.algorithm
         budget = preset.total_env_steps
-        if self.kind == "bandit" and self.episodes > 10:
-            agent, budget = LONG_BANDITS, 15_000_000
+        if isinstance(self.family, BernoulliBandit) and self.episodes > 10:
+            many = self.family.num_arms > 10 or self.episodes > 100
+            agent, budget = LONG_BANDITS, 15_000_000 if many else 10_000_000
         if self.kind == "mdp" and self.episodes > 10:
             agent, budget = LONG_MDPS, 9_000_000
         if scale == "gpu":

@@ -1,8 +1,8 @@
-"""Train the RL² presets on several seeds and measure them on held-out tasks.
+"""Train presets on several seeds and measure their adaptation on held-out tasks.
 
-    python scripts/reproduce/rl2_adaptation.py --cells bandit-5-10 grid
+    python scripts/reproduce/adaptation.py --cells bandit-5-10 grid
 
-Each cell writes ``results/rl2_adaptation/CELL.json``; cells that are there already are left
+Each cell writes ``results/adaptation/CELL.json``; cells that are there already are left
 alone unless ``--again``. An interrupted cell goes on from its checkpoint. Then
 ``python scripts/render_results.py`` puts the numbers into RESULTS.md.
 """
@@ -31,9 +31,11 @@ class Cell:
     family: str
     tasks: object = None
     eval_tasks: int = 20_000
+    method: str = "rl2"
 
     def config(self, seeds: int, run_dir: Path) -> jaxmeta.TrainConfig:
-        preset = jaxmeta.preset("rl2", self.family)
+        """Returns the configuration of all seeds."""
+        preset = jaxmeta.preset(self.method, self.family)
         return dataclasses.replace(
             preset,
             tasks=self.tasks or preset.tasks,
@@ -51,6 +53,7 @@ CELLS = {
     "informative-bandit": Cell("informative-bandit", eval_tasks=4000),
     "two-step": Cell("two-step", eval_tasks=4000),
     "cartpole": Cell("cartpole", eval_tasks=2000),
+    "maml-bandit-5-10": Cell("bernoulli-bandit", BernoulliBandit(5, 10), method="maml"),
 }
 
 
@@ -75,7 +78,8 @@ def run(name: str, seeds: int, runs: Path) -> dict:
 def main(
     cells: tuple[str, ...] = tuple(CELLS),
     seeds: int = 5,
-    runs: Path = ROOT / "runs" / "rl2_adaptation",
+    runs: Path = ROOT / "runs" / "adaptation",
+    out: Path = ROOT / "results" / "adaptation",
     again: bool = False,
 ) -> None:
     """Runs cells and writes their results.
@@ -84,16 +88,15 @@ def main(
         cells: Which ones.
         seeds: Training seeds of each.
         runs: Where the runs are kept.
+        out: Where the results are written.
         again: Also those whose results are there.
     """
-    out = ROOT / "results" / "rl2_adaptation"
-    out.mkdir(parents=True, exist_ok=True)
-    for name in cells:
-        if name not in CELLS:
-            raise SystemExit(f"cells has {name!r}; it must be of {', '.join(CELLS)}")
-        path = out / f"{name}.json"
-        if again or not path.exists():
-            path.write_text(json.dumps(run(name, seeds, runs), indent=1) + "\n")
+
+    def make(name: str) -> dict:
+        return run(name, seeds, runs)
+
+    for _ in recording.kept("cells", cells, CELLS, out, make, again):
+        pass
 
 
 if __name__ == "__main__":
