@@ -241,6 +241,7 @@ def _compare(arguments: list[str]) -> int:
         options.run_dirs,
         labels=options.labels or None,
         episodes=options.episodes,
+        shots=options.shots,
         split=options.split,
         num_tasks=options.num_tasks,
         seed=options.seed,

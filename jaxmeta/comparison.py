@@ -14,6 +14,8 @@ import numpy as np
 
 from jaxmeta.comparison_report import Comparison, experience_of
 from jaxmeta.evaluation import (
+    adapts_by_steps,
+    check_integer,
     check_playable,
     check_seed,
     evaluate,
@@ -27,7 +29,7 @@ from jaxmeta.player import BATCH, play_tasks
 from jaxmeta.report import Evaluation, read_evaluation
 from jaxmeta.runs import as_list, check_picture, choose_labels, load_runs
 from jaxmeta_envs.base import Family
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from jaxmeta.training import TrainResult
@@ -40,6 +42,7 @@ def compare(
     *,
     labels: Sequence[str] | None = None,
     episodes: int | None = None,
+    shots: int | None = None,
     split: str = "test",
     num_tasks: int = 1000,
     seed: int = 0,
@@ -65,6 +68,8 @@ def compare(
         labels: Names of the runs; None: those of their directories.
         episodes: Length of the curves: every row before which an agent has had fewer
             episodes than this. None: each agent's as in training.
+        shots: What one step of adaptation sees, of all learners that adapt by steps: episodes,
+            or examples. None: each as in training.
         split: Where the tasks are from, one of the family's ``splits``.
         num_tasks: Held-out tasks.
         seed: Seed of the tasks and of all that is played on them, as in `jaxmeta.evaluate`.
@@ -83,12 +88,16 @@ def compare(
     _check_families([result.config.tasks for result in results], names)
     check_playable(family, split, num_tasks, 1 if episodes is None else episodes, batch)
     check_seed(seed)
+    if shots is not None:
+        check_integer("shots", shots, least=1)
+        none = not any(adapts_by_steps(result.config.algorithm, family) for result in results)
+        require(not none, "shots", shots, "None, as no run takes gradient steps at test time")
     place = None if out is None else Path(out).expanduser()
     if place is not None:
         check_picture(place)
     family.check_installed()
 
-    session = _Session(family, episodes, split, num_tasks, seed, batch)
+    session = _Session(family, episodes, shots, split, num_tasks, seed, batch)
     pairs = zip(several, results, strict=True)
     runs = [session.evaluation(r, saved=isinstance(s, str | Path)) for s, r in pairs]
     experience = np.unique(np.concatenate([experience_of(run) for run in runs]))
@@ -109,6 +118,7 @@ class _Session:
 
     family: Family
     episodes: int | None
+    shots: int | None
     split: str
     num_tasks: int
     seed: int
@@ -117,17 +127,19 @@ class _Session:
     def evaluation(self, result: Any, saved: bool) -> Evaluation:
         """Returns an agent's evaluation, if ``saved`` that of its directory if it fits."""
         algorithm = result.config.algorithm
-        together = steps_of_experience(algorithm, self.family)
+        shots = self.shots if adapts_by_steps(algorithm, self.family) else None
+        together = steps_of_experience(algorithm, self.family, shots)
         rows = trained_rows(algorithm, self.family)
         if self.episodes is not None:
             rows = math.ceil(self.episodes / together)
         if saved:
             found = read_evaluation(result.run_dir, self.split)
-            if found is not None and self._is_of(result, found, together, rows):
+            if found is not None and self._is_of(result, found, together, shots, rows):
                 return found
         return evaluate(
             result,
             episodes=rows,
+            shots=shots,
             split=self.split,
             num_tasks=self.num_tasks,
             seed=self.seed,
@@ -136,10 +148,12 @@ class _Session:
             batch=self.batch,
         )
 
-    def _is_of(self, result: Any, found: Evaluation, together: int, rows: int) -> bool:
+    def _is_of(
+        self, result: Any, found: Evaluation, together: int, shots: int | None, rows: int
+    ) -> bool:
         seeds = jax.tree.leaves(result.params)[0].shape[0]
-        shots = getattr(policy_of(result.config.algorithm, self.family), "shots", None)
-        wanted = (self.seed, together, shots, result.env_steps, (seeds, self.num_tasks, rows))
+        seen = getattr(policy_of(result.config.algorithm, self.family, shots), "shots", None)
+        wanted = (self.seed, together, seen, result.env_steps, (seeds, self.num_tasks, rows))
         return wanted == (
             found.seed,
             found.episodes_per_adapt,

@@ -232,11 +232,17 @@ def policy_of(algorithm: Any, family: Family, shots: int | None = None) -> Any:
     if shots is None:
         return policy
     check_integer("shots", shots, least=1)
+    text = f"None, as {type(algorithm).__name__} takes no gradient steps at test time"
+    require(adapts_by_steps(algorithm, family), "shots", shots, text)
     if isinstance(policy, AdaptiveModel):
         return policy._replace(shots=shots)
-    text = f"None, as {type(algorithm).__name__} takes no gradient steps at test time"
-    require(policy.adapt is not no_adaptation, "shots", shots, text)
     return policy._replace(episodes_per_adapt=shots)
+
+
+def adapts_by_steps(algorithm: Any, family: Family) -> bool:
+    """Returns whether the algorithm adapts at test time to so many examples or episodes."""
+    policy = policy_of(algorithm, family)
+    return isinstance(policy, AdaptiveModel) or policy.adapt is not no_adaptation
 
 
 @functools.lru_cache(maxsize=32)
@@ -267,9 +273,9 @@ def trained_rows(algorithm: Any, family: Family) -> int:
     return max(1, math.ceil(algorithm.trial_episodes(family) / together))
 
 
-def steps_of_experience(algorithm: Any, family: Family) -> int:
+def steps_of_experience(algorithm: Any, family: Family, shots: int | None = None) -> int:
     """Returns N, the episodes between two rows of the curve; of supervised tasks, 1."""
-    policy = policy_of(algorithm, family)
+    policy = policy_of(algorithm, family, shots)
     return 1 if isinstance(policy, AdaptiveModel) else policy.episodes_per_adapt
 
 

@@ -171,6 +171,8 @@ class CompareOptions:
         labels: Names of the runs, in their order; by default those of the directories.
         episodes: Length of the curves: agents are measured as long as they have had fewer
             episodes than this in the task; None takes for each as many as in training.
+        shots: What one step of adaptation sees, episodes or examples, of all learners that adapt
+            by gradient steps; None takes for each as many as in training.
         split: Where the tasks are from: test, or a shift of the family as listed by
             "jaxmeta list".
         num_tasks: Held-out tasks, the same for all.
@@ -184,6 +186,7 @@ class CompareOptions:
     run_dirs: RunDirs
     labels: tuple[str, ...] = ()
     episodes: int | None = None
+    shots: int | None = None
     split: str = "test"
     num_tasks: int = 1000
     seed: int = 0

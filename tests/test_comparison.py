@@ -1,9 +1,11 @@
 import json
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
@@ -13,8 +15,8 @@ from jaxmeta import cli, comparison, player, registry, statistics
 from jaxmeta.comparison_report import Comparison
 from jaxmeta.evaluation import evaluate
 from jaxmeta.report import Evaluation
-from jaxmeta_envs.errors import ConfigError
-from tests.eval_toys import TRACES, Echo, trained
+from jaxmeta_envs import AdaptivePolicy, ConfigError
+from tests.eval_toys import TRACES, Echo, ToyAlgorithm, constant, trained
 from tests.toys import ToyFamily, ToyLearner
 
 TASKS = 7
@@ -74,6 +76,41 @@ def test_agents_that_adapt_to_other_numbers_of_episodes_meet_at_equal_experience
     np.testing.assert_array_equal(found.references["planner"], 10.0)
     # The optimum is that of the agent that adapts after every episode.
     np.testing.assert_array_equal(found.optimal, np.arange(10) + 10.0)
+
+
+@dataclass(frozen=True)
+class Seer(ToyAlgorithm):
+    """Plays how many episodes it has seen."""
+
+    def policy(self, family):
+        return AdaptivePolicy(
+            begin=lambda params, key: jnp.float32(0.0),
+            act=lambda params, carry, inputs, key: (carry, carry),
+            adapt=lambda params, carry, episodes, key: carry + len(episodes.reward),
+            episodes_per_adapt=self.together,
+        )
+
+
+@dataclass(frozen=True)
+class Fixed(ToyAlgorithm):
+    """Plays 0."""
+
+    def policy(self, family):
+        return constant()
+
+
+def test_shots_are_those_of_every_agent_that_adapts_by_steps():
+    two, four, fixed = (trained(levels=(0.0,)) for _ in range(3))
+    two.config.algorithm, four.config.algorithm = Seer(together=2), Seer(together=4)
+    fixed.config.algorithm = Fixed()
+    found = compare(two, four, fixed, labels=("two", "four", "fixed"), episodes=7, shots=3)
+    runs = found.summary()["runs"]
+    for name in ("two", "four"):
+        assert runs[name]["experience"] == [0, 3, 6]
+        assert runs[name]["mean"] == [0, 3, 6]
+    assert runs["fixed"]["experience"] == list(range(7))
+    with pytest.raises(ConfigError, match="shots is 3; it must be None, as no run takes"):
+        compare(fixed, fixed, labels=("a", "b"), shots=3)
 
 
 def test_by_default_every_curve_is_as_long_as_in_training():
@@ -429,6 +466,7 @@ def test_a_run_of_one_row_among_curves_is_seen(tmp_path, axes):
         ({"labels": ("a", "a")}, "labels is .*2 different names"),
         ({"split": "moon"}, "split is 'moon'; it must be one of train, test, far"),
         ({"episodes": 0}, "episodes is 0; it must be an integer of at least 1"),
+        ({"shots": 0}, "shots is 0; it must be an integer of at least 1"),
         ({"num_tasks": 0}, "num_tasks is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"batch": 0}, "batch is 0"),
