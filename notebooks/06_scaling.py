@@ -130,7 +130,7 @@ plt.show()
 # has tipped a sampled action here and there, and from there two runs go different ways, as two
 # seeds do.)
 #
-# Several machines train one run with `jaxmeta train ... --distributed`, as one machine's devices do:
+# Several machines train one run with `jaxmeta train ... --distributed`, as devices do:
 # tasks are drawn where they are played, and one process writes the run. What it costs, and how far
 # it goes, is in `docs/scaling.md`.
 #

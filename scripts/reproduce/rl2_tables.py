@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import FastWeights, Recall, Schedule, recording, serialization
+from jaxmeta import GRU, FastWeights, Recall, Schedule, recording, serialization
 from jaxmeta.baselines import play_baselines
 from jaxmeta_envs import BernoulliBandit, TabularMDP, TaskFamily
 
@@ -117,8 +117,12 @@ class Cell:
         agent: Any = preset.algorithm
         budget = preset.total_env_steps
         if isinstance(self.family, BernoulliBandit) and self.episodes > 10:
-            many = self.family.num_arms > 10 or self.episodes > 100
-            agent, budget = LONG_BANDITS, 15_000_000 if many else 10_000_000
+            arms, pulls = self.family.num_arms, self.episodes
+            agent, budget = LONG_BANDITS, 15_000_000
+            if pulls <= 100 and arms <= 10:
+                budget = 10_000_000
+            if pulls <= 100 and arms <= 5:
+                agent, budget = FEW_ARMS, 30_000_000
         if self.kind == "mdp" and self.episodes > 10:
             agent, budget = LONG_MDPS, 9_000_000
         if scale == "gpu":
@@ -146,6 +150,9 @@ LONG_BANDITS = jaxmeta.RL2(
     discount=Schedule(0.9, 1.0),
     gae_lambda=0.8,
 )
+# Five arms a gated unit keeps apart as well, given time: 78.0 after 100 pulls, with fast weights
+# and 10 million steps 77.7 (five seeds each).
+FEW_ARMS = dataclasses.replace(LONG_BANDITS, memory=GRU(64), learning_rate=Schedule(1e-3, 0.0))
 # A λ of 0 keeps the noise of later rewards out of the advantages, and an entropy of 0.2 to 0.5 nats
 # to the end keeps the policy from settling before it knows enough.
 LONG_MDPS = jaxmeta.RL2(
