@@ -71,9 +71,8 @@ def test_a_cell_is_trained_measured_and_written(load_script, tmp_path, capsys):
         script.main(("bandit:3:3",))
 
 
-@pytest.mark.parametrize(
-    "swept", [None, pytest.param(("half_length", 0.5, 0.6), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("swept", [None, ("half_length", 0.5, 0.6)])
 def test_robustness_is_trained_measured_and_written(
     swept, load_script, tmp_path, monkeypatch, capsys
 ):
@@ -127,6 +126,7 @@ def test_locomotion_is_trained_measured_and_written(load_script, tmp_path, monke
         script.main(("walker",))
 
 
+@pytest.mark.slow
 def test_navigation_is_trained_measured_and_written(load_script, tmp_path, monkeypatch, capsys):
     script, render = load_script("reproduce/maml_navigation"), load_script("render_results")
     tiny = jaxmeta.PolicyMAML(num_tasks=2, shots=2, network=jaxmeta.MLP((4,), "tanh"))
@@ -179,6 +179,7 @@ def test_reported_meta_gradients_are_as_expected():
         assert row["LVC"]["high"] < row["DiCE"]["low"]
 
 
+@pytest.mark.slow
 def test_the_cost_of_the_filter_is_measured(load_script, tmp_path, monkeypatch):
     script = load_script("epopt_cost")
     monkeypatch.setattr(script, "FAMILIES", ("pendulum",))
