@@ -115,7 +115,11 @@ def standard_error(totals):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [PPO(), TRPO(max_kl=0.02, value_minibatches=2)], ids=["ppo", "trpo"]
+    "optimizer",
+    [
+        pytest.param(PPO(), id="ppo"),
+        pytest.param(TRPO(max_kl=0.02, value_minibatches=2), id="trpo", marks=pytest.mark.slow),
+    ],
 )
 def test_it_learns_to_explore_and_exploit_a_bandit(optimizer):
     parts = {"optimizer": optimizer}
