@@ -43,17 +43,31 @@ def request_cpu_devices() -> None:
     recurrent training, because a fork and join per small operation costs more than it
     gains. Call before anything touches a device; later it does nothing.
     """
-    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    configured = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
-    if chosen or configured >= 1:
+    if _chosen_devices():
         return
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        cores = os.cpu_count() or 1
     # A backend that is already initialised refuses, and keeps what it has.
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", _cores())
+
+
+def idle_cores() -> int:
+    """Returns how many cores have no device because JAX was running before they were asked for."""
+    alone = jax.default_backend() == "cpu" and jax.local_device_count() == 1
+    return _cores() - 1 if alone and not _chosen_devices() else 0
+
+
+def _chosen_devices() -> bool:
+    """Whether the user, or an earlier request that was heard, says how many host devices."""
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    configured = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
+    return chosen or configured >= 1
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
 
 
 def choose_devices(num_tasks: int, task_multiple: int, devices: int | None) -> list[Device]:

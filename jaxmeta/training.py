@@ -348,4 +348,10 @@ def _same_devices(record: Record) -> list[Device]:
 
 def _describe(devices: list[Device]) -> str:
     plural = "s" if len(devices) > 1 else ""
-    return f"{len(devices)} {devices[0].device_kind} device{plural}"
+    described = f"{len(devices)} {devices[0].device_kind} device{plural}"
+    if idle := parallel.idle_cores():
+        described += (
+            f", not for {idle + 1}: JAX was in use before jaxmeta was; set JAX_NUM_CPU_DEVICES="
+            f"{idle + 1} before JAX is imported, or 1 to keep one"
+        )
+    return described

@@ -110,6 +110,21 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_training_says_when_jax_was_in_use_too_early_for_a_device_per_core():
+    code = """
+import os, jax
+jax.devices()
+from jaxmeta import parallel
+parallel.request_cpu_devices()
+cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+assert parallel.idle_cores() == cores - 1, parallel.idle_cores()
+"""
+    free = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    subprocess.run([sys.executable, "-c", code], env=free, check=True)
+    one = code.replace("cores - 1", "0")  # who asks for one device is not told
+    subprocess.run([sys.executable, "-c", one], env=free | {"JAX_NUM_CPU_DEVICES": "1"}, check=True)
+
+
 def test_the_command_line_trains_on_a_device_per_core():
     """Nothing that it reads before it asks for the devices may start a backend with one."""
     code = """
