@@ -80,22 +80,27 @@ def choose_devices(num_tasks: int, task_multiple: int, devices: int | None) -> l
             the tasks. Every process gives as many as every other.
 
     Raises:
-        ConfigError: If ``devices`` are not there or do not divide the tasks.
+        ConfigError: If ``devices`` are not there or do not divide the tasks, or if none do.
     """
     processes, local = jax.process_count(), len(jax.local_devices())
     all_there = len(jax.devices())
     require(all_there == processes * local, "devices", all_there, "as many in every process")
     there = range(processes, all_there + 1, processes)
+    fitting = [n for n in there if num_tasks % (n * task_multiple) == 0]
+    multiple = f"a multiple of {processes * task_multiple} in {processes} processes"
+    require(bool(fitting), "num_tasks", num_tasks, multiple)
     if devices is None:
-        fitting = (n for n in reversed(there) if num_tasks % (n * task_multiple) == 0)
-        devices = next(fitting, processes)
+        devices = fitting[-1]
     where = "on this host" if processes == 1 else f"a multiple of the {processes} processes"
     require(devices in there, "devices", devices, f"from {there[0]} to {there[-1]} {where}")
+    shares = "equal shares"
+    if task_multiple > 1:
+        shares += f" that are multiples of {task_multiple}"
     require(
-        num_tasks % (devices * task_multiple) == 0,
+        devices in fitting,
         "devices",
         devices,
-        f"such that num_tasks={num_tasks} splits into shares that are multiples of {task_multiple}",
+        f"one of {', '.join(map(str, fitting))}: num_tasks={num_tasks} is split into {shares}",
     )
     return _devices_of_all(devices // processes)
 
