@@ -342,6 +342,12 @@ def test_a_dry_run_tells_the_exact_counts_and_touches_nothing(tmp_path, capsys, 
     assert files_in(tmp_path) == {}
 
 
+@pytest.mark.parametrize("names", PRESETS, ids="-".join)
+def test_every_preset_can_be_asked_what_it_would_do(names, capsys, nothing_compiles):
+    assert main(["train", *names, "--dry-run"]) == 0
+    assert re.search(r"about [\d.]+ [KMG]iB on each device", capsys.readouterr().out)
+
+
 def test_the_configuration_that_a_dry_run_prints_is_the_one_that_is_written(finished, capsys):
     arguments = [*TINY, "--num-seeds", "2", "--run-dir", str(finished[0]), "--dry-run"]
     assert main(arguments) == 0

@@ -1,19 +1,29 @@
-"""The examples of CONTRIBUTING.md and README.md, run as they stand."""
+"""The examples of CONTRIBUTING.md, README.md and docs, run as they stand."""
 
 import re
+import shlex
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from jaxmeta import registry
+from jaxmeta import cli, registry
 
 ROOT = Path(__file__).parent.parent
 
 
 def python_blocks(name):
     return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+
+
+def training_commands():
+    """What README.md and docs say to train; not the lines with an ellipsis."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    blocks = [b for p in pages for b in re.findall(r"```bash\n(.*?)```", p.read_text(), re.DOTALL)]
+    lines = "".join(blocks).splitlines()
+    found = [re.search(r"jaxmeta train [^…#]*(?=#|$)", line) for line in lines]
+    return sorted({match[0].strip() for match in found if match})
 
 
 @pytest.fixture
@@ -47,3 +57,14 @@ def test_the_python_of_the_readme_runs(monkeypatch):
     assert space["evaluation"].returns.shape[0] == 3
     assert space["evaluation"].returns.shape[2] == 10
     assert jax.tree.leaves(space["metrics"])[0].shape[0] == 4
+
+
+@pytest.mark.parametrize("command", training_commands())
+def test_the_commands_of_the_documentation_are_understood(command, capsys):
+    _, *arguments = shlex.split(command)
+    arguments = [argument for argument in arguments if argument != "--distributed"]
+    assert cli.main([*arguments, "--dry-run"]) == 0, capsys.readouterr().err
+
+
+def test_there_are_commands_to_be_understood():
+    assert len(training_commands()) > 10

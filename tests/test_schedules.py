@@ -3,6 +3,7 @@ import pytest
 
 import jaxmeta
 from jaxmeta.schedules import Schedule, span_run, value_at
+from tests.toy_families import Counter
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,11 @@ def test_a_schedule_without_a_length_is_refused_outside_a_run():
 def test_bad_schedules_are_refused(bad):
     with pytest.raises(jaxmeta.ConfigError, match=next(iter(bad))):
         Schedule(1.0, 0.0, **bad)
+
+
+@pytest.mark.parametrize("algorithm", [jaxmeta.RL2, jaxmeta.EPOpt])
+def test_memory_is_estimated_whatever_the_length_of_the_schedules(algorithm):
+    constant = algorithm(discount=0.9)
+    scheduled = algorithm(discount=Schedule(0.0, 0.9))
+    tasks = Counter()
+    assert scheduled.memory_bytes(tasks, 8) == constant.memory_bytes(tasks, 8) > 0
