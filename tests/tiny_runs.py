@@ -47,7 +47,14 @@ RUNS = {
         ToyRegression(),
     ),
     "reptile": _run(
-        jaxmeta.MAML(num_tasks=TASKS, shots=3, queries=3, network=LAYERS, outer=jaxmeta.Reptile()),
+        jaxmeta.MAML(
+            num_tasks=TASKS,
+            shots=3,
+            queries=3,
+            network=LAYERS,
+            outer=jaxmeta.Reptile(),
+            learning_rate=0.5,  # a share of the way, not a step of Adam
+        ),
         ToyRegression(),
     ),
     "policy-maml-trpo": _run(
