@@ -87,7 +87,8 @@ def choose_devices(num_tasks: int, task_multiple: int, devices: int | None) -> l
     require(all_there == processes * local, "devices", all_there, "as many in every process")
     there = range(processes, all_there + 1, processes)
     fitting = [n for n in there if num_tasks % (n * task_multiple) == 0]
-    multiple = f"a multiple of {processes * task_multiple} in {processes} processes"
+    least = processes * task_multiple
+    multiple = f"a multiple of {least}, {task_multiple} for each process"
     require(bool(fitting), "num_tasks", num_tasks, multiple)
     if devices is None:
         devices = fitting[-1]

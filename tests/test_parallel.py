@@ -67,6 +67,8 @@ def test_the_program_adds_up_once_per_gradient_step_and_moves_no_trajectories(pr
 def test_bad_numbers_of_devices_are_refused():
     with pytest.raises(jaxmeta.ConfigError, match=r"devices is 99; it must be from 1 to"):
         choose_devices(16, 2, 99)
-    with pytest.raises(jaxmeta.ConfigError, match=r"one of 1, 2, 4: num_tasks=16 is split"):
+    with pytest.raises(jaxmeta.ConfigError, match=r"devices is 3; .* 1, 2, 4: num_tasks=16 is"):
         choose_devices(16, 2, 3)
+    with pytest.raises(jaxmeta.ConfigError, match=r"num_tasks is 6; it must be a multiple of 4"):
+        choose_devices(6, 4, None)
     assert len(choose_devices(12, 4, None)) == 3
