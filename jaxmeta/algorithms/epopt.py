@@ -32,7 +32,7 @@ from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
 from jaxmeta.ops.moments import Moments
 from jaxmeta.risk import CVaR, RiskMeasure
 from jaxmeta.rollout import Trial, play_trial
-from jaxmeta.schedules import Schedule, check_positive, check_share, span_run, value_at
+from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta.source_adaptation import adapt_source
 from jaxmeta.source_settings import SourceAdaptation
 from jaxmeta.transitions import Transitions
@@ -252,15 +252,14 @@ class EPOpt(Algorithm):
         units = sum(2 * sum(part.sizes) for part in layers if isinstance(part, MLP))
         activations = 4 * units * self.episodes_per_task * family.horizon
         network = self._network(family)
-        # Bytes do not depend on the length of schedules, but values do.
-        spanned = span_run(self, 1)
 
-        def play(key: Array, state: EPOptState) -> Any:
-            task = self._sample_task(family, state, key)
+        def play(spanned: EPOpt, key: Array, state: EPOptState) -> Any:
+            task = spanned._sample_task(family, state, key)
             return spanned._play(family, network, state, task, key)
 
         return update_bytes(
-            lambda: self.init(family, jax.random.key(0)),
+            self,
+            family,
             play,
             activations * self._optimizer.activation_share,
             num_tasks,

@@ -237,15 +237,15 @@ class GuidedMetaPolicySearch(Algorithm):
         episodes = self.demonstrations + self.shots * (1 + self.dagger)
         # Of each unit and step: input and output, and again for their tangents in inner steps.
         units = sum(self.network.sizes) * (2 * episodes + 6 * self.inner.steps * self.shots)
-        adaptation = self._adaptation(family)
 
-        def play(key: Array, state: GuidedState) -> Any:
-            task, knowledge = self.expert.draw(family, state.experts, key)
-            played = adaptation.play(state.params, task, key)
-            return played, self._show(family, task, knowledge, played.steps, key)
+        def play(spanned: GuidedMetaPolicySearch, key: Array, state: GuidedState) -> Any:
+            task, knowledge = spanned.expert.draw(family, state.experts, key)
+            played = spanned._adaptation(family).play(state.params, task, key)
+            return played, spanned._show(family, task, knowledge, played.steps, key)
 
         return update_bytes(
-            lambda: self.init(family, jax.random.key(0)),
+            self,
+            family,
             play,
             4 * units * family.horizon / self.optimizer.minibatches,
             num_tasks,

@@ -241,13 +241,14 @@ class PolicyMAML(Algorithm):
         # Of each unit and step: input and output, and again for their tangents in inner steps.
         steps = self.shots * family.horizon
         activations = 4 * units * steps * (2 + 6 * self.inner.steps)
-        adaptation = self._adaptation(family)
 
-        def play(key: Array, state: PolicyMAMLState) -> Any:
+        def play(spanned: PolicyMAML, key: Array, state: PolicyMAMLState) -> Any:
+            adaptation = spanned._adaptation(family)
             return adaptation.play(state.params, family.sample_task(key), key)
 
         return update_bytes(
-            lambda: self.init(family, jax.random.key(0)),
+            self,
+            family,
             play,
             activations * self._optimizer.activation_share,
             num_tasks,

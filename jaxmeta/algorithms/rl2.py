@@ -34,7 +34,7 @@ from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta.risk import Mean, RiskMeasure
 from jaxmeta.rollout import Trial, play_trial
-from jaxmeta.schedules import Schedule, check_positive, check_share, span_run, value_at
+from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily
 from jaxmeta_envs.errors import require
 
@@ -212,11 +212,14 @@ class RL2(Algorithm):
         vectors = 3 if self.checkpoint else 10
         activations = vectors * 4 * self.memory.output_size * memories * self._trial_steps(family)
         network = self._network(family)
-        # Bytes do not depend on the length of schedules, but values do.
-        play = span_run(self, 1)._play
+
+        def play(spanned: RL2, key: Array, state: RL2State) -> Any:
+            return spanned._play(family, network, state, family.sample_task(key), key)
+
         return update_bytes(
-            lambda: self.init(family, jax.random.key(0)),
-            lambda key, state: play(family, network, state, family.sample_task(key), key),
+            self,
+            family,
+            play,
             activations * self.optimizer.activation_share,
             num_tasks,
         )

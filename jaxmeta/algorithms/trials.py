@@ -6,21 +6,24 @@ Axes: B tasks of this device, E episodes, T steps of an episode, L = E T steps o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
+from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer
 from jaxmeta.networks import ActorCritic
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.trees import num_bytes
 from jaxmeta.risk import Risk, return_statistics
 from jaxmeta.rollout import Act, Trial
-from jaxmeta.schedules import Schedule, value_at
-from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, Trajectory
+from jaxmeta.schedules import Schedule, span_run, value_at
+from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
+
+Learner = TypeVar("Learner", bound=Algorithm)
 
 
 class Settings(Protocol):
@@ -142,21 +145,25 @@ def learn(
 
 
 def update_bytes(
-    init: Callable[[], Any],
-    play: Callable[[Array, Any], Any],
+    algorithm: Learner,
+    family: TaskFamily,
+    play: Callable[[Learner, Array, Any], Any],
     activations: float,
     num_tasks: int,
 ) -> int:
     """Estimates the bytes of one update: state, stored trials, back-propagation.
 
     Args:
-        init: Makes a state; only its shapes are looked at.
-        play: ``(key, state) -> what is stored of a task``, likewise.
+        algorithm: The learner, whose schedules may be without a length.
+        family: Its tasks.
+        play: ``(algorithm, key, state) -> what is stored of a task``; only shapes are looked at.
+            It is given an algorithm whose schedules have a length: bytes do not depend on it.
         activations: Bytes per task that back-propagation keeps at a time.
         num_tasks: Tasks of the device.
     """
-    state = jax.eval_shape(init)
-    trial = jax.eval_shape(lambda state: play(jax.random.key(0), state), state)
+    spanned = span_run(algorithm, 1)
+    state = jax.eval_shape(lambda: spanned.init(family, jax.random.key(0)))
+    trial = jax.eval_shape(lambda state: play(spanned, jax.random.key(0), state), state)
     per_task = 2 * num_bytes(trial) + activations
     return int(3 * num_bytes(state) + num_tasks * per_task)
 
