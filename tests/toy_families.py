@@ -95,3 +95,32 @@ class Target(TaskFamily[TargetTask, tuple]):
         clipped = jnp.clip(action[0], -2.0, 2.0)
         reward = -((clipped - task.target) ** 2)
         return state, Timestep(jnp.int32(0), reward, jnp.asarray(True), jnp.asarray(False))
+
+
+@dataclass(frozen=True)
+class SafeOrRisky(TaskFamily[jax.Array, jax.Array]):
+    """One pull of a safe arm, N(0, 0.1), or of one that is better and riskier, N(0.3, 1)."""
+
+    finite_horizon = True
+    horizon: int = 1
+    default_episodes: int = 1
+
+    @property
+    def observation_space(self):
+        return Discrete(1)
+
+    @property
+    def action_space(self):
+        return Discrete(2)
+
+    def sample_task(self, key, split="train"):
+        self.check_split(split)
+        return jnp.float32(0.0)
+
+    def reset(self, key, task):
+        return jnp.int32(0), jnp.int32(0)
+
+    def step(self, key, state, action, task):
+        mean, std = jnp.asarray([[0.0, 0.1], [0.3, 1.0]])[action]
+        reward = mean + std * jax.random.normal(key)
+        return state, Timestep(jnp.int32(0), reward, jnp.asarray(True), jnp.asarray(False))

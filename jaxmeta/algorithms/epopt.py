@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm, check_acts
 from jaxmeta.algorithms.episodes import (
     episode_advantages,
+    last_played,
     returns_to_go,
     seen_by_baseline,
     values_beyond,
@@ -24,6 +25,7 @@ from jaxmeta.algorithms.trials import (
     act_and_store,
     flat,
     learn,
+    risk_worth,
     sampling_policy,
     update_bytes,
 )
@@ -36,7 +38,7 @@ from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta.source_adaptation import adapt_source
 from jaxmeta.source_settings import SourceAdaptation
 from jaxmeta.transitions import Transitions
-from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily
+from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform, as_truncated_normal
@@ -76,9 +78,12 @@ class EPOpt(Algorithm):
 
         maximise  E_p [ R(p) | R(p) ≤ Q_ε(R) ],    R(p) = E_π [ Σ_t r_t | simulator p ]
 
-    that is, CVaR at level ε. With ``risk=Mean()`` it is domain randomisation, and with
-    ``source="nominal"`` training on a single simulator. The policy sees the observation
-    only and does not adapt.
+    that is, CVaR at level ε over simulators. The ranks are of what was played, as in the paper:
+    as far as luck decides them, and not the simulator, the measure tends to the mean.
+    ``risk_over="trajectories"`` has no such premise: it raises the CVaR of what was played, luck
+    included, at the price of noisier gradients. With ``risk=Mean()`` it is domain
+    randomisation, and with ``source="nominal"`` training on a single simulator. The policy
+    sees the observation only and does not adapt.
 
     Attributes:
         num_tasks: Simulators per update, N, over all devices.
@@ -87,6 +92,10 @@ class EPOpt(Algorithm):
         source: What simulators are drawn from: a split of the family, or ``nominal``, its
             standard parameters alone.
         risk: ε of the percentile: by default 1 for the first 100 updates, then 0.1.
+        risk_over: ``simulators`` averages policy gradients of those at or below the percentile.
+            ``trajectories`` learns from all: every episode is paid, at its end and in place of
+            its rewards, the `jaxmeta.risk.Risk.influence` of its simulator's return; ``discount``
+            then has no say. See `jaxmeta.risk`.
         network: Layers of the policy.
         baseline: The value estimate, learned from all trajectories: linear in features, or
             a network with these layers.
@@ -112,6 +121,7 @@ class EPOpt(Algorithm):
     episodes_per_task: int = 1
     source: str = "train"
     risk: RiskMeasure = field(default_factory=lambda: CVaR(Schedule(1.0, 0.1, 100, "step")))
+    risk_over: Literal["simulators", "trajectories"] = "simulators"
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
     optimizer: PPO | TRPO = field(default_factory=TRPO)
@@ -137,6 +147,8 @@ class EPOpt(Algorithm):
         for name in ("round_updates", "target_episodes"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         self.risk.check(self.num_tasks)
+        over = ("simulators", "trajectories")
+        require(self.risk_over in over, "risk_over", self.risk_over, " or ".join(over))
         check_positive(self.learning_rate, "learning_rate")
         for name in ("discount", "gae_lambda", "value_decay"):
             check_share(getattr(self, name), name)
@@ -225,9 +237,19 @@ class EPOpt(Algorithm):
         network = self._network(family)
         task_keys = parallel.task_keys(task_key, self.num_tasks)
         tasks = jax.vmap(lambda key: self._sample_task(family, state, key))(task_keys)
-        trials, advantage, value = jax.vmap(
-            lambda task, key: self._play(family, network, state, task, key)
-        )(tasks, parallel.task_keys(play_key, self.num_tasks))
+        trials = jax.vmap(lambda task, key: self._play(family, network, state, task, key))(
+            tasks, parallel.task_keys(play_key, self.num_tasks)
+        )
+        steps, discount = trials.trajectory, value_at(self.discount, state.updates)
+        over_simulators = self.risk_over == "simulators"
+        if not over_simulators:
+            worth = risk_worth(self.risk, steps, state.updates)
+            paid = worth[:, None, None] * jax.vmap(last_played)(steps.mask)
+            steps, discount = steps._replace(reward=paid), jnp.float32(1.0)
+        paid_trials = trials._replace(trajectory=steps)
+        advantage, value = jax.vmap(
+            lambda trial: self._advantages(family, network, state, trial, discount)
+        )(paid_trials)
 
         params, opt_state, moments, metrics = learn(
             self,
@@ -238,10 +260,11 @@ class EPOpt(Algorithm):
             advantage,
             value,
             step_key,
+            weighted=over_simulators,
             fit_value=self._has_value_network,
         )
         metrics |= _describe(state.source)
-        weights = self._fit_baseline(family, state, trials)
+        weights = self._fit_baseline(family, state, steps, discount)
         updates = state.updates + 1
         return EPOptState(params, opt_state, moments, weights, state.source, updates), metrics
 
@@ -284,29 +307,38 @@ class EPOpt(Algorithm):
 
     def _play(
         self, family: TaskFamily, network: ActorCritic, state: EPOptState, task: Any, key: Array
-    ) -> tuple[Trial, Array, Array]:
-        """Plays a simulator; returns trajectories, advantages and values, ``[E T]``."""
+    ) -> Trial:
         act, begun = act_and_store(network), network.begin(state.params)
-        episodes = self.episodes_per_task
-        trial = play_trial(family, act, state.params, begun, task, key, episodes)
+        return play_trial(family, act, state.params, begun, task, key, self.episodes_per_task)
+
+    def _advantages(
+        self,
+        family: TaskFamily,
+        network: ActorCritic,
+        state: EPOptState,
+        trial: Trial,
+        discount: Array,
+    ) -> tuple[Array, Array]:
+        """Returns advantages and values of what a simulator was paid, ``[E T]``."""
         steps, moments = trial.trajectory, state.value_moments
         if isinstance(self.baseline, LinearBaseline):
             seen = seen_by_baseline(family, steps.inputs)
             values = self.baseline.value(state.baseline, *seen)
-            beyond = jnp.zeros(episodes)
+            beyond = jnp.zeros(self.episodes_per_task)
         else:
             values = moments.denormalize(trial.extras.value)
             beyond = moments.denormalize(values_beyond(network, state.params, steps))
-        discount = value_at(self.discount, state.updates)
+        if self.risk_over == "trajectories":
+            beyond = jnp.zeros_like(beyond)  # nothing is paid after the end
         advantage = episode_advantages(steps, values, beyond, discount, self.gae_lambda)
-        return trial, flat(advantage), flat(values)
+        return flat(advantage), flat(values)
 
-    def _fit_baseline(self, family: TaskFamily, state: EPOptState, trials: Trial) -> Any:
-        """Returns the linear baseline of the next update, fitted to these trajectories."""
+    def _fit_baseline(
+        self, family: TaskFamily, state: EPOptState, steps: Trajectory, discount: Array
+    ) -> Any:
+        """Returns the linear baseline of the next update, fitted to ``[B, E, T]`` steps."""
         if not isinstance(self.baseline, LinearBaseline):
             return state.baseline
-        steps = trials.trajectory
-        discount = value_at(self.discount, state.updates)
         to_go = jax.vmap(lambda s: returns_to_go(s.reward, s.mask, discount))(steps)
         obs, time = jax.vmap(lambda inputs: seen_by_baseline(family, inputs))(steps.inputs)
         return self.baseline.fit(

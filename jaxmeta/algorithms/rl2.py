@@ -17,6 +17,7 @@ from jaxmeta.algorithms.trials import (
     act_and_store,
     flat,
     learn,
+    risk_worth,
     sampling_policy,
     update_bytes,
 )
@@ -79,9 +80,10 @@ class RL2(Algorithm):
         value_network: ``shared`` reads the value from the policy's memory, ``separate``
             trains a second encoder and memory for it (as in the paper; TRPO needs it).
         optimizer: How the policy is improved on a batch of trials.
-        risk: What is maximised of the undiscounted returns of trials, over tasks: their mean
-            or, with ``CVaR(ε)``, the mean of the lowest ε of them. The value is learned from
-            all trials.
+        risk: What is maximised of the returns of trials, over tasks and luck: the mean, or with
+            ``CVaR(ε)`` the mean of the lowest ε of them. Other than the mean it is of undiscounted
+            returns: a trial is then paid its `jaxmeta.risk.Risk.influence` at its end, and
+            ``discount`` has no say.
         learning_rate: Step size of Adam, constant or a schedule over updates.
         entropy_coef: Weight of the entropy bonus, constant or a schedule over updates.
         discount: γ, per step of the trial, constant or a schedule over updates. Rising from
@@ -195,12 +197,27 @@ class RL2(Algorithm):
         network = self._network(family)
         tasks = jax.vmap(family.sample_task)(parallel.task_keys(task_key, self.num_tasks))
         play_keys = parallel.task_keys(play_key, self.num_tasks)
-        trials, advantage, value, target = jax.vmap(
-            lambda task, key: self._play(family, network, state, task, key)
-        )(tasks, play_keys)
+        trials, beyond = jax.vmap(lambda task, key: self._play(family, network, state, task, key))(
+            tasks, play_keys
+        )
+        worth = None
+        if not isinstance(self.risk, Mean):
+            worth = risk_worth(self.risk, trials.trajectory, state.updates)
+        advantage, value, target = jax.vmap(
+            lambda trial, beyond, worth: self._advantages(state, trial, beyond, worth)
+        )(trials, beyond, worth)
 
         params, opt_state, moments, metrics = learn(
-            self, self.optimizer, network, state, trials, advantage, value, step_key, target=target
+            self,
+            self.optimizer,
+            network,
+            state,
+            trials,
+            advantage,
+            value,
+            step_key,
+            weighted=False,
+            target=target,
         )
         return RL2State(params, opt_state, moments, state.updates + 1), metrics
 
@@ -241,34 +258,45 @@ class RL2(Algorithm):
 
     def _play(
         self, family: TaskFamily, network: ActorCritic, state: RL2State, task: Any, key: Array
-    ) -> tuple[Trial, Array, Array, Array]:
-        """Plays a trial; adds advantages, values and their targets, ``[E T]`` in reward units."""
-        params = state.params
-        act, begun = act_and_store(network), network.begin(params)
-        trial = play_trial(family, act, params, begun, task, key, self.trial_episodes(family))
-        _, beyond = network.step(params, trial.carry, trial.final)
-        moments = state.value_moments
+    ) -> tuple[Trial, Array]:
+        """Plays a trial; adds what the value output says of what would come after it."""
+        act, begun = act_and_store(network), network.begin(state.params)
+        episodes = self.trial_episodes(family)
+        trial = play_trial(family, act, state.params, begun, task, key, episodes)
+        return trial, network.step(state.params, trial.carry, trial.final)[1].value
+
+    def _advantages(
+        self, state: RL2State, trial: Trial, beyond: Array, worth: Array | None
+    ) -> tuple[Array, Array, Array]:
+        """Returns advantages, values and the values' targets, ``[E T]``.
+
+        Args:
+            state: The state that played.
+            trial: The trial.
+            beyond: What the value output says of what would come after it, a scalar.
+            worth: What it is paid at its end in place of its rewards; None for these.
+        """
+        moments, steps = state.value_moments, jax.tree.map(flat, trial.trajectory)
         values = moments.denormalize(flat(trial.extras.value))
-        steps = jax.tree.map(flat, trial.trajectory)
-        played = steps.mask
-        last = jnp.max(jnp.where(played, jnp.arange(len(played)), -1))
+        last = _at_last(steps.mask)
+        if worth is None:
+            reward, discount = steps.reward, value_at(self.discount, state.updates)
+            # Only the end of the trial ends the return, see the class docstring; beyond the last
+            # step it is as in the last step.
+            discount = discount * (1.0 - steps.terminated * last)
+            bootstrap = moments.denormalize(jnp.full_like(values, beyond))
+        else:
+            reward, discount, bootstrap = worth * last, 1.0 - last, jnp.zeros_like(values)
         advantages = functools.partial(
-            generalized_advantages,
-            reward=steps.reward,
-            value=values,
-            # Only the end of the trial ends the return; see the class docstring.
-            discount=value_at(self.discount, state.updates)
-            * (1.0 - steps.terminated * _at(last, played)),
-            end=_at(last, played),
-            # Beyond the last step it is as in the last step.
-            bootstrap=moments.denormalize(jnp.full_like(values, beyond.value)),
-            mask=played,
+            generalized_advantages, reward, values, discount, last, bootstrap, steps.mask
         )
         advantage = residual = advantages(lambda_=self.gae_lambda)
         if self.value_lambda is not None:
             residual = advantages(lambda_=self.value_lambda)
-        return trial, advantage, values, residual + values
+        return advantage, values, residual + values
 
 
-def _at(index: Array, like: Array) -> Array:
-    return jnp.arange(len(like)) == index
+def _at_last(played: Array) -> Array:
+    """Returns which step of a trial is the last that was played, ``[L]`` bool."""
+    steps = jnp.arange(len(played))
+    return steps == jnp.max(jnp.where(played, steps, -1))

@@ -96,10 +96,11 @@ def learn(
     value: Array,
     key: Array,
     *,
+    weighted: bool = True,
     fit_value: bool = True,
     target: Array | None = None,
 ) -> Learned:
-    """Improves a policy on the trials that its risk measure keeps.
+    """Improves a policy on played trials.
 
     Args:
         settings: Hyperparameters.
@@ -110,6 +111,8 @@ def learn(
         advantage: ``[B, L]``, in reward units.
         value: Value estimates, ``[B, L]``, in reward units.
         key: Of what is random in the improvement.
+        weighted: Whether the policy is improved on the trials that the risk measure keeps, by
+            their weights; else on all alike, as where they are paid what `risk_worth` says.
         fit_value: Whether the network has a value to fit; without, its targets are 0.
         target: What the value is fitted to, ``[B, L]``, in reward units; None for
             ``advantage + value``.
@@ -122,7 +125,7 @@ def learn(
         trials.extras.log_prob,
         advantage,
         value,
-        parallel.own_tasks(weights),
+        parallel.own_tasks(weights if weighted else jnp.ones_like(weights)),
         state.value_moments,
         settings.value_decay,
         target,
@@ -142,6 +145,18 @@ def learn(
     metrics |= measure(trials.trajectory) | return_statistics(of_all) | losses
     metrics |= {"risk_share": jnp.mean(weights), "learning_rate": learning_rate}
     return Learned(params, opt_state, moments, metrics)
+
+
+def risk_worth(risk: Risk, trajectory: Trajectory, updates: Array) -> Array:
+    """Returns what each trial adds to the risk measure of all, see `Risk.influence`; ``[B]``.
+
+    Args:
+        risk: The measure.
+        trajectory: Leaves ``[B, E, T, ...]``.
+        updates: Updates done.
+    """
+    returns = parallel.gather_tasks(jnp.sum(trajectory.reward, axis=(1, 2)))
+    return parallel.own_tasks(risk.influence(returns, updates))
 
 
 def update_bytes(

@@ -48,7 +48,9 @@ def test_returns_end_with_each_episode(ends, length):
     state = state._replace(value_moments=Moments(*map(jnp.float32, (3.0, 4.0, 0.5))))
     network = algorithm._network(family)
     task = CounterTask(jnp.int32(length), jnp.float32(0.2))
-    trial, advantage, values = algorithm._play(family, network, state, task, jax.random.key(2))
+    trial = algorithm._play(family, network, state, task, jax.random.key(2))
+    discount = jnp.float32(algorithm.discount)
+    advantage, values = algorithm._advantages(family, network, state, trial, discount)
     advantage = np.asarray(advantage).reshape(2, -1)
     values = np.float64(values).reshape(2, -1)
     steps = trial.trajectory

@@ -47,6 +47,18 @@ def test_replaying_with_unchanged_parameters_gives_ratio_one(family, parts):
     assert metrics["policy_loss"] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_for_a_risk_a_trial_is_paid_at_its_end_and_undiscounted():
+    family = Counter()
+    learner = dataclasses.replace(TINY, gae_lambda=1.0, discount=0.5)
+    state, network = started(learner, family), learner._network(family)
+    task = CounterTask(jnp.int32(3), jnp.float32(0.2))
+    trial, said = learner._play(family, network, state, task, jax.random.key(2))
+    advantage, value, _ = learner._advantages(state, trial, said, jnp.float32(-7.0))
+    played = np.asarray(trial.trajectory.mask).ravel()
+    assert 0 < played.sum() < played.size
+    np.testing.assert_allclose((advantage + value)[played], -7.0, rtol=1e-5)
+
+
 @pytest.mark.parametrize("ends", ["truncated", "terminated"])
 @pytest.mark.parametrize("length", [2, 9])
 def test_the_return_runs_through_the_trial_and_ends_with_it(ends, length):
@@ -55,7 +67,8 @@ def test_the_return_runs_through_the_trial_and_ends_with_it(ends, length):
     state, network = started(TINY, family), TINY._network(family)
     task = CounterTask(jnp.int32(length), jnp.float32(0.2))
     patient = dataclasses.replace(TINY, value_lambda=0.9)
-    trial, advantage, value, target = patient._play(family, network, state, task, jax.random.key(2))
+    trial, said = patient._play(family, network, state, task, jax.random.key(2))
+    advantage, value, target = patient._advantages(state, trial, said, None)
 
     played = np.asarray(trial.trajectory.mask).reshape(-1)
     reward = np.float64(trial.trajectory.reward).reshape(-1)[played]
