@@ -34,7 +34,7 @@ from jaxmeta_envs.base import (
 )
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.extras import import_extra
-from jaxmeta_envs.spaces import Discrete, Space
+from jaxmeta_envs.spaces import Bound, Discrete, Space
 from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -292,8 +292,14 @@ def _describe(arrays: Iterable[_Named]) -> list[dict[str, Any]]:
 def _describe_space(space: Space) -> dict[str, Any]:
     if isinstance(space, Discrete):
         return {"kind": "discrete", "n": space.n}
-    low, high = (x if math.isfinite(x) else str(x) for x in (space.low, space.high))
+    low, high = (_in_json(bound) for bound in (space.low, space.high))
     return {"kind": "box", "low": low, "high": high, "shape": list(space.shape)}
+
+
+def _in_json(bound: Bound) -> Any:
+    if isinstance(bound, tuple):
+        return [_in_json(x) for x in bound]
+    return bound if math.isfinite(bound) else str(bound)
 
 
 def _zip_flatbuffers() -> bytes:

@@ -134,12 +134,13 @@ class GymnasiumPolicy:
         )
         action = np.array(action)
         self._acted = (inputs, action)
-        limits = self.family.action_space
-        if isinstance(limits, Box):
+        continuous = isinstance(self.family.action_space, Box)
+        if continuous:  # within what is played, whatever the agent was trained on
+            limits = self.env.single_action_space if self._vector else self.env.action_space
             action = np.clip(action, limits.low, limits.high)
         if self._vector:
             return action
-        return action[0] if isinstance(limits, Box) else int(action[0])
+        return action[0] if continuous else int(action[0])
 
     def observe(
         self, obs: Any, reward: Any, terminated: Any, truncated: Any, info: Any = None

@@ -47,6 +47,9 @@ _AGENT = RL2(
     learning_rate=Schedule(2e-3, 0.0),
     entropy_coef=Schedule(0.1, 0.0),
     gae_lambda=0.7,
+    # Their inputs are one-hot, or of the order of 1, and so are their rewards.
+    normalize_observations=False,
+    normalize_rewards=False,
 )
 _ALL = (
     TrainConfig(_AGENT, BernoulliBandit(), total_env_steps=6_000_000, updates_per_chunk=50),
@@ -174,6 +177,7 @@ _OF_METHODS["reptile", "sinusoid"] = _supervised(
 _POINT: dict[str, Any] = {
     "network": MLP((100, 100), "relu"),
     "initial_std": 0.7,
+    "actions": "clipped",
     "inner": InnerLoop(optimizer=SGD(0.2), extra_step_factor=0.5),
 }
 
@@ -231,6 +235,7 @@ _OF_METHODS |= {
         "promp",
         PointNavigationCorners(),
         60,
+        actions="clipped",
         num_tasks=20,
         learning_rate=Schedule(3e-3, 0.0),
     ),
@@ -238,6 +243,7 @@ _OF_METHODS |= {
         "e-maml",
         PointNavigationCorners(),
         60,
+        actions="clipped",
         inner=InnerLoop(optimizer=SGD(0.1), extra_step_factor=0.5),
     ),
 }

@@ -12,13 +12,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import numpy as np
+
 import jaxmeta
-from jaxmeta import serialization
+from jaxmeta import registry, serialization
 from jaxmeta.checkpoint import Checkpoints
 from jaxmeta.config import TrainConfig
 from jaxmeta.files import write_atomically
 from jaxmeta.logs import History, Metrics, MetricsLog, TensorBoard, cut_log, read_log
+from jaxmeta_envs.base import TaskFamily
 from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.spaces import Discrete
 
 try:
     import fcntl
@@ -86,7 +90,23 @@ def record_from_text(text: str, path: Path) -> Record:
     config = serialization.from_dict(record.config)
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"{path / _CONFIG} describes a {type(config).__name__}, not a run")
+    if record.config["schema"] == 1 and not _same_units(config):
+        raise ConfigError(
+            f"{path} was trained on actions in units of their own; this jaxmeta has them in half "
+            "ranges from the centre of their bounds: train it again"
+        )
     return record._replace(config=replace(config, run_dir=str(path)))  # it may have moved
+
+
+def _same_units(config: TrainConfig) -> bool:
+    """Whether actions of a run of schema 1 mean today what they meant then."""
+    if registry.builtin_name(type(config.algorithm)) not in ("rl2", "epopt"):
+        return True
+    assert isinstance(config.tasks, TaskFamily)
+    space = config.tasks.action_space
+    return isinstance(space, Discrete) or bool(
+        np.all(space.centre == 0.0) and np.all(space.half_range == 1.0)
+    )
 
 
 def record_to_text(record: Record) -> str:

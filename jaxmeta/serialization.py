@@ -19,8 +19,21 @@ import numpy as np
 from jaxmeta import registry
 from jaxmeta_envs.errors import ConfigError, closest, require
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the format; a file of a later version is refused."""
+
+_BEFORE: dict[int, dict[str, dict[str, Any]]] = {
+    1: {
+        "rl2": {
+            "actions": "clipped",
+            "normalize_observations": False,
+            "normalize_rewards": False,
+        },
+        "epopt": {"actions": "clipped", "normalize_observations": False},
+        "policy-maml": {"actions": "clipped"},
+    }
+}
+"""By version and kind: fields that such a file lacks, and what was done before they existed."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -40,7 +53,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(data: Any) -> Any:
     """Returns the dataclass that `to_dict` was given.
 
-    Fields that are missing take their defaults, so that a field may be added later.
+    Fields that are missing take their defaults, so that a field may be added later; those that
+    the file's version is known to lack, what was done before they existed.
 
     Raises:
         ConfigError: If the object is of a later version, or a kind, a field or a field's
@@ -48,8 +62,22 @@ def from_dict(data: Any) -> Any:
     """
     require(isinstance(data, dict), "config", data, "a JSON object")
     schema = data.get("schema")
-    require(schema == SCHEMA, "schema", schema, f"{SCHEMA}, the version this jaxmeta reads")
-    return _decode({k: v for k, v in data.items() if k != "schema"}, "config")
+    known = (*_BEFORE, SCHEMA)
+    text = f"{' or '.join(map(str, known))}, the versions this jaxmeta reads"
+    require(schema in known, "schema", schema, text)
+    content = {k: v for k, v in data.items() if k != "schema"}
+    return _decode(_completed(content, _BEFORE.get(schema, {})), "config")
+
+
+def _completed(data: Any, missing: dict[str, dict[str, Any]]) -> Any:
+    """Returns decoded JSON with fields that its objects lack, by their kind."""
+    if isinstance(data, list):
+        return [_completed(item, missing) for item in data]
+    if not isinstance(data, dict):
+        return data
+    fields = {name: _completed(value, missing) for name, value in data.items()}
+    kind = data.get("kind")
+    return (missing.get(kind, {}) if isinstance(kind, str) else {}) | fields
 
 
 def _encode(value: Any, path: str) -> Any:

@@ -3,6 +3,7 @@ import os
 import shutil
 import struct
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from jaxmeta.checkpoint import CheckpointError, Checkpoints
 from jaxmeta.config import TrainConfig
 from jaxmeta.logs import MetricsLog, TensorBoard, cut_log, read_log
 from jaxmeta.run_dir import RunDirectory, check_same, read_record
+from jaxmeta.serialization import to_dict
 from jaxmeta_envs.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
@@ -258,6 +260,25 @@ def test_the_record_of_a_run_comes_back(config):
     assert record.config == config
     assert (record.devices, record.platform) == (4, "cpu")
     assert record.versions["jax"] == jax.__version__
+
+
+def test_an_agent_whose_actions_had_units_of_their_own_is_refused(config):
+    """Before schema 2 actions of RL² and EPOpt were raw: of a torque of ±2 they would be halved."""
+    parts = {"algorithm": {"kind": "epopt"}, "tasks": {"kind": "point-navigation"}}
+    written = to_dict(config) | parts
+    record = {"config": written | {"schema": 1}, "devices": 1, "platform": "cpu", "versions": {}}
+    path = Path(config.run_dir)
+    path.mkdir()
+
+    def read(record):
+        (path / "config.json").write_text(json.dumps(record | {"extensions": []}))
+        return read_record(path).config
+
+    with pytest.raises(ConfigError, match=r"units of their own.*train it again"):
+        read(record)
+    same = written | {"schema": 1, "tasks": {"kind": "bernoulli-bandit"}}
+    assert read(record | {"config": same}).algorithm.actions == "clipped"
+    assert read(record | {"config": written | {"schema": 2}}).algorithm.actions == "squashed"
 
 
 def test_the_record_follows_a_run_that_was_moved(config, tmp_path):

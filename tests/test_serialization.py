@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from jaxmeta import registry
+from jaxmeta import RL2, registry
 from jaxmeta.config import TrainConfig
 from jaxmeta.serialization import from_dict, to_dict
+from jaxmeta_envs import BernoulliBandit
 from jaxmeta_envs.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
@@ -94,7 +95,7 @@ def changed(**changes):
         ({"kind": "os:getcwd"}, r"it must be one of .* of a dataclass"),
         ({"kind": ""}, r"config\.kind is ''; it must be the name of a class"),
         ({"kind": None}, r"config\.kind is None; it must be the name of a class"),
-        ({"schema": 99}, r"schema is 99; it must be 1"),
+        ({"schema": 99}, r"schema is 99; it must be 1 or 2"),
         ({"rate": {"kind": "float", "value": "big"}}, r"config\.rate is 'big'; it must be inf"),
     ],
 )
@@ -139,3 +140,14 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
         registry.find_algorithm("rl-2")
     with pytest.raises(ConfigError, match="did you mean bernoulli-bandit"):
         registry.find_family("bernouli-bandit")
+
+
+def test_a_file_from_before_a_field_existed_means_what_was_done_then():
+    written = to_dict(TrainConfig(RL2(), BernoulliBandit()))
+    new = ("actions", "normalize_observations", "normalize_rewards")
+    for name in new:
+        del written["algorithm"][name]
+    read = from_dict(written | {"schema": 1}).algorithm
+    assert [getattr(read, name) for name in new] == ["clipped", False, False]
+    read = from_dict(written).algorithm
+    assert [getattr(read, name) for name in new] == ["squashed", True, True]

@@ -124,3 +124,44 @@ class SafeOrRisky(TaskFamily[jax.Array, jax.Array]):
         mean, std = jnp.asarray([[0.0, 0.1], [0.3, 1.0]])[action]
         reward = mean + std * jax.random.normal(key)
         return state, Timestep(jnp.int32(0), reward, jnp.asarray(True), jnp.asarray(False))
+
+
+@dataclass(frozen=True)
+class Aim(TaskFamily[jax.Array, jax.Array]):
+    """Hit a hidden point: a step pays 1 less the distance, in half ranges of the action.
+
+    The observation is where the last action went, in the same units, times ``stretch`` plus
+    ``offset``; rewards are times ``scale``.
+    """
+
+    low: float | tuple[float, ...] = -1.0
+    high: float | tuple[float, ...] = 1.0
+    size: int = 1
+    stretch: float = 1.0
+    offset: float = 0.0
+    scale: float = 1.0
+    horizon: int = 5
+    default_episodes: int = 2
+
+    @property
+    def observation_space(self):
+        return Box(-1e9, 1e9, (self.size,))
+
+    @property
+    def action_space(self):
+        return Box(self.low, self.high, (self.size,))
+
+    def sample_task(self, key, split="train"):
+        self.check_split(split)
+        return jax.random.uniform(key, (self.size,), minval=-1.0, maxval=1.0)
+
+    def reset(self, key, task):
+        return jnp.int32(0), jnp.full(self.size, self.offset)
+
+    def step(self, key, state, action, task):
+        space = self.action_space
+        at = space.to_unit(space.clip(action))
+        reward = self.scale * (1.0 - jnp.mean(jnp.abs(at - task)))
+        ended = state + 1 >= self.horizon
+        obs = self.stretch * at + self.offset
+        return state + 1, Timestep(obs, reward, ended, jnp.asarray(False))

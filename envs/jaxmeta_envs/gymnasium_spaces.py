@@ -19,8 +19,7 @@ def to_gymnasium(space: Space) -> Any:
     spaces = import_extra("gymnasium.spaces", "gymnasium", user="to_gymnasium")
     if isinstance(space, Discrete):
         return spaces.Discrete(space.n)
-    low, high = np.float32(space.low), np.float32(space.high)
-    return spaces.Box(low, high, space.shape, np.float32)
+    return spaces.Box(space.lowest, space.highest, space.shape, np.float32)
 
 
 def is_like(theirs: Any, ours: Space) -> bool:

@@ -258,20 +258,14 @@ def _convert(space: Any, role: str) -> Space:
         return Discrete(int(space.n))
     require(kind == "Box", f"{role} space", space, "Discrete or Box")
     low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
-    same = np.all(low == low.flat[0]) and np.all(high == high.flat[0])
-    require(
-        role == "observation" or bool(same), "action space", space, "of one range in all entries"
-    )
+    shape = tuple(int(size) for size in space.shape)
+    if role == "observation":
+        low, high = low.min(), high.max()
+        high = low + 1.0 if low == high else high  # an observation that never changes
     # gymnax writes "unbounded" as the largest float.
-    largest = float(np.finfo(np.float32).max)
-    lowest, highest = float(low.min()), float(high.max())
-    if role == "observation" and lowest == highest:  # an observation that never changes
-        highest = lowest + 1.0
-    return Box(
-        low=lowest if lowest > -largest else -np.inf,
-        high=highest if highest < largest else np.inf,
-        shape=tuple(int(size) for size in space.shape),
-    )
+    largest = np.finfo(np.float32).max
+    low, high = np.where(low > -largest, low, -np.inf), np.where(high < largest, high, np.inf)
+    return Box(tuple(np.ravel(low).tolist()), tuple(np.ravel(high).tolist()), shape)
 
 
 def _arrays(tree: Any) -> Any:

@@ -19,7 +19,7 @@ from jaxmeta.algorithms.episodes import (
     values_beyond,
 )
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
-from jaxmeta.algorithms.policy_optimizer import PolicyOptimizer
+from jaxmeta.algorithms.policy_optimizer import PolicyOptimizer, each_step
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.trials import (
     act_and_store,
@@ -30,7 +30,15 @@ from jaxmeta.algorithms.trials import (
     update_bytes,
 )
 from jaxmeta.algorithms.trpo import TRPO
-from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
+from jaxmeta.networks import (
+    MLP,
+    Actions,
+    ActorCritic,
+    check_actions,
+    feedforward_actor_critic,
+    input_moments,
+    normalized,
+)
 from jaxmeta.ops.moments import Moments
 from jaxmeta.risk import CVaR, RiskMeasure
 from jaxmeta.rollout import Trial, play_trial
@@ -108,6 +116,9 @@ class EPOpt(Algorithm):
             baseline.
         value_decay: Forgetting rate per update of the moments that normalise a value
             network's targets.
+        actions: How continuous actions are distributed, see `RL2.actions`.
+        normalize_observations: Whether observations that are not one-hot are seen, by policy,
+            value network and linear baseline, with mean 0 and deviation 1, by running moments.
         round_updates: Updates between two meetings with the run's target, if it has one.
         target_episodes: Episodes played there each time.
         adaptation: How they update the source distribution.
@@ -130,6 +141,8 @@ class EPOpt(Algorithm):
     discount: float | Schedule = 0.995
     gae_lambda: float = 1.0
     value_decay: float = 0.9
+    actions: Actions = "squashed"
+    normalize_observations: bool = True
     round_updates: int = 50  # pyright: ignore[reportIncompatibleMethodOverride]
     target_episodes: int = 3  # pyright: ignore[reportIncompatibleMethodOverride]
     adaptation: SourceAdaptation = field(default_factory=SourceAdaptation)
@@ -147,6 +160,7 @@ class EPOpt(Algorithm):
         for name in ("round_updates", "target_episodes"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         self.risk.check(self.num_tasks)
+        check_actions(self.actions)
         over = ("simulators", "trajectories")
         require(self.risk_over in over, "risk_over", self.risk_over, " or ".join(over))
         check_positive(self.learning_rate, "learning_rate")
@@ -253,6 +267,7 @@ class EPOpt(Algorithm):
 
         params, opt_state, moments, metrics = learn(
             self,
+            family,
             self._optimizer,
             network,
             state,
@@ -264,7 +279,7 @@ class EPOpt(Algorithm):
             fit_value=self._has_value_network,
         )
         metrics |= _describe(state.source)
-        weights = self._fit_baseline(family, state, steps, discount)
+        weights = self._fit_baseline(family, state, params, steps, discount)
         updates = state.updates + 1
         return EPOptState(params, opt_state, moments, weights, state.source, updates), metrics
 
@@ -298,7 +313,13 @@ class EPOpt(Algorithm):
 
     def _network(self, family: TaskFamily) -> ActorCritic:
         value = self.baseline if isinstance(self.baseline, MLP) else None
-        return feedforward_actor_critic(family, self.network, value)
+        return feedforward_actor_critic(
+            family,
+            self.network,
+            value,
+            actions=self.actions,
+            normalize_observations=self.normalize_observations,
+        )
 
     def _sample_task(self, family: TaskFamily, state: EPOptState, key: Array) -> Any:
         if isinstance(family, PhysicalFamily):
@@ -322,7 +343,7 @@ class EPOpt(Algorithm):
         """Returns advantages and values of what a simulator was paid, ``[E T]``."""
         steps, moments = trial.trajectory, state.value_moments
         if isinstance(self.baseline, LinearBaseline):
-            seen = seen_by_baseline(family, steps.inputs)
+            seen = self._seen(family, state.params, steps)
             values = self.baseline.value(state.baseline, *seen)
             beyond = jnp.zeros(self.episodes_per_task)
         else:
@@ -333,14 +354,27 @@ class EPOpt(Algorithm):
         advantage = episode_advantages(steps, values, beyond, discount, self.gae_lambda)
         return flat(advantage), flat(values)
 
+    def _seen(self, family: TaskFamily, params: Any, steps: Trajectory) -> tuple[Array, Array]:
+        """Returns observations as the policy sees them and times of ``[E, T]`` steps."""
+        obs, time = seen_by_baseline(family, steps.inputs)
+        return each_step(lambda x: normalized(x, input_moments(params).obs))(obs), time
+
     def _fit_baseline(
-        self, family: TaskFamily, state: EPOptState, steps: Trajectory, discount: Array
+        self,
+        family: TaskFamily,
+        state: EPOptState,
+        params: Any,
+        steps: Trajectory,
+        discount: Array,
     ) -> Any:
-        """Returns the linear baseline of the next update, fitted to ``[B, E, T]`` steps."""
+        """Returns the linear baseline of the next update, fitted to ``[B, E, T]`` steps.
+
+        ``params`` are those of the next update: they say how observations will be normalised.
+        """
         if not isinstance(self.baseline, LinearBaseline):
             return state.baseline
         to_go = jax.vmap(lambda s: returns_to_go(s.reward, s.mask, discount))(steps)
-        obs, time = jax.vmap(lambda inputs: seen_by_baseline(family, inputs))(steps.inputs)
+        obs, time = jax.vmap(lambda s: self._seen(family, params, s))(steps)
         return self.baseline.fit(
             obs.reshape(-1, obs.shape[-1]),
             time.reshape(-1),

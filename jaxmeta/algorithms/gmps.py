@@ -6,6 +6,7 @@ of a task that an expert labelled.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -29,20 +30,20 @@ from jaxmeta.algorithms.policy_adaptation import (
     InnerData,
     PolicyAdaptation,
     PolicyMetaParams,
-    adaptive_policy_network,
     step_returns,
 )
 from jaxmeta.algorithms.policy_objective import PolicyObjective
 from jaxmeta.algorithms.policy_optimizer import MinibatchAdam, Terms, each_step
 from jaxmeta.algorithms.trials import flat, update_bytes
-from jaxmeta.networks import MLP
-from jaxmeta.ops.distributions import Distribution, Normal
+from jaxmeta.networks import MLP, Actions, ActorCritic, check_actions, feedforward_actor_critic
+from jaxmeta.ops.distributions import Categorical, Distribution, Normal
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import masked_mean
 from jaxmeta.risk import Mean, RiskMeasure, return_statistics
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.spaces import Discrete, Space
 
 
 class GuidedState(NamedTuple):
@@ -98,8 +99,9 @@ class GuidedMetaPolicySearch(Algorithm):
     Attributes:
         num_tasks: Tasks per update, over all devices.
         shots: Episodes of a task that a gradient step sees, N.
-        network: Layers of the policy. Continuous actions are normal, in units of half the
-            range of the action space, with a learned standard deviation that begins at 1.
+        network: Layers of the policy.
+        actions: How continuous actions are distributed, see `RL2.actions`. Experts like to act at
+            the bounds, where ``squashed`` actions have no density to imitate.
         inner: How it adapts.
         estimator: How the episodes of an inner step are weighted: `LVC` by the ratio of each
             action, `DiCE` by that of all actions so far, `LogLikelihood` not at all;
@@ -127,6 +129,7 @@ class GuidedMetaPolicySearch(Algorithm):
     num_tasks: int = 20
     shots: int = 20
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
+    actions: Actions = "clipped"
     inner: InnerLoop = field(default_factory=lambda: InnerLoop(optimizer=SGD(0.1)))
     estimator: LVC | DiCE | LogLikelihood | FirstOrder = field(default_factory=LVC)
     objective: PolicyObjective = field(default_factory=PolicyObjective)
@@ -157,6 +160,7 @@ class GuidedMetaPolicySearch(Algorithm):
         rewarded = self.objective.outer_anchor_coef > 0 or self.objective.episodes != "adapted"
         text = 'one of the inner loop alone: outer_anchor_coef=0, episodes="adapted"'
         require(not rewarded, "objective", self.objective, text)
+        check_actions(self.actions)
         require(self.expert_std >= 0, "expert_std", self.expert_std, "at least 0")
         check_positive(self.learning_rate, "learning_rate")
         for name in ("discount", "gae_lambda"):
@@ -175,8 +179,7 @@ class GuidedMetaPolicySearch(Algorithm):
     def check(self, family: Family) -> None:
         acts = check_acts(self, family)
         self.expert.check(acts)
-        network = adaptive_policy_network(acts, self.network)
-        self.inner.check(network.init)
+        self.inner.check(self._network(acts).init)
 
     def trial_episodes(self, family: TaskFamily) -> int:
         del family
@@ -189,8 +192,7 @@ class GuidedMetaPolicySearch(Algorithm):
 
     def init(self, family: TaskFamily, key: Array) -> GuidedState:
         network_key, rates_key, expert_key = jax.random.split(key, 3)
-        network = adaptive_policy_network(family, self.network)
-        meta = self.inner.init(rates_key, network.init(network_key))
+        meta = self.inner.init(rates_key, self._network(family).init(network_key))
         params = PolicyMetaParams(meta, Moments.empty())
         experts = self.expert.init(family, expert_key)
         return GuidedState(params, self.optimizer.init(meta), experts, jnp.int32(0))
@@ -254,7 +256,7 @@ class GuidedMetaPolicySearch(Algorithm):
     def _adaptation(self, family: TaskFamily) -> PolicyAdaptation:
         return PolicyAdaptation(
             family=family,
-            network=adaptive_policy_network(family, self.network),
+            network=self._network(family),
             inner=self.inner,
             estimator=self.estimator,
             objective=self.objective,
@@ -263,6 +265,12 @@ class GuidedMetaPolicySearch(Algorithm):
             value_coef=0.0,
             discount=self.discount,
             gae_lambda=self.gae_lambda,
+            actions=self.actions,
+        )
+
+    def _network(self, family: TaskFamily) -> ActorCritic:
+        return feedforward_actor_critic(
+            family, self.network, None, actions=self.actions, normalize_observations=False
         )
 
     def _show(
@@ -291,18 +299,24 @@ class GuidedMetaPolicySearch(Algorithm):
             return jax.tree.map(lambda x: x[0], adaptation.network.replay(adapted, *rows)[0])
 
         distributions = jax.vmap(said)(part.inner, part.inputs, part.mask)
-        noise = self.expert_std * getattr(adaptation.family.action_space, "half_range", 1.0)
-        loss = each_step(lambda d, a: _cross_entropy(d, a, noise))(distributions, part.action)
+        imitated = functools.partial(self._cross_entropy, adaptation.family.action_space)
+        loss = each_step(imitated)(distributions, part.action)
         entropy = each_step(lambda d: d.entropy())(distributions)
         return {"clone_loss": part.weight[:, None] * loss, "entropy": entropy}
 
+    def _cross_entropy(self, space: Space, distribution: Distribution, action: Array) -> Array:
+        """Returns ``E[-log π(a)]`` over a choice, or over a normal around an action.
 
-def _cross_entropy(distribution: Distribution, action: Array, noise: float) -> Array:
-    """Returns ``E[-log π(a)]`` over a choice, or over a normal around an action."""
-    loss = -distribution.log_prob(action)
-    if isinstance(distribution, Normal):
-        loss += 0.5 * noise**2 * jnp.sum(jnp.exp(-2.0 * distribution.log_std))
-    return loss
+        Of squashed actions that normal is before the squashing, which is then taken as linear.
+        """
+        loss = -distribution.log_prob(action)
+        if isinstance(distribution, Categorical) or isinstance(space, Discrete):
+            return loss
+        # Half ranges are the unit of `expert_std`, and of a normal that is yet to be squashed.
+        scale = jnp.exp(distribution.log_std)
+        if isinstance(distribution, Normal):
+            scale = scale / space.half_range
+        return loss + 0.5 * jnp.sum((self.expert_std / scale) ** 2)
 
 
 def _moved(adaptation: PolicyAdaptation, meta: MetaParams, data: InnerData) -> Array:

@@ -25,13 +25,12 @@ from jaxmeta.algorithms.linear_baseline import LinearBaseline
 from jaxmeta.algorithms.policy_objective import PolicyObjective, prior_policy
 from jaxmeta.algorithms.policy_optimizer import each_step
 from jaxmeta.algorithms.trials import act_and_store
-from jaxmeta.networks import MLP, ActorCritic, feedforward_actor_critic
+from jaxmeta.networks import MLP, Actions, ActorCritic
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import masked_mean, standardize
 from jaxmeta.rollout import play_trial
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
-from jaxmeta_envs.spaces import Box
 
 
 class PolicyMetaParams(NamedTuple):
@@ -105,6 +104,7 @@ class PolicyAdaptation:
         value_coef: Weight of the value network's loss.
         discount: γ, per step.
         gae_lambda: λ of generalized advantage estimation.
+        actions: How the network's continuous actions are distributed.
     """
 
     family: TaskFamily
@@ -117,6 +117,7 @@ class PolicyAdaptation:
     value_coef: float
     discount: float
     gae_lambda: float
+    actions: Actions
 
     def policy(self) -> AdaptivePolicy:
         """Returns how to act and adapt at meta-test, given `PolicyMetaParams`."""
@@ -192,7 +193,7 @@ class PolicyAdaptation:
             mask: Whether a step was played, ``[N, T]``.
         """
         if self.objective.anchor == "prior":
-            prior = prior_policy(self.family.action_space)
+            prior = prior_policy(self.family.action_space, self.actions)
             kl = each_step(lambda d: d.kl(prior))(said)
         else:
             anchor = self.network.replay(meta.initial, inputs, mask)[0]
@@ -247,18 +248,6 @@ class PolicyAdaptation:
 
     def _step(self, meta: MetaParams, fast: Fast, data: InnerData) -> Fast:
         return self.inner.step(meta, fast, self._loss(meta), data, second_order=False)[0]
-
-
-def adaptive_policy_network(
-    family: TaskFamily, policy: MLP, value: MLP | None = None, initial_std: float = 1.0
-) -> ActorCritic:
-    """Builds a policy to adapt by gradients, and perhaps a value network.
-
-    A gradient step of one size suits actions of any: they are learned in their own unit.
-    """
-    space = family.action_space
-    unit = space.half_range if isinstance(space, Box) else 1.0
-    return feedforward_actor_critic(family, policy, value, unit, initial_std)
 
 
 def step_returns(inner_reward: Array, after: Array) -> dict[str, Array]:

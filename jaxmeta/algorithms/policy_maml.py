@@ -25,7 +25,6 @@ from jaxmeta.algorithms.policy_adaptation import (
     InnerData,
     PolicyAdaptation,
     PolicyMetaParams,
-    adaptive_policy_network,
     step_returns,
 )
 from jaxmeta.algorithms.policy_objective import PolicyObjective
@@ -33,7 +32,13 @@ from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer, each_ste
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.trials import flat, make_batch, update_bytes
 from jaxmeta.algorithms.trpo import TRPO
-from jaxmeta.networks import MLP, ActorCritic
+from jaxmeta.networks import (
+    MLP,
+    Actions,
+    ActorCritic,
+    check_actions,
+    feedforward_actor_critic,
+)
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit
@@ -97,9 +102,10 @@ class PolicyMAML(Algorithm):
     Attributes:
         num_tasks: Tasks per update, over all devices.
         shots: Episodes of a task that a gradient step sees, N.
-        network: Layers of the policy. Continuous actions are normal, in units of half the
-            range of the action space, with a standard deviation that is learned.
-        initial_std: What it begins at.
+        network: Layers of the policy.
+        initial_std: First standard deviation of continuous actions, in half ranges; it is
+            learned.
+        actions: How continuous actions are distributed, see `RL2.actions`.
         inner: How it adapts.
         estimator: Which terms the meta-gradient keeps.
         baseline: The value estimate: linear in features, fitted to the episodes of each task
@@ -127,6 +133,7 @@ class PolicyMAML(Algorithm):
     shots: int = 20
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
     initial_std: float = 1.0
+    actions: Actions = "squashed"
     inner: InnerLoop = field(default_factory=lambda: InnerLoop(optimizer=SGD(0.1)))
     estimator: Estimator = field(default_factory=LVC)
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
@@ -145,6 +152,7 @@ class PolicyMAML(Algorithm):
         require(self.shots >= 1, "shots", self.shots, "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")
         require(self.initial_std > 0, "initial_std", self.initial_std, "above 0")
+        check_actions(self.actions)
         multiple = self.task_multiple
         require(
             self.num_tasks >= 1 and self.num_tasks % multiple == 0,
@@ -268,7 +276,14 @@ class PolicyMAML(Algorithm):
 
     def _network(self, family: TaskFamily) -> ActorCritic:
         value = self.baseline if isinstance(self.baseline, MLP) else None
-        return adaptive_policy_network(family, self.network, value, self.initial_std)
+        return feedforward_actor_critic(
+            family,
+            self.network,
+            value,
+            self.initial_std,
+            self.actions,
+            normalize_observations=False,
+        )
 
     def _adaptation(self, family: TaskFamily) -> PolicyAdaptation:
         return PolicyAdaptation(
@@ -282,6 +297,7 @@ class PolicyMAML(Algorithm):
             value_coef=self.value_coef,
             discount=self.discount,
             gae_lambda=self.gae_lambda,
+            actions=self.actions,
         )
 
     def _replay(

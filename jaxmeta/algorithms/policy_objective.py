@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import jax.numpy as jnp
 
-from jaxmeta.ops.distributions import Categorical, Distribution, Normal
+from jaxmeta.networks import Actions, continuous_policy
+from jaxmeta.ops.distributions import Categorical, Distribution
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.spaces import Discrete, Space
 
@@ -41,8 +41,9 @@ class PolicyObjective:
         outer_anchor_coef: c_a of the adapted policy in the outer loop.
         anchor: ``"initial"`` is the policy that adaptation begins with, so that nothing pulls
             in the first step, and those after are pulled back. ``"prior"`` knows nothing:
-            uniform, or with continuous actions normal around 0 with a standard deviation
-            of half their range, as the first policy has it.
+            uniform, or with continuous actions as the first policy has them: around the
+            centre of their bounds, with a standard deviation of half their range (if
+            squashed, before that).
     """
 
     episodes: Episodes = "adapted"
@@ -60,9 +61,9 @@ class PolicyObjective:
             require(value in known, name, value, f"one of {', '.join(known)}")
 
 
-def prior_policy(action_space: Space) -> Distribution:
-    """Returns the policy that knows nothing: uniform, or normal around 0 (`PolicyObjective`)."""
+def prior_policy(action_space: Space, actions: Actions) -> Distribution:
+    """Returns the policy that knows nothing, see `PolicyObjective`."""
     if isinstance(action_space, Discrete):
         return Categorical(jnp.zeros(action_space.n))
-    mean = jnp.zeros(action_space.shape)
-    return Normal(mean, jnp.full_like(mean, math.log(action_space.half_range)))
+    zeros = jnp.zeros(action_space.shape)
+    return continuous_policy(action_space, actions, zeros, zeros)

@@ -26,9 +26,11 @@ from jaxmeta.networks import (
     GRU,
     LSTM,
     MLP,
+    Actions,
     ActorCritic,
     FastWeights,
     Recall,
+    check_actions,
     recurrent_actor_critic,
 )
 from jaxmeta.ops.moments import Moments
@@ -102,6 +104,12 @@ class RL2(Algorithm):
             trials.
         checkpoint: Whether back-propagation computes the inside of the memory again
             instead of storing it: a fraction of the memory for long trials, in more time.
+        actions: How continuous actions are distributed, in half ranges from the centre of their
+            bounds: ``squashed`` normals never leave them, ``clipped`` ones are cut there by the
+            environment, as in the papers.
+        normalize_observations: Whether observations that are not one-hot are seen with mean 0
+            and deviation 1, by running moments of all that was played in training.
+        normalize_rewards: Likewise the previous reward. What is maximised is not normalised.
         memory_reset: ``trial`` keeps the memory across episodes. ``episode`` is an
             ablation: such an agent cannot adapt from one episode to the next.
 
@@ -126,6 +134,9 @@ class RL2(Algorithm):
     observe_reward: bool = True
     bptt_steps: int | None = None
     checkpoint: bool = False
+    actions: Actions = "squashed"
+    normalize_observations: bool = True
+    normalize_rewards: bool = True
     memory_reset: Literal["trial", "episode"] = "trial"
 
     def __post_init__(self) -> None:
@@ -159,6 +170,7 @@ class RL2(Algorithm):
         resets = ("trial", "episode")
         require(self.memory_reset in resets, "memory_reset", self.memory_reset, "trial or episode")
         self.risk.check(self.num_tasks)
+        check_actions(self.actions)
         check_positive(self.learning_rate, "learning_rate")
         for name in ("discount", "gae_lambda", "value_decay"):
             check_share(getattr(self, name), name)
@@ -209,6 +221,7 @@ class RL2(Algorithm):
 
         params, opt_state, moments, metrics = learn(
             self,
+            family,
             self.optimizer,
             network,
             state,
@@ -254,6 +267,9 @@ class RL2(Algorithm):
             self.memory_reset,
             self.bptt_steps,
             self.checkpoint,
+            self.actions,
+            self.normalize_observations,
+            self.normalize_rewards and self.observe_reward,
         )
 
     def _play(

@@ -14,16 +14,19 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm
-from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer
-from jaxmeta.networks import ActorCritic
+from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer, each_step
+from jaxmeta.networks import ActorCritic, InputMoments, input_moments
 from jaxmeta.ops.moments import Moments
-from jaxmeta.ops.trees import num_bytes
+from jaxmeta.ops.trees import num_bytes, select
 from jaxmeta.risk import Risk, return_statistics
 from jaxmeta.rollout import Act, Trial
 from jaxmeta.schedules import Schedule, span_run, value_at
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.spaces import Box
 
 Learner = TypeVar("Learner", bound=Algorithm)
+
+_INPUT_DECAY = 0.99  # what an update leaves of the moments that normalise inputs
 
 
 class Settings(Protocol):
@@ -88,6 +91,7 @@ def flat(x: Array) -> Array:
 
 def learn(
     settings: Settings,
+    family: TaskFamily,
     optimizer: PolicyOptimizer,
     network: ActorCritic,
     state: Any,
@@ -100,10 +104,13 @@ def learn(
     fit_value: bool = True,
     target: Array | None = None,
 ) -> Learned:
-    """Improves a policy on played trials.
+    """Improves a policy on played trials, and measures what it will see.
+
+    The first trials of a run are only measured: nothing is learned from inputs of unknown scale.
 
     Args:
         settings: Hyperparameters.
+        family: The task family.
         optimizer: How the policy is improved.
         network: Played the trials.
         state: Has ``params``, ``opt_state``, ``value_moments`` and ``updates``.
@@ -142,7 +149,11 @@ def learn(
         learning_rate,
         value_at(settings.entropy_coef, state.updates),
     )
-    metrics |= measure(trials.trajectory) | return_statistics(of_all) | losses
+    if "inputs" in state.params:
+        old = state.params, state.opt_state
+        params, opt_state = select(state.updates > 0, (params, opt_state), old)
+        params = params | {"inputs": seen(family, input_moments(old[0]), trials.trajectory)}
+    metrics |= measure(family, trials.trajectory) | return_statistics(of_all) | losses
     metrics |= {"risk_share": jnp.mean(weights), "learning_rate": learning_rate}
     return Learned(params, opt_state, moments, metrics)
 
@@ -255,11 +266,11 @@ def make_batch(
     return batch, moments, {"value_explained": explained, "advantage_std": jnp.sqrt(variance)}
 
 
-def measure(trajectory: Trajectory) -> dict[str, Array]:
+def measure(family: TaskFamily, trajectory: Trajectory) -> dict[str, Array]:
     """Returns per trial and episode, averaged over all tasks; leaves ``[B, E, T]``."""
     returns = jnp.sum(trajectory.reward, axis=2)
     length = jnp.sum(trajectory.mask, axis=2, dtype=jnp.float32)
-    return parallel.mean_over_tasks(
+    return bound_share(family, trajectory) | parallel.mean_over_tasks(
         {
             "return": jnp.sum(returns, axis=1),
             "return_first_episode": returns[:, 0],
@@ -267,6 +278,48 @@ def measure(trajectory: Trajectory) -> dict[str, Array]:
             "episode_length": jnp.mean(length, axis=1),
         }
     )
+
+
+def bound_share(family: TaskFamily, trajectory: Trajectory) -> dict[str, Array]:
+    """Returns the metric ``action_at_bound`` of steps ``[B, E, T]``; none without bounds.
+
+    It is the share of the entries of actions that are at a bound, to a thousandth of half the
+    range, or beyond it.
+    """
+    space = family.action_space
+    if not isinstance(space, Box) or not space.bounded.any():
+        return {}
+
+    def count(action: Array) -> Array:
+        out = (jnp.abs(space.to_unit(action)) >= 1.0 - 1e-3) & space.bounded
+        return jnp.sum(out, dtype=jnp.float32)
+
+    at_bound = each_step(jax.vmap(count))(trajectory.action) * trajectory.mask
+    entries = trajectory.mask * float(space.bounded.sum())
+    total, of = parallel.sum_over_devices((jnp.sum(at_bound), jnp.sum(entries)))
+    return {"action_at_bound": total / of}
+
+
+def seen(family: TaskFamily, moments: InputMoments, trajectory: Trajectory) -> InputMoments:
+    """Returns moments of inputs that have seen these steps too, ``[B, E, T]`` of all devices."""
+    flatten = family.observation_space.flatten
+    obs = each_step(jax.vmap(flatten))(trajectory.inputs.obs)
+
+    def updated(moments: Moments | None, x: Array) -> Moments | None:
+        if moments is None:
+            return None
+        mask = jnp.broadcast_to(jnp.expand_dims(trajectory.mask, tuple(range(3, x.ndim))), x.shape)
+        steps = (0, 1, 2)
+        total, count = parallel.sum_over_devices(
+            (jnp.sum(x, steps, where=mask), jnp.sum(mask, steps, dtype=jnp.float32))
+        )
+        mean = total / count
+        # About the mean, not about 0: squares of what is far from it lose their digits.
+        apart = jnp.where(mask, x - jnp.expand_dims(mean, steps), 0.0)
+        squares = parallel.sum_over_devices(jnp.sum(apart**2, steps))
+        return moments.update(mean, squares / count, _INPUT_DECAY, jnp.asarray(True))
+
+    return InputMoments(updated(moments.obs, obs), updated(moments.reward, trajectory.reward))
 
 
 def _mean_and_variance(sums: tuple[Array, Array], count: Array) -> tuple[Array, Array]:

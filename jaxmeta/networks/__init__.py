@@ -1,6 +1,16 @@
 """Networks: the only place that knows flax; outside, parameters are plain pytrees."""
 
-from jaxmeta.networks.actor_critic import ActorCritic, ActorCriticOutput, recurrent_actor_critic
+from jaxmeta.networks.actor_critic import (
+    Actions,
+    ActorCritic,
+    ActorCriticOutput,
+    InputMoments,
+    check_actions,
+    continuous_policy,
+    input_moments,
+    normalized,
+    recurrent_actor_critic,
+)
 from jaxmeta.networks.encoder import MLP
 from jaxmeta.networks.fast_weights import FastWeights
 from jaxmeta.networks.feedforward import feedforward_actor_critic
@@ -12,13 +22,19 @@ __all__ = [
     "GRU",
     "LSTM",
     "MLP",
+    "Actions",
     "ActorCritic",
     "ActorCriticOutput",
     "FastWeights",
+    "InputMoments",
     "Memory",
     "Recall",
     "Regressor",
+    "check_actions",
+    "continuous_policy",
     "feedforward_actor_critic",
     "feedforward_regressor",
+    "input_moments",
+    "normalized",
     "recurrent_actor_critic",
 ]

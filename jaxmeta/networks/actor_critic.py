@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
@@ -14,10 +14,14 @@ from jax import Array
 from jaxmeta.networks.encoder import MLP
 from jaxmeta.networks.initializers import orthogonal
 from jaxmeta.networks.memory import Memory, unroll_truncated
-from jaxmeta.ops.distributions import Categorical, Distribution, Normal
+from jaxmeta.ops.distributions import Categorical, Distribution, Normal, SquashedNormal
+from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.trees import select
 from jaxmeta_envs.base import PolicyInput, TaskFamily
-from jaxmeta_envs.spaces import Discrete, Space
+from jaxmeta_envs.errors import require
+from jaxmeta_envs.spaces import Box, Discrete, Space
+
+_LARGEST_INPUT = 10.0  # deviations; an outlier is not to drown the rest
 
 
 class ActorCriticOutput(NamedTuple):
@@ -49,17 +53,71 @@ class ActorCritic(NamedTuple):
     replay: Callable[[Any, PolicyInput, Array], ActorCriticOutput]
 
 
-def encode_input(family: TaskFamily, inputs: PolicyInput, observe_reward: bool = True) -> Array:
+class InputMoments(NamedTuple):
+    """What inputs are normalised by; with the parameters, but not learned by gradients.
+
+    Attributes:
+        obs: Running moments of each entry of an observation, ``[o]``; None if it is not
+            normalised.
+        reward: Of rewards, scalars; None likewise.
+    """
+
+    obs: Moments | None
+    reward: Moments | None
+
+
+def first_input_moments(
+    family: TaskFamily, normalize_observations: bool, normalize_rewards: bool
+) -> dict[str, InputMoments]:
+    """Returns what to add to the parameters: moments that leave inputs as they are, or nothing.
+
+    One-hot observations are as they should be, and are never normalised.
+    """
+    space = family.observation_space
+    of_obs = normalize_observations and isinstance(space, Box)
+    if not of_obs and not normalize_rewards:
+        return {}
+    obs = Moments.empty((space.flat_size,)) if of_obs else None
+    return {"inputs": InputMoments(obs, Moments.empty() if normalize_rewards else None)}
+
+
+def input_moments(params: Mapping[str, Any]) -> InputMoments:
+    """Returns the moments that are with a network's parameters."""
+    return params.get("inputs", InputMoments(None, None))
+
+
+def normalized(x: Array, moments: Moments | None) -> Array:
+    """Returns ``x`` with mean 0 and deviation 1, within ±10; without moments, ``x``."""
+    if moments is None:
+        return x
+    moments = jax.lax.stop_gradient(moments)
+    seen = jnp.clip(moments.normalize(x), -_LARGEST_INPUT, _LARGEST_INPUT)
+    return jnp.where(moments.weight > 0, seen, x)
+
+
+def encode_input(
+    family: TaskFamily,
+    inputs: PolicyInput,
+    moments: InputMoments,
+    observe_reward: bool = True,
+) -> Array:
     """Concatenates what the agent sees to one vector, ``[input_size(family)]``.
 
     ``[obs, previous action, previous reward, previous done, episode start]`` with discrete
-    values one-hot; the reward is the raw scalar, or 0 if it is not observed.
+    values one-hot, continuous actions in half ranges from their centre, within ±1, and
+    observation and reward normalised if there are moments. At trial start the previous
+    action, unless it is discrete, and the previous reward are 0, and so is a reward that is
+    not observed.
     """
-    reward = inputs.prev_reward if observe_reward else jnp.zeros_like(inputs.prev_reward)
+    first = inputs.episode_start & ~inputs.prev_done
+    reward = normalized(inputs.prev_reward, moments.reward)
+    reward = jnp.where(first | (not observe_reward), 0.0, reward)
     flags = jnp.stack([reward, inputs.prev_done, inputs.episode_start]).astype(jnp.float32)
-    obs = family.observation_space.flatten(inputs.obs)
-    action = family.action_space.flatten(inputs.prev_action)
-    return jnp.concatenate([obs, action, flags])
+    obs = normalized(family.observation_space.flatten(inputs.obs), moments.obs)
+    action, space = inputs.prev_action, family.action_space
+    if isinstance(space, Box):
+        action = space.to_unit(space.clip(action))
+    return jnp.concatenate([obs, space.flatten(action), flags])
 
 
 def input_size(family: TaskFamily) -> int:
@@ -76,31 +134,50 @@ def at_trial_start(family: TaskFamily, inputs: PolicyInput) -> PolicyInput:
     )
 
 
+Actions = Literal["squashed", "clipped"]
+"""How continuous actions are distributed, see `PolicyHead`."""
+
+
 class PolicyHead(nn.Module):
     """From features to a distribution over actions.
 
+    Continuous actions are told in half ranges from the centre of their bounds, entry by entry,
+    so that a network learns alike whatever the bounds. ``squashed``: `SquashedNormal`, which
+    never leaves them. ``clipped``: `Normal`, of which the environment clips what is beyond them.
+
     Attributes:
         action_space: What actions are.
-        unit: Unit of continuous actions: parameters are of actions divided by it.
-        initial_std: Standard deviation of the first continuous actions, in such units.
+        actions: How continuous ones are distributed.
+        initial_std: Their first standard deviation, in half ranges; if squashed, before that.
     """
 
     action_space: Space
-    unit: float = 1.0
+    actions: Actions = "squashed"
     initial_std: float = 1.0
 
     @nn.compact
     def __call__(self, x: Array) -> Distribution:
         # Small weights: the first policy is nearly uniform whatever the memory holds.
-        size = self.action_space.flat_size
-        out = nn.Dense(size, kernel_init=orthogonal(0.01))(x)
-        if isinstance(self.action_space, Discrete):
+        space = self.action_space
+        out = nn.Dense(space.flat_size, kernel_init=orthogonal(0.01))(x)
+        if isinstance(space, Discrete):
             return Categorical(out)
         begin = nn.initializers.constant(math.log(self.initial_std))
-        log_std = self.param("log_std", begin, (size,))
-        shape = self.action_space.shape
-        mean, log_std = out.reshape(shape), log_std.reshape(shape)
-        return Normal(self.unit * mean, math.log(self.unit) + log_std)
+        log_std = self.param("log_std", begin, (space.flat_size,))
+        mean, log_std = out.reshape(space.shape), log_std.reshape(space.shape)
+        return continuous_policy(space, self.actions, mean, log_std)
+
+
+def continuous_policy(space: Box, actions: Actions, mean: Array, log_std: Array) -> Distribution:
+    """Returns a distribution over a space given mean and deviation in its units."""
+    if actions == "squashed":
+        return SquashedNormal(mean, log_std, space)
+    return Normal(space.from_unit(mean), jnp.log(space.half_range) + log_std)
+
+
+def check_actions(actions: str) -> None:
+    """Raises `ConfigError` unless ``actions`` is one of `Actions`."""
+    require(actions in get_args(Actions), "actions", actions, " or ".join(get_args(Actions)))
 
 
 class ValueHead(nn.Module):
@@ -120,6 +197,9 @@ def recurrent_actor_critic(
     memory_reset: Literal["trial", "episode"] = "trial",
     bptt_steps: int | None = None,
     checkpoint: bool = False,
+    actions: Actions = "squashed",
+    normalize_observations: bool = True,
+    normalize_rewards: bool = True,
 ) -> ActorCritic:
     """Builds the recurrent policy and value network of RL².
 
@@ -136,8 +216,12 @@ def recurrent_actor_critic(
         bptt_steps: Steps of the segments whose borders no gradient crosses in ``replay``;
             None for none.
         checkpoint: Whether ``replay`` trades time for memory, see `Memory.unroll`.
+        actions: How continuous actions are distributed.
+        normalize_observations: Whether parameters have moments of observations, under
+            ``"inputs"``, and what is seen is normalised by them; see `InputMoments`.
+        normalize_rewards: Likewise, of the previous reward.
     """
-    policy_head, value_head = PolicyHead(family.action_space), ValueHead()
+    policy_head, value_head = PolicyHead(family.action_space, actions), ValueHead()
     names = ("policy", "value") if value_network == "separate" else ("policy",)
     seen = input_size(family)
     features_size = encoder.output_size if encoder else seen
@@ -150,7 +234,7 @@ def recurrent_actor_critic(
             "memory": {n: memory.init(k, features_size) for n, k in zip(names, keys, strict=True)},
             "policy_head": policy_head.init(policy_key, features),
             "value_head": value_head.init(value_key, features),
-        }
+        } | first_input_moments(family, normalize_observations, normalize_rewards)
         if encoder:
             encoder_keys = [jax.random.fold_in(k, 1) for k in keys]
             params["encoder"] = {
@@ -163,7 +247,7 @@ def recurrent_actor_critic(
         return {name: memory.initial_carry(features_size) for name in names}
 
     def features(params: dict, name: str, inputs: PolicyInput) -> Array:
-        x = encode_input(family, inputs, observe_reward)
+        x = encode_input(family, inputs, input_moments(params), observe_reward)
         return encoder.apply(params["encoder"][name], x) if encoder else x
 
     def heads(params: dict, features: dict[str, Array]) -> ActorCriticOutput:

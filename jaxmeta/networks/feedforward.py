@@ -8,7 +8,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta.networks.actor_critic import ActorCritic, ActorCriticOutput, PolicyHead, ValueHead
+from jaxmeta.networks.actor_critic import (
+    Actions,
+    ActorCritic,
+    ActorCriticOutput,
+    PolicyHead,
+    ValueHead,
+    first_input_moments,
+    input_moments,
+    normalized,
+)
 from jaxmeta.networks.encoder import MLP
 from jaxmeta_envs.base import PolicyInput, TaskFamily
 
@@ -17,8 +26,9 @@ def feedforward_actor_critic(
     family: TaskFamily,
     policy: MLP,
     value: MLP | None,
-    action_unit: float = 1.0,
     initial_std: float = 1.0,
+    actions: Actions = "squashed",
+    normalize_observations: bool = True,
 ) -> ActorCritic:
     """Builds a policy that sees the current observation and nothing else.
 
@@ -28,10 +38,12 @@ def feedforward_actor_critic(
         family: Gives the spaces.
         policy: Layers of the policy.
         value: Layers of the value network; without it every value is 0.
-        action_unit: Unit of continuous actions.
-        initial_std: Their first standard deviation, in such units.
+        initial_std: First standard deviation of continuous actions, in half ranges.
+        actions: How they are distributed.
+        normalize_observations: Whether parameters have moments of observations, under
+            ``"inputs"``, and what is seen is normalised by them; see `InputMoments`.
     """
-    policy_head = PolicyHead(family.action_space, action_unit, initial_std)
+    policy_head = PolicyHead(family.action_space, actions, initial_std)
     value_head = ValueHead()
     seen = family.observation_space.flat_size
 
@@ -40,14 +52,14 @@ def feedforward_actor_critic(
         params = {
             "policy": policy.init(keys[0], seen),
             "policy_head": policy_head.init(keys[1], jnp.zeros(policy.output_size)),
-        }
+        } | first_input_moments(family, normalize_observations, False)
         if value:
             params["value"] = value.init(keys[2], seen)
             params["value_head"] = value_head.init(keys[3], jnp.zeros(value.output_size))
         return params
 
     def output(params: dict, inputs: PolicyInput) -> ActorCriticOutput:
-        obs = family.observation_space.flatten(inputs.obs)
+        obs = normalized(family.observation_space.flatten(inputs.obs), input_moments(params).obs)
         features = policy.apply(params["policy"], obs)
         distribution: Any = policy_head.apply(params["policy_head"], features)
         if value is None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from jaxmeta_envs.spaces import Box
+
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+_LARGEST_TANH = 1.0 - 1e-6
 
 
 class Categorical(NamedTuple):
@@ -53,8 +59,8 @@ class Normal(NamedTuple):
     """Independent normals, one per action dimension.
 
     Attributes:
-        mean: ``[d]``.
-        log_std: Natural logarithm of the standard deviations, ``[d]``.
+        mean: Of any shape.
+        log_std: Natural logarithm of the standard deviations, of the same shape.
     """
 
     mean: Array
@@ -82,4 +88,69 @@ class Normal(NamedTuple):
         return jnp.sum(0.5 * (ratio + shift - 1.0) + other.log_std - self.log_std)
 
 
-Distribution = Categorical | Normal
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SquashedNormal:
+    """Independent normals, squashed into the bounds of a space.
+
+    With ``u ~ N(mean, std²)``, the action of an entry with bounds is ``centre + half_range
+    tanh(u)``; of one without it is ``centre + u``.
+
+    Attributes:
+        mean: Of u, of the space's shape.
+        log_std: Natural logarithm of the standard deviations of u, likewise.
+        space: The bounds.
+    """
+
+    mean: Array
+    log_std: Array
+    space: Box = field(metadata={"static": True})
+
+    @property
+    def normal(self) -> Normal:
+        """The distribution of u."""
+        return Normal(self.mean, self.log_std)
+
+    def sample(self, key: Array) -> Array:
+        return self._squash(self.normal.sample(key))
+
+    def mode(self) -> Array:
+        """Returns the action of the most probable u, which is also the median action."""
+        return self._squash(self.mean)
+
+    def log_prob(self, action: Array) -> Array:
+        x = self.space.to_unit(action)
+        # Beyond, float32 no longer tells tanh(u) from 1; the ratio of two policies stays finite.
+        inside = jnp.arctanh(jnp.clip(x, -_LARGEST_TANH, _LARGEST_TANH))
+        u = jnp.where(self.space.bounded, inside, x)
+        return self.normal.log_prob(u) - jnp.sum(self._log_slope(u))
+
+    def entropy(self) -> Array:
+        """Returns the differential entropy, in nats, by Gauss-Hermite quadrature."""
+        nodes, weights = _gauss_hermite()
+        slopes = jax.vmap(lambda z: self._log_slope(self.mean + jnp.exp(self.log_std) * z))(nodes)
+        return self.normal.entropy() + jnp.tensordot(weights, slopes, 1).sum()
+
+    def kl(self, other: SquashedNormal) -> Array:
+        """Returns ``KL(self ‖ other)``, which squashing leaves as it is."""
+        return self.normal.kl(other.normal)
+
+    def _squash(self, u: Array) -> Array:
+        action = self.space.from_unit(jnp.where(self.space.bounded, jnp.tanh(u), u))
+        # Rounding may lead a hair beyond a bound; an infinite range has nothing to be cut to.
+        return jnp.where(self.space.bounded, self.space.clip(action), action)
+
+    def _log_slope(self, u: Array) -> Array:
+        """Returns the logarithm of the derivative of the action in u."""
+        slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))  # log(1 - tanh²), stable
+        return jnp.where(self.space.bounded, slope, 0.0) + jnp.log(self.space.half_range)
+
+
+@functools.cache
+def _gauss_hermite() -> tuple[np.ndarray, np.ndarray]:
+    """Returns nodes and weights of means over a standard normal, float32."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(16)
+    return nodes.astype(np.float32), (weights / weights.sum()).astype(np.float32)
+
+
+Distribution = Categorical | Normal | SquashedNormal

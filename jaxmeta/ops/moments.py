@@ -41,8 +41,11 @@ class Moments(NamedTuple):
 
     @property
     def std(self) -> Array:
-        """Standard deviation, at least 1e-3 so that constant targets stay finite."""
-        return jnp.sqrt(jnp.maximum(self.variance, 1e-6))
+        """Standard deviation, at least what float32 tells apart at the mean's distance.
+
+        So that what is constant stays finite, and what is small, in any unit, does not vanish.
+        """
+        return jnp.sqrt(jnp.maximum(self.variance, (1e-5 * self.mean) ** 2 + 1e-24))
 
     def normalize(self, x: Array) -> Array:
         return (x - self.mean) / self.std

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from jax import Array
 
 from jaxmeta.testing.conformance import check, expect, plain
 from jaxmeta.testing.probes import FamilyProbe, Play, other_actions
-from jaxmeta_envs.spaces import Discrete
+from jaxmeta_envs.spaces import Discrete, Space
 
 _ROUNDS = 8
 
@@ -24,28 +23,32 @@ def values(probe: FamilyProbe) -> None:
     seen = np.concatenate([play.first_obs, play.timesteps.obs[play.mask]])
     expect(np.all(np.isfinite(play.timesteps.reward[play.mask])), "a reward is not finite")
     expect(np.all(np.isfinite(seen)), "an observation is not finite")
-    low, high = (0, space.n - 1) if isinstance(space, Discrete) else (space.low, space.high)
-    slack = 0.0 if isinstance(space, Discrete) else 1e-5 * max(1.0, *map(_size, (low, high)))
+    low, high = _bounds(space)
+    sizes = np.abs([bound[np.isfinite(bound)].max(initial=0.0) for bound in (low, high)])
+    slack = 0.0 if isinstance(space, Discrete) else 1e-5 * max(1.0, *sizes)
     outside = (seen < low - slack) | (seen > high + slack)
     span = f"observations go from {seen.min()} to {seen.max()}"
     expect(not outside.any(), f"{span}, outside {space}")
 
 
-def _size(bound: float) -> float:
-    return abs(bound) if math.isfinite(bound) else 0.0
+def _bounds(space: Space) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lowest and the highest value of each entry."""
+    if isinstance(space, Discrete):
+        return np.asarray(0), np.asarray(space.n - 1)
+    return space.lowest, space.highest
 
 
 @check("clipped actions", "actions out of bounds are clipped")
 def clipped_actions(probe: FamilyProbe) -> None:
     """An action beyond a bound acts like the bound."""
     space = probe.family.action_space
-    low, high = (0, space.n - 1) if isinstance(space, Discrete) else (space.low, space.high)
-    for bound, beyond in ((low, -3), (high, 3)):
-        if math.isfinite(bound):
-            inside = jnp.full_like(probe.actions, bound)
+    for bound, beyond in zip(_bounds(space), (-3, 3), strict=True):
+        if np.isfinite(bound).all():
+            inside = jnp.broadcast_to(bound.astype(probe.actions.dtype), probe.actions.shape)
             plays = (probe.play(probe.tasks, x) for x in (inside, inside + beyond))
             unlike = next(plays).differs(next(plays)).mean()
-            text = f"action {bound + beyond} does not act like {bound} in {unlike:.0%} of rollouts"
+            where, at = (np.unique(x).tolist() for x in (bound + beyond, bound))
+            text = f"action {where} does not act like {at} in {unlike:.0%} of rollouts"
             expect(unlike == 0, text)
 
 

@@ -173,10 +173,16 @@ def test_an_anchor_where_adaptation_begins_does_not_pull_in_the_first_step():
 
 
 def test_priors_know_nothing():
-    uniform, normal = prior_policy(Discrete(4)), prior_policy(Box(-0.5, 0.5, (2,)))
+    uniform = prior_policy(Discrete(4), "squashed")
     np.testing.assert_allclose(np.exp(uniform.log_probs), 0.25, rtol=1e-6)
-    np.testing.assert_array_equal(normal.mean, np.zeros(2))
+    space = Box(100.0, 101.0, (2,))
+    normal = prior_policy(space, "clipped")
+    np.testing.assert_array_equal(normal.mean, np.full(2, 100.5))
     np.testing.assert_allclose(np.exp(normal.log_std), 0.5, rtol=1e-6)
+    squashed = prior_policy(space, "squashed")
+    np.testing.assert_array_equal(squashed.mode(), np.full(2, 100.5))
+    draws = jax.vmap(squashed.sample)(jax.random.split(jax.random.key(0), 4000))
+    assert np.std(draws) == pytest.approx(0.5 * 0.628, abs=0.01)  # of tanh of a standard normal
 
 
 @pytest.mark.slow

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmeta.ops.distributions import Categorical, Normal
+from jaxmeta.ops.distributions import Categorical, Normal, SquashedNormal
+from jaxmeta_envs import Box
 
 LOGITS = jnp.array([0.3, -1.2, 2.0, 0.0])
 OTHER = jnp.array([1.0, 0.0, -0.5, 0.4])
@@ -67,7 +68,85 @@ def test_normal_kl_is_the_mean_log_ratio():
     assert d.kl(d) == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("make", [lambda x: Categorical(x), lambda x: Normal(x, 0.1 * x)])
+UNEQUAL = Box((100.0, -np.inf, -0.01), (200.0, 1.0, 0.01), (3,))
+"""Bounds far from 0, none on one side, and narrow."""
+
+
+def density(x, mean, std, low, high):
+    """Of one entry by the change of variables, float64."""
+    unit = (x - 0.5 * (low + high)) / (0.5 * (high - low))
+    return stats.norm(mean, std).pdf(np.arctanh(unit)) / (1 - unit**2) / (0.5 * (high - low))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (100.0, 200.0), (-0.01, 0.01)])
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.8, 0.3), (-1.5, 2.0)])
+def test_squashed_density_entropy_and_mass_are_those_of_the_change_of_variables(
+    low, high, mean, std
+):
+    d = SquashedNormal(jnp.array([mean]), jnp.log(jnp.array([std])), Box(low, high, (1,)))
+    u = np.linspace(mean - 9 * std, mean + 9 * std, 40_001)
+    p = stats.norm(mean, std).pdf(u) * (u[1] - u[0])
+    assert p.sum() == pytest.approx(1.0, abs=1e-6)
+    slope = np.log(0.5 * (high - low)) + 2 * (np.log(2) - u - np.logaddexp(0, -2 * u))
+    entropy = np.sum(p * (slope - stats.norm(mean, std).logpdf(u)))
+    assert d.entropy() == pytest.approx(entropy, abs=0.01)
+    inside = np.linspace(low + 0.05 * (high - low), high - 0.05 * (high - low), 9)
+    expected = np.log(density(inside, mean, std, low, high))
+    said = jax.vmap(d.log_prob)(jnp.asarray(inside[:, None], jnp.float32))
+    np.testing.assert_allclose(said, expected, atol=2e-3)
+    draws = jax.vmap(d.sample)(jax.random.split(jax.random.key(0), 4000))[:, 0]
+    assert np.all((draws >= low) & (draws <= high))
+    exact = stats.norm(mean, std)
+    units = np.arctanh(np.clip((np.float64(draws) - (low + high) / 2) / ((high - low) / 2), -1, 1))
+    assert stats.kstest(units[np.isfinite(units)], exact.cdf).pvalue > 1e-4
+
+
+def test_entries_without_two_bounds_are_not_squashed():
+    d = SquashedNormal(jnp.array([0.2, 0.5, -0.3]), jnp.array([0.0, 0.4, -1.0]), UNEQUAL)
+    action = jnp.array([120.0, -3.0, 0.004])
+    expected = (
+        np.log(density(120.0, 0.2, 1.0, 100.0, 200.0))
+        + stats.norm(0.5, np.exp(0.4)).logpdf(-3.0)
+        + np.log(density(0.004, -0.3, np.exp(-1.0), -0.01, 0.01))
+    )
+    assert d.log_prob(action) == pytest.approx(expected, abs=1e-3)
+    np.testing.assert_allclose(
+        d.mode(), [150 + 50 * np.tanh(0.2), 0.5, 0.01 * np.tanh(-0.3)], rtol=1e-5
+    )
+
+
+def test_at_the_bounds_everything_stays_finite_and_ratios_are_those_of_the_normals():
+    space = Box(-0.01, 0.01, (1,))
+    for action in (-0.01, 0.01):
+
+        def ratio(mean, action=action):
+            old = SquashedNormal(jnp.array([3.0]), jnp.array([0.0]), space)
+            new = SquashedNormal(mean, jnp.array([0.0]), space)
+            a = jnp.array([action])
+            return new.log_prob(a) - old.log_prob(a) + new.entropy() + new.kl(old)
+
+        value, slope = jax.value_and_grad(ratio)(jnp.array([5.0]))
+        assert np.isfinite(value)
+        assert np.all(np.isfinite(slope))
+
+
+def test_squashing_leaves_the_divergence_of_normals():
+    a = SquashedNormal(jnp.array([0.3]), jnp.array([-0.5]), Box(0.0, 4.0, (1,)))
+    b = SquashedNormal(jnp.array([-0.2]), jnp.array([0.1]), Box(0.0, 4.0, (1,)))
+    x = jax.vmap(a.sample)(jax.random.split(jax.random.key(1), 100_000))
+    ratios = np.asarray(jax.vmap(lambda v: a.log_prob(v) - b.log_prob(v))(x))
+    within = float(4 * ratios.std() / len(ratios) ** 0.5)
+    assert a.kl(b) == pytest.approx(float(ratios.mean()), abs=within)
+
+
+MAKES = [
+    lambda x: Categorical(x),
+    lambda x: Normal(x, 0.1 * x),
+    lambda x: SquashedNormal(x, 0.1 * x, UNEQUAL),
+]
+
+
+@pytest.mark.parametrize("make", MAKES)
 def test_the_score_has_mean_zero(make):
     """E[∇ log p] = 0 ties sampling and log-probability to each other."""
     x = jnp.array([0.3, -0.4, 0.8])

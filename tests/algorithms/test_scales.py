@@ -1,0 +1,182 @@
+"""Learning does not depend on the units of actions, observations and rewards."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmeta import GRU, MLP, PPO, RL2, ConfigError, EPOpt, PolicyMAML
+from jaxmeta.networks.actor_critic import (
+    InputMoments,
+    encode_input,
+    first_input_moments,
+    input_moments,
+)
+from jaxmeta.ops.moments import Moments
+from jaxmeta_envs import BernoulliBandit, Box, PolicyInput
+from tests.toy_families import Aim
+
+LEARNERS = {
+    "rl2": RL2(num_tasks=16, memory=GRU(8), optimizer=PPO(epochs=2, minibatches=1)),
+    "epopt": EPOpt(num_tasks=16, episodes_per_task=2, network=MLP((8,), "tanh")),
+    "maml": PolicyMAML(num_tasks=4, shots=4, network=MLP((8,), "tanh")),
+}
+BOUNDS = [
+    {"low": 0.0, "high": 1.0},
+    {"low": 100.0, "high": 200.0},
+    {"low": -0.01, "high": 0.01},
+]
+
+
+def returns(learner, family, updates=4, seeds=1):
+    """Returns of a trial in training, in rewards of scale 1, ``[seeds, updates]``."""
+
+    def one(key):
+        init_key, key = jax.random.split(key)
+        state = learner.init(family, init_key)
+        keys = jax.random.split(key, updates)
+        return jax.lax.scan(lambda s, k: learner.update(family, s, k), state, keys)[1]
+
+    metrics = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(3), seeds))
+    return np.asarray(metrics["return"]) / family.scale, metrics
+
+
+@functools.cache
+def plain_returns(learner):
+    """Compiled once for all tests that compare with it."""
+    return returns(learner, Aim())[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "actions", "bounds"),
+    [
+        *(("rl2", "squashed", bounds) for bounds in BOUNDS),
+        ("rl2", "clipped", BOUNDS[1]),
+        ("epopt", "squashed", BOUNDS[1]),
+        ("maml", "squashed", BOUNDS[1]),
+        ("maml", "clipped", BOUNDS[2]),
+    ],
+    ids=str,
+)
+def test_the_bounds_of_actions_are_but_their_unit(name, actions, bounds):
+    learner = dataclasses.replace(LEARNERS[name], actions=actions)
+    plain = plain_returns(learner)
+    assert np.ptp(plain) > 0.1  # it moves
+    np.testing.assert_allclose(returns(learner, Aim(**bounds))[0], plain, rtol=0.02, atol=0.02)
+
+
+def test_every_entry_has_its_own_bounds():
+    learner = LEARNERS["rl2"]
+    plain, _ = returns(learner, Aim(size=3))
+    unequal = Aim((-1.0, 0.0, 100.0), (1.0, 0.01, 200.0), size=3)
+    np.testing.assert_allclose(returns(learner, unequal)[0], plain, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["rl2", "epopt"])
+@pytest.mark.parametrize(
+    "units",
+    [{"offset": 1000.0}, {"stretch": 1e-3, "offset": 5.0}, {"scale": 1e-3}, {"scale": 1e3}],
+    ids=str,
+)
+def test_units_of_observations_and_rewards_do_not_matter(name, units):
+    plain = plain_returns(LEARNERS[name])
+    scaled, _ = returns(LEARNERS[name], Aim(**units))
+    np.testing.assert_allclose(scaled, plain, rtol=0.03, atol=0.03)
+
+
+def test_raw_inputs_are_an_option():
+    raw = dataclasses.replace(
+        LEARNERS["rl2"], normalize_observations=False, normalize_rewards=False
+    )
+    family = Aim(offset=1000.0)
+    params = jax.eval_shape(lambda key: raw.init(family, key), jax.random.key(0)).params
+    assert "inputs" not in params
+    assert "inputs" in LEARNERS["rl2"].init(family, jax.random.key(0)).params
+    seen = PolicyInput(jnp.array([1000.0]), jnp.zeros(1), jnp.float32(0.0), *[jnp.array(False)] * 2)
+    assert encode_input(family, seen, input_moments(params))[0] == 1000.0
+
+
+def test_input_moments_are_those_of_all_that_was_played():
+    learner, family = LEARNERS["rl2"], Aim(stretch=3.0, offset=50.0)
+    state = learner.init(family, jax.random.key(0))
+    update = jax.jit(lambda s, k: learner.update(family, s, k))
+    first, metrics = update(state, jax.random.key(1))
+    # Nothing is learned from inputs of unknown scale.
+    for a, b in zip(
+        jax.tree.leaves(state.opt_state), jax.tree.leaves(first.opt_state), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    reward = first.params["inputs"].reward
+    assert float(reward.mean) == pytest.approx(float(metrics["return"]) / 10, rel=1e-4)
+    second, _ = update(first, jax.random.key(2))
+    moments = second.params["inputs"].obs
+    assert 45.0 < float(moments.mean[0]) < 55.0
+    assert 0.5 < float(moments.std[0]) / 3.0 < 1.0
+    assert float(moments.weight[0]) == pytest.approx(1 - 0.99**2)
+    assert not np.array_equal(
+        first.params["policy_head"]["params"]["log_std"],
+        second.params["policy_head"]["params"]["log_std"],
+    )
+
+
+def test_what_is_seen_is_normalised_and_nothing_came_before_a_trial():
+    family = Aim(100.0, 200.0)
+    moments = InputMoments(
+        Moments(jnp.array([50.0]), jnp.array([9.0]), jnp.ones(1)),
+        Moments(jnp.float32(2.0), jnp.float32(16.0), jnp.float32(1.0)),
+    )
+    seen = PolicyInput(
+        jnp.array([56.0]), jnp.array([175.0]), jnp.float32(6.0), jnp.array(False), jnp.array(False)
+    )
+    np.testing.assert_allclose(encode_input(family, seen, moments), [2.0, 0.5, 1.0, 0.0, 0.0])
+    beyond = seen._replace(obs=jnp.array([500.0]), prev_action=jnp.array([1000.0]))
+    np.testing.assert_allclose(encode_input(family, beyond, moments)[:2], [10.0, 1.0])
+    start = seen._replace(
+        prev_action=family.action_space.zero(),
+        prev_reward=jnp.float32(0.0),
+        episode_start=jnp.array(True),
+    )
+    np.testing.assert_allclose(encode_input(family, start, moments)[1:], [0.0, 0.0, 0.0, 1.0])
+    unseen = first_input_moments(family, True, True)["inputs"]
+    np.testing.assert_allclose(encode_input(family, seen, unseen)[0], 56.0)
+    assert first_input_moments(BernoulliBandit(), True, False) == {}  # one-hot
+
+
+def test_actions_at_the_bounds_are_counted():
+    learner = dataclasses.replace(LEARNERS["rl2"], actions="clipped")
+    metrics = returns(learner, Aim(), updates=1, seeds=4)[1]
+    # Of a standard normal about the centre, all but the 68 % within one deviation.
+    assert np.mean(metrics["action_at_bound"]) == pytest.approx(0.317, abs=0.04)
+    squashed = returns(LEARNERS["rl2"], Aim(), updates=1)[1]
+    assert np.max(squashed["action_at_bound"]) < 0.02
+
+
+def test_an_unbounded_action_has_no_bound_to_be_at():
+    @dataclasses.dataclass(frozen=True)
+    class Free(Aim):
+        @property
+        def action_space(self):
+            return Box(-np.inf, np.inf, (1,))
+
+    assert "action_at_bound" not in returns(LEARNERS["rl2"], Free(), updates=1)[1]
+
+
+@pytest.mark.parametrize("make", [RL2, EPOpt, PolicyMAML])
+def test_other_distributions_of_actions_are_refused(make):
+    with pytest.raises(ConfigError, match=r"actions is 'beta'.*squashed or clipped"):
+        make(actions="beta")
+
+
+@pytest.mark.slow
+def test_ten_seeds_learn_alike_whatever_the_bounds():
+    """None collapses at a bound, where the reward of clipped actions is flat."""
+    learner = RL2(num_tasks=64, memory=GRU(32))
+    ends = [
+        returns(learner, Aim(**bounds), updates=400, seeds=10)[0][:, -10:].mean(axis=1)
+        for bounds in ({}, *BOUNDS)
+    ]
+    assert np.min(ends) > 0.95 * np.max(ends)
+    assert np.min(ends) > 8.5
