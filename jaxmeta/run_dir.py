@@ -90,7 +90,7 @@ def record_from_text(text: str, path: Path) -> Record:
     config = serialization.from_dict(record.config)
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"{path / _CONFIG} describes a {type(config).__name__}, not a run")
-    if record.config["schema"] == 1 and not _same_units(config):
+    if data["config"]["schema"] == 1 and not _same_units(config):
         raise ConfigError(
             f"{path} was trained on actions in units of their own; this jaxmeta has them in half "
             "ranges from the centre of their bounds: train it again"
