@@ -32,6 +32,7 @@ TINY = PolicyMAML(
     num_tasks=4,
     shots=2,
     network=MLP((3,), "tanh"),
+    actions="clipped",  # normals, as in the NumPy rewrite
     baseline=MLP((3,), "tanh"),
     optimizer=PPO(epochs=1, minibatches=2),
     inner=InnerLoop(steps=2, optimizer=SGD(0.2)),

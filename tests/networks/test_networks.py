@@ -7,13 +7,14 @@ import pytest
 
 import jaxmeta
 from jaxmeta.networks import GRU, recurrent_actor_critic
-from jaxmeta.networks.actor_critic import encode_input, input_size
+from jaxmeta.networks.actor_critic import InputMoments, encode_input, input_size
 from jaxmeta.networks.initializers import orthogonal
 from jaxmeta_envs import PolicyInput
 from jaxmeta_envs.bandits import BernoulliBandit
 from tests.toy_families import Counter, Target
 
 FAMILY = BernoulliBandit(num_arms=3, num_pulls=4)
+RAW = InputMoments(None, None)
 
 
 def sigmoid(x):
@@ -77,19 +78,19 @@ def test_the_agent_sees_observation_action_reward_and_flags():
     inputs = PolicyInput(
         jnp.int32(0), jnp.int32(2), jnp.float32(0.5), jnp.asarray(True), jnp.asarray(False)
     )
-    seen = encode_input(FAMILY, inputs)
+    seen = encode_input(FAMILY, inputs, RAW)
     np.testing.assert_array_equal(seen, [1.0, 0.0, 0.0, 1.0, 0.5, 1.0, 0.0])
     assert len(seen) == input_size(FAMILY)
-    blind = encode_input(FAMILY, inputs, observe_reward=False)
+    blind = encode_input(FAMILY, inputs, RAW, observe_reward=False)
     np.testing.assert_array_equal(blind, [1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0])
 
 
-def test_continuous_observations_and_actions_are_passed_as_they_are():
+def test_without_moments_observations_are_passed_as_they_are():
     family = Counter()
     inputs = PolicyInput(
         jnp.array([3.0]), jnp.int32(1), jnp.float32(0.0), jnp.asarray(False), jnp.asarray(True)
     )
-    np.testing.assert_array_equal(encode_input(family, inputs), [3, 0, 1, 0, 0, 0, 1])
+    np.testing.assert_array_equal(encode_input(family, inputs, RAW), [3, 0, 1, 0, 0, 0, 1])
     assert input_size(Target()) == 1 + 1 + 3
 
 

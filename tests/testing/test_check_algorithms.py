@@ -13,7 +13,7 @@ from jaxmeta import parallel
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.networks import GRU
-from jaxmeta.ops.distributions import Categorical, Normal
+from jaxmeta.ops.distributions import Distribution
 from jaxmeta.testing import (
     ALGORITHM_CHECKS,
     AlgorithmProbe,
@@ -159,26 +159,25 @@ class OneKeyForAllSteps(Tiny):
         return super().update(Meddling(family, step=step), state, key)
 
 
-class FrozenNormal(Normal):
-    def sample(self, key):
-        return super().sample(jax.random.key(0))
+class Frozen(NamedTuple):
+    """A distribution that draws the same action always."""
 
+    drawn_from: Distribution
 
-class FrozenCategorical(Categorical):
     def sample(self, key):
-        return super().sample(jax.random.key(0))
+        return self.drawn_from.sample(jax.random.key(0))
+
+    def log_prob(self, action):
+        return self.drawn_from.log_prob(action)
 
 
 @breaks("own draws", "first actions of episodes are the same under two update keys")
 @dataclass(frozen=True)
 class ConstantNoise(Tiny):
     def _play(self, family, network, *args):
-        discrete = isinstance(family.action_space, Discrete)
-
         def step(*inputs):
             carry, output = network.step(*inputs)
-            frozen = FrozenCategorical if discrete else FrozenNormal
-            return carry, output._replace(distribution=frozen(*output.distribution))
+            return carry, output._replace(distribution=Frozen(output.distribution))
 
         return super()._play(family, network._replace(step=step), *args)
 
