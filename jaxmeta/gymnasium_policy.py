@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxmeta.ops.trees import select
 from jaxmeta.runs import load_runs
+from jaxmeta.streams import Stream, stream_key
 from jaxmeta_envs.base import (
     AdaptivePolicy,
     PolicyInput,
@@ -100,7 +101,7 @@ class GymnasiumPolicy:
             require(is_like(theirs, ours), f"env.{role}", theirs, wanted)
         self._lanes = int(env.num_envs) if self._vector else 1
         self._params, self._programs = params, _compile(policy)
-        self._key, self._draws = jax.random.key(seed), 0
+        self._key, self._draws = stream_key(seed, Stream.GYMNASIUM), 0
         self._collects = policy.adapt is not no_adaptation
         self.begin()
 
