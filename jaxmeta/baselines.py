@@ -14,10 +14,9 @@ import jax
 import numpy as np
 
 from jaxmeta.player import play_tasks
+from jaxmeta.streams import Stream, stream_key
 from jaxmeta_envs.base import Candidates, TaskFamily
 from jaxmeta_envs.errors import require
-
-_TUNING_STREAM, _REPORT_STREAM = 1, 2
 
 
 class Score(NamedTuple):
@@ -27,11 +26,13 @@ class Score(NamedTuple):
         mean: Return of the whole trial, averaged over tasks.
         standard_error: Of the mean.
         setting: The number chosen; None if there was nothing to choose.
+        totals: Return of the whole trial on every task, float64 ``[B]``.
     """
 
     mean: float
     standard_error: float
     setting: float | None
+    totals: np.ndarray
 
 
 def play_baselines(
@@ -45,6 +46,9 @@ def play_baselines(
     seed: int = 0,
 ) -> dict[str, Score]:
     """Tunes and plays the family's `candidates`, on the same tasks for all of them.
+
+    With the seed, the split and the number of tasks of a `jaxmeta.evaluate` they are the
+    tasks of that evaluation, so that an agent can be compared with them task by task.
 
     Every algorithm compiles once, however many settings it has.
 
@@ -74,10 +78,7 @@ def play_baselines(
     for name in names:
         require(name in known, "only", name, f"one of {', '.join(known) or 'nothing'}")
 
-    key = jax.random.key(seed)
-    tuning_key, report_key = (
-        jax.random.fold_in(key, stream) for stream in (_TUNING_STREAM, _REPORT_STREAM)
-    )
+    tuning_key, report_key = (stream_key(seed, s) for s in (Stream.TUNING, Stream.EVALUATION))
 
     def total(candidates: Candidates, key: jax.Array, split: str, tasks: int, g: int) -> np.ndarray:
         returns = play_tasks(
@@ -105,6 +106,7 @@ def play_baselines(
             best = int(np.argmax(tuning))
         totals = total(candidates, report_key, split, num_tasks, best)
         error = totals.std(ddof=1) / math.sqrt(num_tasks) if num_tasks > 1 else math.nan
-        return Score(float(totals.mean()), float(error), settings[best] if settings else None)
+        chosen = settings[best] if settings else None
+        return Score(float(totals.mean()), float(error), chosen, totals)
 
     return {name: score(known[name]) for name in names}

@@ -91,10 +91,15 @@ def _references(tasks: Family) -> Iterable[str]:
     return tasks.references(num_episodes=1)
 
 
+def _split(tasks: Family, split: str) -> str:
+    repeated = split == "test" and not tasks.disjoint_splits
+    return f"{split} (its tasks also occur in training)" if repeated else split
+
+
 def _details(family: str) -> dict[str, list[str]]:
     tasks = FAMILIES[family]()
     return {
-        "splits": list(tasks.splits),
+        "splits": [_split(tasks, split) for split in tasks.splits],
         # Of the shortest trial: the names are the same, and nothing big is solved for them.
         "references": list(_references(tasks)),
         "tuned presets": [algorithm for algorithm, of in PRESETS if of == family],

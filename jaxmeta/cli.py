@@ -245,6 +245,7 @@ def _compare(arguments: list[str]) -> int:
         split=options.split,
         num_tasks=options.num_tasks,
         seed=options.seed,
+        deterministic=options.deterministic,
         references=options.references,
         out=options.out if options.save else None,
     )

@@ -17,18 +17,19 @@ from jaxmeta.evaluation import (
     adapts_by_steps,
     check_integer,
     check_playable,
+    check_protocol,
     check_seed,
     evaluate,
     evaluation_key,
-    play_references,
     policy_of,
     steps_of_experience,
     trained_rows,
 )
+from jaxmeta.played_references import play_references
 from jaxmeta.player import BATCH, play_tasks
 from jaxmeta.report import Evaluation, read_evaluation
 from jaxmeta.runs import as_list, check_picture, choose_labels, load_runs
-from jaxmeta_envs.base import Family
+from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import ConfigError, require
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def compare(
     split: str = "test",
     num_tasks: int = 1000,
     seed: int = 0,
+    deterministic: bool = False,
     references: bool = True,
     out: str | Path | None = None,
     batch: int = BATCH,
@@ -54,12 +56,13 @@ def compare(
 
     All agents and the family's references meet the same held-out tasks (and with the same
     number of episodes per step of adaptation, the same luck), so they are compared task by
-    task. Curves are over episodes of experience: row k of an agent that adapts to N episodes
-    at a time is the return after k N of them. On supervised tasks, row k is the loss after k
-    gradient steps.
+    task. Curves are over episodes of experience: row k of an agent that adapts to M episodes
+    at a time is the return after k M of them. It is the mean of N episodes which begin with
+    what those have taught, N being the largest M: the same for all agents and references. On
+    supervised tasks, row k is the loss after k gradient steps.
 
     An evaluation that `jaxmeta.evaluate` has saved in a run's directory is used again, if it
-    is of these tasks, of as many rows, and of the agent as its newest checkpoint has it;
+    is of these tasks, of as many rows and N, and of the agent as its newest checkpoint has it;
     otherwise the agent plays. The directories of the runs are left as they are.
 
     Args:
@@ -73,6 +76,8 @@ def compare(
         split: Where the tasks are from, one of the family's ``splits``.
         num_tasks: Held-out tasks.
         seed: Seed of the tasks and of all that is played on them, as in `jaxmeta.evaluate`.
+        deterministic: Whether all agents take the mode of their action's distribution instead
+            of a sample, as in `jaxmeta.evaluate`.
         references: Whether the family's references are drawn, too.
         out: The PNG to write, the numbers beside it, see `Comparison.save`; None: nothing.
         batch: Tasks played at a time; bounds the memory.
@@ -95,9 +100,11 @@ def compare(
     place = None if out is None else Path(out).expanduser()
     if place is not None:
         check_picture(place)
+    points = _check_protocols(results, shots, deterministic)
     family.check_installed()
 
-    session = _Session(family, episodes, shots, split, num_tasks, seed, batch)
+    played = (split, num_tasks, seed, deterministic, points, batch)
+    session = _Session(family, episodes, shots, *played)
     pairs = zip(several, results, strict=True)
     runs = [session.evaluation(r, saved=isinstance(s, str | Path)) for s, r in pairs]
     experience = np.unique(np.concatenate([experience_of(run) for run in runs]))
@@ -122,12 +129,14 @@ class _Session:
     split: str
     num_tasks: int
     seed: int
+    deterministic: bool
+    points: int | None  # N, of all; None on supervised tasks
     batch: int
 
     def evaluation(self, result: Any, saved: bool) -> Evaluation:
         """Returns an agent's evaluation, if ``saved`` that of its directory if it fits."""
         algorithm = result.config.algorithm
-        shots = self.shots if adapts_by_steps(algorithm, self.family) else None
+        shots = _shots_of(algorithm, self.family, self.shots)
         together = steps_of_experience(algorithm, self.family, shots)
         rows = trained_rows(algorithm, self.family)
         if self.episodes is not None:
@@ -143,6 +152,8 @@ class _Session:
             split=self.split,
             num_tasks=self.num_tasks,
             seed=self.seed,
+            deterministic=self.deterministic,
+            episodes_per_point=self.points,
             references=False,
             save=False,
             batch=self.batch,
@@ -153,9 +164,12 @@ class _Session:
     ) -> bool:
         seeds = jax.tree.leaves(result.params)[0].shape[0]
         seen = getattr(policy_of(result.config.algorithm, self.family, shots), "shots", None)
-        wanted = (self.seed, together, seen, result.env_steps, (seeds, self.num_tasks, rows))
-        return wanted == (
+        points = 1 if self.points is None else self.points
+        wanted = (self.seed, self.deterministic, points, together, seen, result.env_steps)
+        return (*wanted, (seeds, self.num_tasks, rows)) == (
             found.seed,
+            found.deterministic,
+            found.episodes_per_point,
             found.episodes_per_adapt,
             found.shots,
             found.env_steps,
@@ -176,7 +190,27 @@ class _Session:
             split=self.split,
             batch=self.batch,
         )
-        return play_references(play, self.family, experience)
+        points = 1 if self.points is None else self.points
+        return play_references(play, self.family, experience, points, self.split)
+
+
+def _shots_of(algorithm: Any, family: Family, shots: int | None) -> int | None:
+    return shots if adapts_by_steps(algorithm, family) else None
+
+
+def _check_protocols(results: Sequence[Any], shots: int | None, deterministic: bool) -> int | None:
+    """Returns N, the episodes of which a point of every curve is the mean; None on losses.
+
+    Raises:
+        ConfigError: If an agent cannot be measured in this way.
+    """
+    pairs = [(result.config.algorithm, result.config.tasks) for result in results]
+    policies = [policy_of(a, family, _shots_of(a, family, shots)) for a, family in pairs]
+    acts = isinstance(pairs[0][1], TaskFamily)
+    points = max(policy.episodes_per_adapt for policy in policies) if acts else None
+    for (algorithm, family), policy in zip(pairs, policies, strict=True):
+        check_protocol(algorithm, family, policy, deterministic, points)
+    return points
 
 
 def _check_families(families: Sequence[Family], names: Sequence[str]) -> None:

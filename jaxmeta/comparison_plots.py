@@ -14,10 +14,13 @@ from jaxmeta.plots import (
     FEW_ROWS,
     MARKERS,
     OTHER_COLOURS,
+    first_return,
     label_above,
     legend_beside,
+    points_label,
     write_png,
 )
+from jaxmeta.table import two_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +73,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
         x = reference["experience"]
         style: dict[str, Any] = {"linestyle": DASHES[index % len(DASHES)], "linewidth": 1.1}
         style |= {"marker": _marker(MARKERS, index, x), "markersize": 3.5, "color": _GREY}
-        axes.plot(x, reference["mean"], label=name, **style)
+        axes.plot(x, reference["mean"], label=two_lines(name), **style)
     if summary["optimal"] is not None:
         line = {"color": "black", "linestyle": "--", "linewidth": 1.6, "zorder": 3}
         x = np.arange(len(summary["optimal"]))
@@ -86,7 +89,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
         axes.set_ylabel("return of the next episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
-    legend_beside(axes)
+    legend_beside(axes, points_label(summary))
 
 
 def _draw_run(axes: Axes, label: str, run: dict[str, Any], index: int) -> None:
@@ -124,11 +127,11 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         ends = np.asarray([numbers["low"], numbers["high"]], float)  # None becomes NaN
         axes.plot(ends, [height] * 2, color=colour, linewidth=2.4)
         axes.plot(numbers["mean"], height, color=colour, marker=marker, markersize=7)
-    axes.set_yticks(range(len(points)), [name for name, *_ in points])
+    axes.set_yticks(range(len(points)), [two_lines(name) for name, *_ in points])
     axes.set_ylim(-0.6, len(points) - 0.4)
     if summary["optimal"] is not None:
         axes.axvline(summary["optimal"][0], color="black", linestyle="--")
         label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     loss = summary["score"] == "loss"
-    axes.set_xlabel("loss before adaptation" if loss else "return of the first episode")
+    axes.set_xlabel("loss before adaptation" if loss else first_return(summary))

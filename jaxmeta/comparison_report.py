@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
+_COMMON = ("family", "split", "seed", "score", "episodes_per_point", "deterministic", "new_tasks")
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Evaluations of several agents on the same held-out tasks, laid over each other.
 
     Agents adapt to different numbers N of episodes at a time, so curves are over experience:
-    row k of an agent is the return after k N episodes in the task. (Where N > 1 a return is
-    the mean of the N episodes of its row. Means compare; IQM, CVaR and the probability of
-    improvement are then of returns with less luck in them than those of single episodes.)
+    row k of an agent is the return after k N episodes in the task. A return is the mean of as
+    many episodes for every agent and reference, those of the agent with the largest N: with
+    other numbers, IQM, CVaR and the probability of improvement would compare luck.
     On supervised tasks they are over gradient steps, and in place of returns there are losses.
 
     Attributes:
@@ -48,7 +51,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         require(len(self.runs) >= 2, "runs", list(self.runs), "at least two")
-        for name in ("family", "split", "seed", "score"):
+        for name in _COMMON:
             values = tuple(getattr(run, name) for run in self.runs.values())
             require(len(set(values)) == 1, f"{name} of the runs", values, "the same for all")
         tasks = tuple(run.returns.shape[1] for run in self.runs.values())
@@ -114,6 +117,9 @@ class Comparison:
             "seed": first.seed,
             "num_tasks": first.returns.shape[1],
             "score": self.score,
+            "episodes_per_point": first.episodes_per_point,
+            "deterministic": first.deterministic,
+            "new_tasks": first.new_tasks,
             "higher_is_better": self.higher_is_better,
             "common_experience": self.common_experience,
             "runs": {label: self._describe(run) for label, run in self.runs.items()},

@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from jaxmeta.table import count, decimals, plain_table, show_mean, show_number, stacked
+from jaxmeta.table import (
+    count,
+    decimals,
+    plain_table,
+    protocol_words,
+    show_mean,
+    show_number,
+    stacked,
+    two_lines,
+)
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -47,7 +56,9 @@ def _runs_table(summary: dict[str, Any]) -> Table:
             name, last = ("" if i else escape(label)), i == len(rows) - 1
             table.add_row(name, str(numbers["experience"]), words, *cells, end_section=last)
     for name in _best_first(summary, references):
-        table.add_row(escape(name), str(common), "", *_cells(references[name]["common"], digits))
+        table.add_row(
+            escape(two_lines(name)), str(common), "", *_cells(references[name]["common"], digits)
+        )
     if summary["optimal"] is not None and common < len(summary["optimal"]):
         best = show_number(summary["optimal"][common], digits)
         table.add_row("optimum (exact)", str(common), "", best, "", "")
@@ -136,10 +147,9 @@ def _title(summary: dict[str, Any]) -> str:
 def _caption(summary: dict[str, Any]) -> str:
     runs = summary["runs"].values()
     seeds = "/".join(dict.fromkeys(str(run["num_seeds"]) for run in runs))
-    lines = [f"{count(summary['num_tasks'], 'task')} × {seeds} seed{'s' * (seeds != '1')}"]
+    lines = protocol_words(summary)
+    lines += [f"{count(summary['num_tasks'], 'task')} × {seeds} seed{'s' * (seeds != '1')}"]
     several = {run["episodes_per_adapt"] for run in runs}
-    if len(several) > 1:
-        lines.append("rows of several episodes are means: less luck in their IQM, CVaR and P")
     if summary["common_experience"] == 0 and any(len(run["experience"]) > 1 for run in runs):
         needed = math.lcm(*several) + 1
         lines.append(f"no row but the first is common to all; at {needed} episodes one would be")

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta import parallel
+from jaxmeta import parallel, streams
 from jaxmeta.config import TrainConfig
 from jaxmeta.parallel import Device
 from jaxmeta.schedules import span_run
@@ -34,7 +34,7 @@ def make_init(config: TrainConfig) -> Callable[[Array], Any]:
     """Returns ``keys[S] -> state`` whose leaves start with the seeds axis."""
 
     def init(keys: Array) -> Any:
-        return jax.vmap(lambda k: config.algorithm.init(config.tasks, _init_key(k)))(keys)
+        return jax.vmap(lambda k: config.algorithm.init(config.tasks, streams.init_key(k)))(keys)
 
     return init
 
@@ -44,9 +44,9 @@ def make_update(config: TrainConfig) -> Callable[[Any, Array, Array], tuple[Any,
     algorithm = span_run(config.algorithm, config.plan().updates)
 
     def update(state: Any, key: Array, update: Array) -> tuple[Any, dict[str, Array]]:
-        update_key = jax.random.fold_in(jax.random.split(key)[1], update)
         with _matmul_precision(config):
-            state, metrics = algorithm.update(config.tasks, state, update_key)
+            own_key = streams.update_key(key, update)
+            state, metrics = algorithm.update(config.tasks, state, own_key)
         return state, dict(metrics)
 
     return update
@@ -99,16 +99,12 @@ def make_train(config: TrainConfig) -> TrainFunction:
     update_seed, updates = make_update(config), config.plan().updates
 
     def train(key: Array) -> tuple[Any, dict[str, Array]]:
-        state = config.algorithm.init(config.tasks, _init_key(key))
+        state = config.algorithm.init(config.tasks, streams.init_key(key))
         return jax.lax.scan(
             lambda state, update: update_seed(state, key, update), state, jnp.arange(updates)
         )
 
     return train
-
-
-def _init_key(key: Array) -> Array:
-    return jax.random.split(key)[0]
 
 
 def _squeeze(tree: Any) -> Any:

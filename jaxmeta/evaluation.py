@@ -18,11 +18,14 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxmeta.player import BATCH, play_tasks
+from jaxmeta.played_references import is_shift, play_references
+from jaxmeta.player import BATCH, own_protocol, play_tasks
 from jaxmeta.report import Evaluation
-from jaxmeta_envs.base import AdaptivePolicy, Family, Reference, TaskFamily, no_adaptation
+from jaxmeta.rollout import Protocol
+from jaxmeta.streams import Stream, stream_key
+from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily, no_adaptation
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.supervised import AdaptiveModel, Predictor, SupervisedFamily
+from jaxmeta_envs.supervised import AdaptiveModel, SupervisedFamily
 
 if TYPE_CHECKING:
     from jaxmeta.config import TrainConfig
@@ -30,16 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "evaluate", "evaluate_policy", "evaluation_key", "quick_evaluation"]
 
-# Streams apart from training's and from one another: tuning a run by the curve drawn while
-# it trains must not touch the tasks that it is judged on. Far from 0 and 1, because
-# `fold_in(key, i)` and `split(key)[i]` may be the same key.
-_FINAL_STREAM = 0x6576616C
-_MONITOR_STREAM = 0x6D6F6E69
-
 
 def evaluation_key(seed: int) -> Array:
     """Returns the key that `evaluate` uses for ``seed``, apart from all keys of training."""
-    return jax.random.fold_in(jax.random.key(seed), _FINAL_STREAM)
+    return stream_key(seed, Stream.EVALUATION)
 
 
 def evaluate(
@@ -50,17 +47,26 @@ def evaluate(
     split: str = "test",
     num_tasks: int = 1000,
     seed: int = 0,
+    deterministic: bool = False,
+    episodes_per_point: int | None = None,
     references: bool = True,
     save: bool = True,
     batch: int = BATCH,
 ) -> Evaluation:
     """Measures how a trained agent adapts to held-out tasks, beside its references.
 
-    The references of a family play as many episodes as the agent. If the agent adapts to
-    N > 1 episodes at a time, their row k is the episode after k N episodes of experience,
-    and there is no optimum to compare with: the exact one is of agents that adapt after
-    every episode. Nor is there one for a shifted split, whose distribution differs from
-    the one the optimum is computed for.
+    The references of a family play by the protocol of the agent. If it adapts to N > 1
+    episodes at a time, row k of all is the mean of N episodes, all of which begin with what
+    k N episodes of experience have taught, with the same luck for all policies; and there
+    is no optimum to compare with: the exact one is of agents that adapt after every
+    episode. Nor is there one for a shifted split, whose distribution differs from the one
+    the optimum is computed for. There the names of references that believe in the
+    distribution of training say so.
+
+    Actions are sampled, as in training, or with ``deterministic`` the mode of their
+    distribution. An agent that adapts to whole episodes (`MAML`, say) goes on sampling those
+    that it learns from, as the mode explores nothing; those that are measured start like
+    them and are played beside them. References are played as they are.
 
     On supervised tasks row k is the loss after k gradient steps on one set of ``shots``
     examples; the references are predictors.
@@ -75,6 +81,10 @@ def evaluate(
         split: Where the tasks are from, one of the family's ``splits``.
         num_tasks: Held-out tasks, B.
         seed: Seed of the tasks and of all that is played on them.
+        deterministic: Whether the agent takes the mode of its action's distribution instead
+            of a sample.
+        episodes_per_point: N, episodes of which a row is the mean, for the agent and for its
+            references. None: as many as the agent adapts to at a time, which is the least.
         references: Whether the family's references play too.
         save: Whether to write files into the run's directory, if it has one; see
             `Evaluation.save`.
@@ -87,20 +97,23 @@ def evaluate(
     algorithm, family = result.config.algorithm, result.config.tasks
     check_seed(seed)
     policy = policy_of(algorithm, family, shots)
-    supervised = isinstance(policy, AdaptiveModel)
-    together = 1 if supervised else policy.episodes_per_adapt  # with these shots
+    together = steps_of_experience(algorithm, family, shots)
     trained = trained_rows(algorithm, family)
     rows = trained if episodes is None else episodes
     check_playable(family, split, num_tasks, rows, batch)
+    check_protocol(algorithm, family, policy, deterministic, episodes_per_point)
 
     key = evaluation_key(seed)
     play = functools.partial(play_tasks, key=key, num_tasks=num_tasks, split=split, batch=batch)
-    returns = _play_seeds(play, policy, result.params, family, rows)
+    wanted: dict[str, Any] = {"episodes": episodes_per_point, "deterministic": deterministic}
+    points = own_protocol(policy, rows, **wanted)
+    returns = _play_seeds(play, policy, result.params, family, points)
     optimal, compared = None, {}
-    if isinstance(family, TaskFamily) and together == 1 and split in ("train", "test"):
+    if isinstance(family, TaskFamily) and together == 1 and not is_shift(split):
         optimal = family.optimal_returns(rows)
     if references:
-        compared = play_references(play, family, together * np.arange(rows))
+        experience = np.asarray(points.experience)
+        compared = play_references(play, family, experience, points.episodes, split)
     evaluation = Evaluation(
         returns=returns,
         references=compared,
@@ -110,10 +123,13 @@ def evaluate(
         family=type(family).__name__,
         seed=seed,
         episodes_per_adapt=together,
+        episodes_per_point=points.episodes,
+        deterministic=deterministic,
+        new_tasks=has_new_tasks(family, split),
         trained_rows=trained,
         env_steps=result.env_steps,
         score=family.score,
-        shots=policy.shots if supervised else None,
+        shots=policy.shots if isinstance(policy, AdaptiveModel) else None,
     )
     if save and result.run_dir is not None:
         evaluation.save(result.run_dir)
@@ -130,6 +146,8 @@ def evaluate_policy(
     episodes: int = 1,
     split: str = "test",
     told_task: bool = False,
+    deterministic: bool = False,
+    episodes_per_point: int | None = None,
     batch: int = BATCH,
 ) -> np.ndarray:
     """Plays any adaptive policy on tasks of a family.
@@ -147,22 +165,26 @@ def evaluate_policy(
             a time, steps of adaptation.
         split: Where the tasks are from.
         told_task: Whether the policy receives ``(params, task)`` in place of ``params``.
+        deterministic: Whether it acts by its ``act_mode``, see `evaluate`.
+        episodes_per_point: N, episodes of which a row is the mean. None: as many as the
+            policy adapts to at a time, which is the least.
         batch: Tasks played at a time; bounds the memory and does not change the results
             (but for the rounding of matrix products).
 
     Returns:
-        Undiscounted returns, float32 ``[B, K]``; of several episodes that are played
-        before the policy adapts, the mean.
+        Undiscounted returns, float32 ``[B, K]``; with N > 1 the mean of N episodes.
 
     Raises:
         ConfigError: If an argument is out of range, before anything is compiled.
     """
     check_playable(family, split, num_tasks, episodes, batch)
+    check_points(policy, deterministic, episodes_per_point, "the policy")
+    wanted: dict[str, Any] = {"episodes": episodes_per_point, "deterministic": deterministic}
     return play_tasks(
         policy,
         params,
         family,
-        episodes,
+        own_protocol(policy, episodes, **wanted),
         told_task=told_task,
         key=key,
         num_tasks=num_tasks,
@@ -174,7 +196,8 @@ def evaluate_policy(
 def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[str, np.ndarray]:
     """Evaluates the agent alone, for the curve that is drawn while it trains.
 
-    Its tasks are held out from training and from `evaluate`, and the same at every call.
+    Actions are sampled. Its tasks are held out from training and from `evaluate`, and the
+    same at every call.
 
     Args:
         config: The run.
@@ -201,7 +224,7 @@ def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[s
 
 def monitor_key() -> Array:
     """Returns the key of `quick_evaluation`, apart from those of training and of `evaluate`."""
-    return jax.random.fold_in(jax.random.key(0), _MONITOR_STREAM)
+    return stream_key(0, Stream.MONITOR)
 
 
 def headline(algorithm: Any, family: Family, curves: np.ndarray) -> np.ndarray:
@@ -245,26 +268,6 @@ def adapts_by_steps(algorithm: Any, family: Family) -> bool:
     return isinstance(policy, AdaptiveModel) or policy.adapt is not no_adaptation
 
 
-@functools.lru_cache(maxsize=32)
-def _references(family: TaskFamily, num_episodes: int) -> dict[str, Reference]:
-    return dict(family.references(num_episodes))
-
-
-@functools.lru_cache(maxsize=32)
-def _predictors(family: SupervisedFamily) -> dict[str, AdaptiveModel]:
-    """Returns the references as models that do not adapt."""
-
-    def model(predict: Predictor) -> AdaptiveModel:
-        return AdaptiveModel(
-            begin=lambda given: (),
-            predict=lambda given, carry, x: predict(given[1], x),  # given: (params, task)
-            adapt=lambda given, carry, support: carry,
-            shots=1,
-        )
-
-    return {name: model(predict) for name, predict in family.references().items()}
-
-
 def trained_rows(algorithm: Any, family: Family) -> int:
     """Returns K, the rows of the adaptation curve, of a trial as long as in training."""
     if isinstance(family, SupervisedFamily):
@@ -280,46 +283,15 @@ def steps_of_experience(algorithm: Any, family: Family, shots: int | None = None
 
 
 def _play_seeds(
-    play: Callable[..., np.ndarray], policy: Any, params: Any, family: Family, k: int
+    play: Callable[..., np.ndarray],
+    policy: Any,
+    params: Any,
+    family: Family,
+    rows: int | Protocol,
 ) -> np.ndarray:
     """Plays every member of parameters with a leading seeds axis; ``[S, B, K]``."""
     seeds = jax.tree.leaves(params)[0].shape[0]
-    return np.stack([play(policy, params, family, k, member=s) for s in range(seeds)])
-
-
-def play_references(
-    play: Callable[..., np.ndarray], family: Family, experience: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Plays the references; returns the episode after each amount of experience.
-
-    Those of supervised families adapt to nothing: all rows of theirs are alike.
-
-    Args:
-        play: `jaxmeta.player.play_tasks` with its keywords bound.
-        family: The task family.
-        experience: Episodes of experience, increasing, ``[K]``.
-
-    Returns:
-        Name to returns ``[B, K]``.
-    """
-    returns = {}
-    if isinstance(family, SupervisedFamily):
-        for name, model in _predictors(family).items():
-            losses = play(model, (), family, 1, told_task=True)
-            returns[name] = np.repeat(losses, len(experience), axis=1)
-        return returns
-    assert isinstance(family, TaskFamily)
-    for name, reference in _references(family, int(experience[-1]) + 1).items():
-        steps = experience // reference.policy.episodes_per_adapt
-        curve = play(
-            reference.policy,
-            reference.params,
-            family,
-            int(steps[-1]) + 1,
-            told_task=reference.told_task,
-        )
-        returns[name] = curve[:, steps]
-    return returns
+    return np.stack([play(policy, params, family, rows, member=s) for s in range(seeds)])
 
 
 def check_playable(family: Family, split: str, num_tasks: int, episodes: int, batch: int) -> None:
@@ -328,6 +300,38 @@ def check_playable(family: Family, split: str, num_tasks: int, episodes: int, ba
     check_integer("num_tasks", num_tasks, least=1)
     check_integer("episodes", episodes, least=1)
     check_integer("batch", batch, least=1)
+
+
+def check_protocol(
+    algorithm: Any, family: Family, policy: Any, deterministic: bool, episodes: int | None
+) -> None:
+    """Raises `ConfigError` if an algorithm cannot be measured in this way."""
+    if isinstance(family, SupervisedFamily):
+        said = "False on supervised tasks, where nothing is sampled"
+        require(deterministic is False, "deterministic", deterministic, said)
+        require(episodes is None, "episodes_per_point", episodes, "None on supervised tasks")
+    else:
+        check_points(policy, deterministic, episodes, type(algorithm).__name__)
+
+
+def check_points(
+    policy: AdaptivePolicy, deterministic: bool, episodes: int | None, name: str
+) -> None:
+    """Raises `ConfigError` if a policy cannot play the points of a curve in this way."""
+    require(isinstance(deterministic, bool), "deterministic", deterministic, "True or False")
+    possible = not deterministic or policy.act_mode is not None
+    said = f"False, as {name} does not say what the mode of its actions is (act_mode)"
+    require(possible, "deterministic", deterministic, said)
+    if episodes is not None:
+        check_integer("episodes_per_point", episodes, least=1)
+        least = policy.episodes_per_adapt
+        said = f"None or at least {least}, which {name} adapts to at a time"
+        require(episodes >= least, "episodes_per_point", episodes, said)
+
+
+def has_new_tasks(family: Family, split: str) -> bool:
+    """Returns whether tasks of a split are known to be others than those of training."""
+    return split != "train" and (is_shift(split) or family.disjoint_splits)
 
 
 def check_seed(seed: int) -> None:

@@ -79,6 +79,8 @@ class ExportedPolicy(NamedTuple):
             is false it changes nothing, and need not be called.
         params: The parameters by name.
         manifest: The content of ``manifest.json``.
+        act_mode: As ``act``, but the action is the mode of its distribution instead of a
+            sample; None where the agent has none.
     """
 
     begin: Callable[[Any], Carry]
@@ -86,6 +88,7 @@ class ExportedPolicy(NamedTuple):
     adapt: Callable[[Carry, Any, Any], Carry]
     params: dict[str, np.ndarray]
     manifest: dict[str, Any]
+    act_mode: Callable[[Carry, Any, Any], tuple[jax.Array, Carry]] | None = None
 
 
 class ExportedModel(NamedTuple):
@@ -132,9 +135,14 @@ def load_exported(path: str | Path | None = None) -> ExportedPolicy | ExportedMo
             params=stored,
             manifest=manifest,
         )
+
+    def acting(name: str) -> Callable[[Carry, Any, Any], tuple[jax.Array, Carry]]:
+        return lambda carry, seen, key: run[name](carry, (*seen, _key_data(key)))
+
     return ExportedPolicy(
         begin=lambda key: run["begin"]((), (_key_data(key),)),
-        act=lambda carry, seen, key: run["act"](carry, (*seen, _key_data(key))),
+        act=acting("act"),
+        act_mode=acting("act_mode") if "act_mode" in run else None,
         adapt=lambda carry, episodes, key: run["adapt"](
             carry, (*episodes[0], *episodes[1:], _key_data(key))
         ),

@@ -80,8 +80,9 @@ def export(
     """Writes a trained, adaptive agent to a directory that JAX alone can run.
 
     The directory holds a versioned StableHLO program for each function of the agent
-    (``begin.jaxexport``, ``act.jaxexport``, ``adapt.jaxexport``; ``predict.jaxexport``
-    instead of ``act`` for supervised families), ``params.safetensors``, ``manifest.json``, the
+    (``begin.jaxexport``, ``act.jaxexport``, ``adapt.jaxexport``, and ``act_mode.jaxexport`` if
+    it says the mode of its actions; ``predict.jaxexport`` instead of ``act`` for supervised
+    families), ``params.safetensors``, ``manifest.json``, the
     loader ``load.py`` (see `jaxmeta.exported`) and ``flatbuffers.zip``, which the loader uses
     where that package is not installed.
 
@@ -164,10 +165,13 @@ def _policy_programs(
         del none
         return jax.tree.leaves(policy.begin(read(named), wrap(inputs[0])))
 
-    def act(named: dict[str, Array], held: list[Array], inputs: list[Array]) -> tuple:
-        *seen, key = inputs
-        action, after = policy.act(read(named), carry.build(held), PolicyInput(*seen), wrap(key))
-        return action, jax.tree.leaves(after)
+    def acting(act: Any) -> Callable[..., tuple]:
+        def play(named: dict[str, Array], held: list[Array], inputs: list[Array]) -> tuple:
+            *seen, key = inputs
+            action, after = act(read(named), carry.build(held), PolicyInput(*seen), wrap(key))
+            return action, jax.tree.leaves(after)
+
+        return play
 
     def adapt(named: dict[str, Array], held: list[Array], inputs: list[Array]) -> list[Array]:
         *played, key = inputs
@@ -180,9 +184,11 @@ def _policy_programs(
 
     keys = [("key", jax.ShapeDtypeStruct(data.shape, data.dtype))]
     played = _episode_inputs(family, (policy.episodes_per_adapt, family.horizon))
+    ways = {"act": policy.act, "act_mode": policy.act_mode}
+    seen = [*_step_inputs(family, ()), *keys]
     programs = {
         "begin": _Program(begin, False, keys),
-        "act": _Program(act, True, [*_step_inputs(family, ()), *keys]),
+        **{name: _Program(acting(act), True, seen) for name, act in ways.items() if act},
         "adapt": _Program(adapt, True, [*played, *keys]),
     }
     return programs, {

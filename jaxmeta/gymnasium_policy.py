@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxmeta.ops.trees import select
 from jaxmeta.runs import load_runs
+from jaxmeta.streams import Stream, stream_key
 from jaxmeta_envs.base import (
     AdaptivePolicy,
     PolicyInput,
@@ -41,7 +42,7 @@ class Played(NamedTuple):
 
 
 def as_gymnasium_policy(
-    source: Any, env: Any, *, seed_index: int = 0, seed: int = 0
+    source: Any, env: Any, *, seed_index: int = 0, seed: int = 0, deterministic: bool = False
 ) -> GymnasiumPolicy:
     """Takes a trained agent to a Gymnasium environment, where it goes on adapting.
 
@@ -51,10 +52,12 @@ def as_gymnasium_policy(
             the same kind and shape as the family the agent was trained on.
         seed_index: The training seed whose parameters act.
         seed: Of all that the agent draws.
+        deterministic: Whether actions are the mode of their distribution instead of samples;
+            see `GymnasiumPolicy`.
 
     Raises:
-        ConfigError: If the agent does not act, the spaces differ, the seed is none of the
-            run's, or Gymnasium is not installed.
+        ConfigError: If the agent does not act or has no mode, the spaces differ, the seed is
+            none of the run's, or Gymnasium is not installed.
     """
     (result,) = load_runs(source)
     family, seeds = result.config.tasks, result.config.num_seeds
@@ -62,7 +65,7 @@ def as_gymnasium_policy(
     require(acts, "tasks", type(family).__name__, "a TaskFamily, to act in")
     require(0 <= seed_index < seeds, "seed_index", seed_index, f"from 0 to {seeds - 1}")
     params = jax.tree.map(lambda x: x[seed_index], result.params)
-    return GymnasiumPolicy(result.policy, params, family, env, seed)
+    return GymnasiumPolicy(result.policy, params, family, env, seed, deterministic)
 
 
 class GymnasiumPolicy:
@@ -82,12 +85,25 @@ class GymnasiumPolicy:
         family: Whose observations and actions the policy knows.
         env: The environment.
         seed: Of all that the policy draws.
+        deterministic: Whether actions are the mode of their distribution instead of samples.
+            An agent that adapts to whole episodes then learns nothing from them, as the mode
+            explores nothing: it stays as it began.
     """
 
     def __init__(
-        self, policy: AdaptivePolicy, params: Any, family: TaskFamily, env: Any, seed: int = 0
+        self,
+        policy: AdaptivePolicy,
+        params: Any,
+        family: TaskFamily,
+        env: Any,
+        seed: int = 0,
+        deterministic: bool = False,
     ) -> None:
         gymnasium = import_extra("gymnasium", "gymnasium", user="as_gymnasium_policy")
+        if deterministic:
+            known = policy.act_mode is not None
+            require(known, "deterministic", True, "False, as the policy has no act_mode")
+            policy = policy._replace(act=policy.act_mode or policy.act, adapt=no_adaptation)
         self.env, self.family, self.policy = env, family, policy
         kinds = (gymnasium.Env, gymnasium.vector.VectorEnv)
         require(isinstance(env, kinds), "env", env, "a Gymnasium environment, single or vector")
@@ -100,7 +116,7 @@ class GymnasiumPolicy:
             require(is_like(theirs, ours), f"env.{role}", theirs, wanted)
         self._lanes = int(env.num_envs) if self._vector else 1
         self._params, self._programs = params, _compile(policy)
-        self._key, self._draws = jax.random.key(seed), 0
+        self._key, self._draws = stream_key(seed, Stream.GYMNASIUM), 0
         self._collects = policy.adapt is not no_adaptation
         self.begin()
 

@@ -138,6 +138,8 @@ class EvaluateOptions:
             "jaxmeta list".
         num_tasks: Held-out tasks.
         seed: Seed of the tasks and of all that is played on them.
+        deterministic: Take the mode of the agent's action distribution instead of a sample.
+            Episodes that an agent learns from as a whole it goes on sampling.
         references: Let the family's reference policies play too.
         save: Write the evaluation into the run's directory.
     """
@@ -148,6 +150,7 @@ class EvaluateOptions:
     split: str = "test"
     num_tasks: int = 1000
     seed: int = 0
+    deterministic: bool = False
     references: bool = True
     save: bool = True
 
@@ -177,6 +180,8 @@ class CompareOptions:
             "jaxmeta list".
         num_tasks: Held-out tasks, the same for all.
         seed: Seed of the tasks and of all that is played on them.
+        deterministic: Take the mode of the agents' action distributions instead of a sample.
+            Episodes that an agent learns from as a whole it goes on sampling.
         references: Draw the family's reference policies, too.
         save: Write the figure, and the numbers beside it as .json and .npz; older ones of the
             same name are replaced.
@@ -190,6 +195,7 @@ class CompareOptions:
     split: str = "test"
     num_tasks: int = 1000
     seed: int = 0
+    deterministic: bool = False
     references: bool = True
     save: bool = True
     out: str = "compare.png"

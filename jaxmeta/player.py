@@ -1,6 +1,6 @@
 """Plays a policy, or lets a model predict, on many tasks: the compiled part of evaluation.
 
-Axes: B tasks, K rows of the adaptation curve.
+Axes: B tasks, K rows of the adaptation curve, which are the points of a `Protocol`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxmeta.rollout import play_adaptation
+from jaxmeta.rollout import Protocol, play_curve
 from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily
 from jaxmeta_envs.supervised import AdaptiveModel, SupervisedFamily
 
@@ -34,7 +34,7 @@ def play_tasks(
     policy: AdaptivePolicy | AdaptiveModel,
     params: Any,
     family: Family,
-    rows: int,
+    rows: int | Protocol,
     *,
     key: Array,
     num_tasks: int,
@@ -49,7 +49,7 @@ def play_tasks(
         policy: The policy; for supervised tasks, the model.
         params: What it reads; with ``member``, for every seed (leading axis).
         family: The task family.
-        rows: K.
+        rows: K, a row after every step of adaptation (see `own_protocol`), or other points.
         key: Typed PRNG key of the evaluation.
         num_tasks: B.
         split: Where the tasks are from.
@@ -62,7 +62,8 @@ def play_tasks(
     """
     mesh = local_mesh()
     size = batch_size(num_tasks, batch)
-    player = _player(policy, family, rows, split, told_task, mesh)
+    protocol = own_protocol(policy, rows) if isinstance(rows, int) else rows
+    player = _player(policy, family, protocol, split, told_task, mesh)
     params, member_index, key = _replicate(mesh, params, member, key)
     starts = range(0, num_tasks, size)
     played = [
@@ -76,7 +77,7 @@ def play_given(
     policy: AdaptivePolicy,
     params: Any,
     family: TaskFamily,
-    rows: int,
+    rows: int | Protocol,
     *,
     key: Array,
     tasks: Any,
@@ -91,7 +92,7 @@ def play_given(
         policy: The policy.
         params: What it reads; with ``member``, for every seed (leading axis).
         family: The task family.
-        rows: K.
+        rows: As in `play_tasks`.
         key: Typed PRNG key.
         tasks: The tasks, NumPy leaves ``[B, ...]``.
         luck: Index of the random numbers that each task is played with, ``[B]``: tasks of
@@ -105,7 +106,8 @@ def play_given(
         Undiscounted returns, float32 ``[B, K]``.
     """
     mesh = local_mesh()
-    player = _player(policy, family, rows, None, False, mesh)
+    protocol = own_protocol(policy, rows) if isinstance(rows, int) else rows
+    player = _player(policy, family, protocol, None, False, mesh)
     params, member_index, key = _replicate(mesh, params, member, key)
     played = []
     for start in range(0, len(luck), size):
@@ -117,6 +119,27 @@ def play_given(
         returns.append(np.asarray(batch)[: len(luck) - index * size])
         on_batch(returns[-1])
     return np.concatenate(returns)
+
+
+def own_protocol(
+    policy: AdaptivePolicy | AdaptiveModel,
+    rows: int,
+    *,
+    episodes: int | None = None,
+    deterministic: bool = False,
+) -> Protocol:
+    """Returns the protocol with a row after 0 to K - 1 of a learner's steps of adaptation.
+
+    Args:
+        policy: The policy; for supervised tasks, the model.
+        rows: K.
+        episodes: Episodes of which a row is the mean; None: as many as the policy adapts to
+            at a time.
+        deterministic: See `Protocol`.
+    """
+    together = 1 if isinstance(policy, AdaptiveModel) else policy.episodes_per_adapt
+    experience = tuple(together * k for k in range(rows))
+    return Protocol(experience, together if episodes is None else episodes, deterministic)
 
 
 def local_mesh() -> Mesh:
@@ -139,14 +162,13 @@ def draw_task(family: Family, key: Array, index: Array, split: str | None) -> tu
 
 
 def adaptation_scores(
-    policy: Any, given: Any, family: Family, task: Any, key: Array, rows: int
+    policy: Any, given: Any, family: Family, task: Any, key: Array, protocol: Protocol
 ) -> Array:
     """Plays one task and returns the undiscounted returns, or the losses, ``[K]``."""
     if isinstance(family, SupervisedFamily):
-        return _losses(policy, given, family, task, key, rows)
+        return _losses(policy, given, family, task, key, len(protocol.experience))
     assert isinstance(family, TaskFamily)
-    trajectory = play_adaptation(family, policy, given, task, key, rows)
-    return trajectory.reward.sum(axis=-1).mean(axis=-1)
+    return play_curve(family, policy, given, task, key, protocol)
 
 
 def _losses(
@@ -174,7 +196,7 @@ def _replicate(mesh: Mesh, params: Any, member: int | None, key: Array) -> tuple
 def _player(
     policy: AdaptivePolicy | AdaptiveModel,
     family: Family,
-    rows: int,
+    protocol: Protocol,
     split: str | None,
     told_task: bool,
     mesh: Mesh,
@@ -188,7 +210,7 @@ def _player(
         drawn, play_key = draw_task(family, key, index, split)
         task = task if split is None else drawn
         given = (params, task) if told_task else params
-        return adaptation_scores(policy, given, family, task, play_key, rows)
+        return adaptation_scores(policy, given, family, task, play_key, protocol)
 
     def play(params: Any, member: Array | None, key: Array, indices: Array, tasks: Any) -> Array:
         if member is not None:

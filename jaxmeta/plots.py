@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta.files import write_atomically
+from jaxmeta.table import two_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -215,7 +216,8 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
     for style, (name, policy) in zip(_styles(summary), _references(summary), strict=True):
         if summary["score"] == "loss" and not np.all(policy["rows"]["mean"]):
             continue  # no place on a logarithmic axis
-        axes.plot(k, policy["rows"]["mean"], label=name, linewidth=1.6, markersize=4, **style)
+        label = two_lines(name)
+        axes.plot(k, policy["rows"]["mean"], label=label, linewidth=1.6, markersize=4, **style)
     if summary["optimal"] is not None:
         line = {"color": "black", "linestyle": "--", "linewidth": 1.6, "zorder": 6}
         axes.plot(k, summary["optimal"], label="optimum (exact)", **line)
@@ -232,7 +234,19 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
         axes.set_ylabel("return of the next episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
-    legend_beside(axes)
+    legend_beside(axes, points_label(summary))
+
+
+def points_label(summary: dict[str, Any]) -> str | None:
+    """Returns what the legend says of all points; None if they are sampled single episodes."""
+    if summary["score"] == "loss":
+        return None
+    number, lines = summary["episodes_per_point"], []
+    if number > 1:
+        lines.append(f"a point: mean of {number} episodes")
+    if summary["deterministic"]:
+        lines.append("actions are the mode")
+    return "\n".join(lines) or None
 
 
 def _experience(summary: dict[str, Any]) -> str:
@@ -266,7 +280,7 @@ def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
     )
 
 
-def legend_beside(axes: Axes) -> None:
+def legend_beside(axes: Axes, title: str | None = None) -> None:
     """Puts the legend beside the curves, in the order in which they end."""
     lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
     order = np.argsort([-np.asarray(line.get_ydata())[-1] for line in lines], kind="stable")
@@ -276,6 +290,8 @@ def legend_beside(axes: Axes) -> None:
         bbox_to_anchor=(1.0, 0.5),
         frameon=False,
         handlelength=3.6,
+        title=title,
+        title_fontsize="small",
     )
 
 
@@ -294,14 +310,20 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         if name == summary["agent"] and summary["num_seeds"] > 1:
             seeds = np.ravel(summary["curve_of_each_seed"])
             axes.plot(seeds, [height] * len(seeds), "|", color=AGENT_COLOUR, markersize=12)
-    axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
+    axes.set_yticks(range(len(ordered)), [two_lines(name) for name, _ in ordered])
     axes.set_ylim(-0.6, len(ordered) - 0.4)
     if summary["optimal"] is not None:
         axes.axvline(summary["optimal"][0], color="black", linestyle="--")
         label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     loss = summary["score"] == "loss"
-    axes.set_xlabel("loss before adaptation" if loss else "return of the first episode")
+    axes.set_xlabel("loss before adaptation" if loss else first_return(summary))
+
+
+def first_return(summary: dict[str, Any]) -> str:
+    """Returns what stands under a curve of a single row."""
+    said = points_label(summary)
+    return "return of the first episode" + ("" if said is None else f"\n{said}")
 
 
 def label_above(axes: Axes, x: float, text: str) -> None:

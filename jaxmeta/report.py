@@ -28,20 +28,26 @@ if TYPE_CHECKING:
 class Evaluation:
     """Scores of a trained learner and of its references on the same held-out tasks.
 
-    Row k is what was played after k episodes of experience; for an agent that adapts to N
-    episodes at a time, after k steps of adaptation, which are k N episodes; on supervised
-    tasks, after k gradient steps.
+    Row k is what was played after k episodes of experience; for an agent that adapts to
+    several episodes at a time, after k steps of adaptation; on supervised tasks, after k
+    gradient steps. It is the mean of N episodes, for the agent and for its references: with
+    other numbers, IQM, CVaR, percentiles and the worst would compare luck.
 
     Attributes:
         returns: Undiscounted returns of the agent, ``[S, B, K]``; on supervised tasks, losses.
-        references: Name to returns ``[B, K]``, each after as many episodes as the agent.
+        references: Name to returns ``[B, K]``, each after as many episodes as the agent. On a
+            shifted split the names say which believe in the distribution of training.
         optimal: Exact expected returns ``[K]`` of the policy that is Bayes-optimal over K
             episodes; None where unknown (see `jaxmeta.evaluation.evaluate`).
         split: Where the tasks are from.
         agent: Name of the agent.
         family: Name of the task family.
         seed: Seed of the held-out tasks.
-        episodes_per_adapt: N.
+        episodes_per_adapt: Episodes that a step of adaptation sees.
+        episodes_per_point: N; None for as many as ``episodes_per_adapt``, which is the least.
+        deterministic: Whether the agent's actions are the mode of their distribution; else
+            they are sampled.
+        new_tasks: Whether these tasks are known to be others than those of training.
         trained_rows: The K of training; None if unknown.
         env_steps: Environment steps that each seed was trained for; None if unknown.
         score: ``"return"``, of which more is better, or ``"loss"``, of which less is.
@@ -56,6 +62,9 @@ class Evaluation:
     family: str = "tasks"
     seed: int = 0
     episodes_per_adapt: int = 1
+    episodes_per_point: int | None = None
+    deterministic: bool = False
+    new_tasks: bool = True
     trained_rows: int | None = None
     env_steps: int | None = None
     score: str = "return"
@@ -67,6 +76,11 @@ class Evaluation:
         for name, returns in self.references.items():
             require(returns.shape == shape[1:], f"references[{name!r}]", returns.shape, "[B, K]")
             require(name != self.agent, "references", name, "named other than the agent")
+        least = self.episodes_per_adapt
+        if self.episodes_per_point is None:
+            object.__setattr__(self, "episodes_per_point", least)
+        points = self.episodes_per_point or 0
+        require(points >= least, "episodes_per_point", points, f"at least {least}")
         known = self.optimal is None or self.optimal.shape == shape[2:]
         require(known, "optimal", self.optimal, "[K]")
         require(self.score in ("return", "loss"), "score", self.score, "return or loss")
@@ -117,6 +131,9 @@ class Evaluation:
             "num_tasks": tasks,
             "rows": rows,
             "episodes_per_adapt": self.episodes_per_adapt,
+            "episodes_per_point": self.episodes_per_point,
+            "deterministic": self.deterministic,
+            "new_tasks": self.new_tasks,
             "trained_rows": self.trained_rows,
             "env_steps": self.env_steps,
             "score": self.score,
@@ -164,7 +181,7 @@ def read_evaluation(directory: str | Path, split: str = "test") -> Evaluation | 
     """
     place, suffix = Path(directory), _suffix(split)
     names = ("split", "agent", "family", "seed", "episodes_per_adapt", "trained_rows", "env_steps")
-    names += ("score", "shots")
+    names += ("score", "shots", "episodes_per_point", "deterministic", "new_tasks")
     try:
         summary = json.loads((place / f"evaluation{suffix}.json").read_text(encoding="utf-8"))
         content = (place / f"evaluation{suffix}.npz").read_bytes()

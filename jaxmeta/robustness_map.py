@@ -17,11 +17,13 @@ import numpy as np
 from jax import Array
 
 from jaxmeta.evaluation import check_integer, check_seed, policy_of, trained_rows
-from jaxmeta.player import BATCH, batch_size, play_given
+from jaxmeta.player import BATCH, batch_size, own_protocol, play_given
 from jaxmeta.progress import Progress, make_progress
 from jaxmeta.robustness_checks import Sweep, check_out, plan_sweep
 from jaxmeta.robustness_report import Robustness, RobustnessMap, WorstCase
+from jaxmeta.rollout import Protocol
 from jaxmeta.runs import choose_labels, load_runs
+from jaxmeta.streams import Stream, stream_key
 from jaxmeta.worst_case import CrossEntropy, search_worst
 
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Robustness", "robustness"]
 
 DEFAULT_SEARCH = CrossEntropy()
-# Apart from training's streams and from those of `jaxmeta.evaluation`.
-_STREAM = 0x726F6275
 _TRIALS = {1: 50, 2: 10}
 _PATIENCE = 5.0  # seconds without a word
 
@@ -56,7 +56,10 @@ def robustness(
     """Measures return over a grid of one or two physical parameters, and at the worst point.
 
     All other parameters are those of the family's nominal task, or ``fixed``. Of an agent
-    that adapts, the return is that of the last row of a trial. All training seeds play.
+    that adapts, the return is that of the last row of a trial. All training seeds play, and
+    sample their actions. Where runs adapt to different numbers of episodes at a time, the
+    return of a trial is for all of them the mean of as many as for the largest: the lowest
+    of noisy returns would be lower for a run with fewer.
 
     Args:
         sources: What `jaxmeta.training.train` returned or the directory of a run, or several
@@ -96,10 +99,10 @@ def robustness(
         family.check_installed()
 
     trials = _TRIALS[len(sweep.swept)] if trials is None else trials
-    key = jax.random.fold_in(jax.random.key(seed), _STREAM)
+    key = stream_key(seed, Stream.ROBUSTNESS)
     size = batch_size(len(sweep.simulators()) * trials, batch)
     session = _Session(sweep, trials, search, jax.random.split(key, 4), size, _Watch(progress))
-    prepared = [_prepare(result, episodes) for result in results]
+    prepared = _prepare(results, episodes)
     session.watch.total = sum(session.env_steps(run) for run in prepared)
     with session.watch:
         maps = [session.play(run, name) for run, name in zip(prepared, names, strict=True)]
@@ -125,7 +128,7 @@ class _Run(NamedTuple):
     policy: Any
     params: Any
     seeds: int
-    rows: int
+    protocol: Protocol
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ class _Session:
         return lanes * run.seeds * self._steps_of_lane(run)
 
     def _steps_of_lane(self, run: _Run) -> int:
-        return run.rows * run.policy.episodes_per_adapt * run.family.horizon
+        protocol = run.protocol
+        return len(protocol.experience) * protocol.episodes * run.family.horizon
 
     def play(self, run: _Run, label: str) -> RobustnessMap:
         """Plays the grid, and searches for the worst case if that is wanted."""
@@ -164,8 +168,9 @@ class _Session:
             agent=run.agent,
             returns=returns.reshape(run.seeds, self.trials, *map(len, self.sweep.grid)),
             training=training,
-            rows=run.rows,
+            rows=len(run.protocol.experience),
             episodes_per_adapt=run.policy.episodes_per_adapt,
+            episodes_per_point=run.protocol.episodes,
             worst_case=worst_case,
         )
 
@@ -173,7 +178,7 @@ class _Session:
         self, search: CrossEntropy, run: _Run, training: dict[str, Any], of_grid: np.ndarray
     ) -> WorstCase:
         low, high = self.sweep.box(search, training)
-        common = (run.policy, run.params, run.family, run.rows)
+        common = (run.policy, run.params, run.family, run.protocol)
         found = search_worst(search, *common, key=self.keys[1], low=low, high=high)
         lanes = search.iterations * search.population * search.trials * run.seeds
         self.watch.advance(lanes * self._steps_of_lane(run), float(found.history[-1]))
@@ -198,7 +203,7 @@ class _Session:
                 run.policy,
                 run.params,
                 run.family,
-                run.rows,
+                run.protocol,
                 key=key,
                 tasks=tasks,
                 luck=luck,
@@ -245,16 +250,23 @@ def _lowest(returns: np.ndarray) -> int:
     return int(np.argmin(np.where(np.isfinite(means), means, np.inf)))
 
 
-def _prepare(result: Any, episodes: int | None) -> _Run:
-    algorithm, family = result.config.algorithm, result.config.tasks
-    return _Run(
-        agent=type(algorithm).__name__,
-        family=family,
-        policy=policy_of(algorithm, family),
-        params=result.params,
-        seeds=jax.tree.leaves(result.params)[0].shape[0],
-        rows=trained_rows(algorithm, family) if episodes is None else episodes,
-    )
+def _prepare(results: Sequence[Any], episodes: int | None) -> list[_Run]:
+    pairs = [(result.config.algorithm, result.config.tasks) for result in results]
+    policies = [policy_of(*pair) for pair in pairs]
+    together = max(policy.episodes_per_adapt for policy in policies)
+    runs = []
+    for result, pair, policy in zip(results, pairs, policies, strict=True):
+        rows = trained_rows(*pair) if episodes is None else episodes
+        run = _Run(
+            agent=type(pair[0]).__name__,
+            family=pair[1],
+            policy=policy,
+            params=result.params,
+            seeds=jax.tree.leaves(result.params)[0].shape[0],
+            protocol=own_protocol(policy, rows, episodes=together),
+        )
+        runs.append(run)
+    return runs
 
 
 def _check_numbers(

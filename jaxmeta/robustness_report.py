@@ -63,7 +63,8 @@ class RobustnessMap:
             ``[S, E, N, M]``. Trial e has the same luck everywhere on the grid.
         training: Lowest and highest value of every physical parameter in training.
         rows: Rows of adaptation that were played; the last one is reported.
-        episodes_per_adapt: Episodes per row.
+        episodes_per_adapt: Episodes that a step of adaptation sees.
+        episodes_per_point: Episodes of which the return of a trial is the mean.
         worst_case: What the search found, if there was one.
     """
 
@@ -73,6 +74,7 @@ class RobustnessMap:
     training: dict[str, Range]
     rows: int = 1
     episodes_per_adapt: int = 1
+    episodes_per_point: int = 1
     worst_case: WorstCase | None = None
 
     @functools.cached_property
@@ -174,6 +176,8 @@ class Robustness:
             "trials": run.returns.shape[1],
             "row": run.rows,
             "episodes_per_adapt": run.episodes_per_adapt,
+            "episodes_per_point": run.episodes_per_point,
+            "deterministic": False,
             "training_range": {name: list(ends) for name, ends in run.training.items()},
             "everywhere": self._region(run, everywhere),
             "inside_training": self._region(run, everywhere & self.inside(run)),

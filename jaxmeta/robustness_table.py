@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jaxmeta.table import decimals, plain_table, show_mean, show_number, stacked
+from jaxmeta.table import (
+    decimals,
+    plain_table,
+    protocol_words,
+    show_mean,
+    show_number,
+    stacked,
+)
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -96,4 +103,5 @@ def _caption(summary: dict[str, Any]) -> str:
     reported = " / ".join(dict.fromkeys(row_label(run) for run in runs))
     seeds = "/".join(dict.fromkeys(str(run["num_seeds"]) for run in runs))
     trials = runs[0]["trials"]
-    return f"{reported}; {sizes} simulators × {trials} trials × {seeds} seeds"
+    played = f"{reported}; {sizes} simulators × {trials} trials × {seeds} seeds"
+    return "\n".join([*protocol_words({"score": "return", **runs[0]}), played])

@@ -1,18 +1,22 @@
 """Rollouts of one task: an episode, and a trial of episodes.
 
 Everything here is un-batched; callers ``vmap`` over tasks and seeds. Axes: E episodes,
-T steps of an episode, K steps of adaptation, N episodes per step of adaptation.
+T steps of an episode, K steps of adaptation, N episodes per step of adaptation, X points
+of a curve.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from jaxmeta import streams
 from jaxmeta.ops.trees import select
 from jaxmeta_envs.base import (
     AdaptivePolicy,
@@ -155,6 +159,25 @@ def play_trial(
     return Trial(trajectory, extras, carry, final)
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """What is measured while a policy adapts to a task: the points of a curve.
+
+    Attributes:
+        experience: Episodes in the task before each point, increasing, ``[X]``; on supervised
+            tasks, gradient steps.
+        episodes: N, of which a point is the mean: they all begin with what was learned until
+            then. At least as many as the policy adapts to at a time.
+        deterministic: Whether they are played with the mode of the action's distribution
+            instead of samples of it. A policy whose ``adapt`` learns from whole episodes
+            goes on sampling those that it learns from, and they are not measured.
+    """
+
+    experience: tuple[int, ...]
+    episodes: int = 1
+    deterministic: bool = False
+
+
 def play_adaptation(
     family: TaskFamily,
     policy: AdaptivePolicy,
@@ -169,24 +192,107 @@ def play_adaptation(
         Leaves ``[K, N, T, ...]`` with N the policy's ``episodes_per_adapt``; row k was
         played after k steps of adaptation.
     """
+    met, keys = _begin(family, policy, params, key, num_steps)
 
-    def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any, tuple]:
-        return (*policy.act(params, carry, inputs, key), ())
+    def step(met: _Met, key: Array) -> tuple[_Met, Trajectory]:
+        return _meet(family, policy, params, task, met, key, policy.episodes_per_adapt)
 
+    return jax.lax.scan(step, met, keys)[1]
+
+
+def play_curve(
+    family: TaskFamily, policy: AdaptivePolicy, params: Any, task: Any, key: Array, points: Protocol
+) -> Array:
+    """Lets an adaptive policy meet a task; returns the points of its curve, ``[X]``.
+
+    Where every step of adaptation has a point, each is the mean return of the row that
+    `play_adaptation` plays. Policies that adapt to fewer episodes at a time than lie between
+    two points play those in between as well; at the points all policies meet the same luck.
+    """
+    steps = np.asarray(points.experience) // policy.episodes_per_adapt
+    shown, which = np.unique(steps, return_inverse=True)
+    met, keys = _begin(family, policy, params, key, len(shown))
+
+    def measure(met: _Met, key: Array) -> tuple[_Met, Array]:
+        number, by_mode = points.episodes, points.deterministic
+        met, played = _meet(family, policy, params, task, met, key, number, by_mode)
+        return met, _mean_return(played)
+
+    if len(shown) == shown[-1] + 1:
+        return jax.lax.scan(measure, met, keys)[1][which]
+
+    def pass_by(met: _Met, key: Array) -> tuple[_Met, Array]:
+        met, played = _meet(family, policy, params, task, met, key, policy.episodes_per_adapt)
+        return met, _mean_return(played)
+
+    def step(met: _Met, row: tuple[Array, Array]) -> tuple[_Met, Array]:
+        # The same for all tasks, hence a branch rather than both.
+        return jax.lax.cond(row[0], measure, pass_by, met, row[1])
+
+    is_point = np.isin(np.arange(shown[-1] + 1), shown)
+    between = jax.random.split(jax.random.fold_in(key, streams.BETWEEN), len(is_point))
+    order = np.where(is_point, np.cumsum(is_point) - 1, len(shown) + np.arange(len(is_point)))
+    rows = (jnp.asarray(is_point), jnp.concatenate([keys, between])[order])
+    return jax.lax.scan(step, met, rows)[1][shown[which]]
+
+
+class _Met(NamedTuple):
+    """What crosses from one step of adaptation to the next."""
+
+    carry: Any
+    previous: _Previous
+
+
+def _begin(
+    family: TaskFamily, policy: AdaptivePolicy, params: Any, key: Array, num_steps: int
+) -> tuple[_Met, Array]:
+    """Returns how a policy begins, and the keys of its steps of adaptation."""
     begin_key, key = jax.random.split(key)
-    carry = policy.begin(params, begin_key)
-    if policy.episodes_per_adapt == 1:
-        trial = play_trial(family, act, params, carry, task, key, num_steps, policy.adapt)
-        return jax.tree.map(lambda x: x[:, None], trial.trajectory)
+    met = _Met(policy.begin(params, begin_key), _nothing_before(family))
+    return met, jax.random.split(key, num_steps)
 
-    def one_step(carry: Any, key: Array) -> tuple[Any, Trajectory]:
-        play_key, adapt_key = jax.random.split(key)
 
-        def play(key: Array) -> Trajectory:
-            previous = _nothing_before(family)
-            return _play_episode(family, act, params, carry, previous, task, key)[2]
+def _meet(
+    family: TaskFamily,
+    policy: AdaptivePolicy,
+    params: Any,
+    task: Any,
+    met: _Met,
+    key: Array,
+    episodes: int,
+    deterministic: bool = False,
+) -> tuple[_Met, Trajectory]:
+    """Plays a step of adaptation.
 
-        episodes = jax.vmap(play)(jax.random.split(play_key, policy.episodes_per_adapt))
-        return policy.adapt(params, carry, episodes, adapt_key), episodes
+    Returns:
+        What the policy goes on with, and ``episodes`` of them, leaves ``[N, T, ...]``, which
+        start alike. It adapts to the first ones, or to others if these are by the mode.
+    """
+    play_key, adapt_key = jax.random.split(key)
+    together = policy.episodes_per_adapt
 
-    return jax.lax.scan(one_step, carry, jax.random.split(key, num_steps))[1]
+    def play(chosen: Any, number: int) -> tuple[Any, PolicyInput, Trajectory]:
+        def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple:
+            return (*chosen(params, carry, inputs, key), ())
+
+        def one(key: Array) -> tuple[Any, PolicyInput, Trajectory]:
+            return _play_episode(family, act, params, met.carry, met.previous, task, key)[:3]
+
+        if number == 1:
+            return jax.tree.map(lambda x: x[None], one(play_key))
+        return jax.vmap(one)(jax.random.split(play_key, number))
+
+    played = learned = play(policy.act_mode if deterministic else policy.act, episodes)
+    # The mode explores nothing, and the policy gradient of a normal is zero there.
+    if deterministic and policy.adapt is not no_adaptation:
+        learned = play(policy.act, together)
+    if together == 1:
+        carry, last = jax.tree.map(lambda x: x[0], learned[:2])
+        previous = _Previous(last.prev_action, last.prev_reward, jnp.asarray(True))
+        met = _Met(carry, previous)
+    seen = jax.tree.map(lambda x: x[:together], learned[2])
+    return met._replace(carry=policy.adapt(params, met.carry, seen, adapt_key)), played[2]
+
+
+def _mean_return(played: Trajectory) -> Array:
+    return played.reward.sum(axis=-1).mean()

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.config import TrainConfig
+from jaxmeta.streams import Stream, stream_key
 from jaxmeta.targets import make_target
-
-_STREAM = 0x726F756E
 
 
 class Rounds:
@@ -62,7 +61,7 @@ class Rounds:
     def _meet_one(self, state: Any, index: int, update: int) -> tuple[Any, dict[str, float]]:
         algorithm, family = self._config.algorithm, self._config.tasks
         target = self._targets[index]
-        key = jax.random.fold_in(jax.random.key(self._seeds[index]), _STREAM)
+        key = stream_key(self._seeds[index], Stream.ROUNDS)
         watch_key, meet_key = jax.random.split(jax.random.fold_in(key, update))
         episodes = algorithm.target_episodes
         watched = target.watch(self._policy, state.params, watch_key, episodes)

@@ -50,7 +50,7 @@ def show(
     seed_index: int = 0,
     out: str | Path | None = None,
 ) -> Pictures:
-    """Draws how a trained agent adapts to held-out tasks.
+    """Draws how a trained agent adapts to held-out tasks; its actions are sampled.
 
     Every family has a drawing of its own: paths on grids and in the plane, pulls over posterior
     means, bodies, functions with their examples. Of a family without one, reward is drawn.

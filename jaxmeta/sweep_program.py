@@ -22,7 +22,13 @@ from jaxmeta import engine
 from jaxmeta.config import TrainConfig
 from jaxmeta.evaluation import monitor_key
 from jaxmeta.parallel import Device
-from jaxmeta.player import BATCH, adaptation_scores, compiler_options, draw_task
+from jaxmeta.player import (
+    BATCH,
+    adaptation_scores,
+    compiler_options,
+    draw_task,
+    own_protocol,
+)
 from jaxmeta.swept import at_point
 
 AXIS = "runs"
@@ -143,7 +149,8 @@ def _make_evaluation(config: TrainConfig, rows: int) -> Callable[..., tuple[Arra
             task, play_key = draw_task(family, key, index, "test")
             with at_point(point):
                 policy = algorithm.policy(family)
-                return adaptation_scores(policy, params, family, task, play_key, rows)
+                protocol = own_protocol(policy, rows)
+                return adaptation_scores(policy, params, family, task, play_key, protocol)
 
         indices = jnp.arange(tasks, dtype=jnp.uint32)
         scores = jax.lax.map(play, indices, batch_size=min(tasks, BATCH))

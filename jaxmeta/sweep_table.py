@@ -58,4 +58,5 @@ def _caption(summary: dict[str, Any], left_out: int) -> str:
     sizes = f"{count(summary['num_seeds'], 'seed')} × {count(summary['num_tasks'], 'task')}"
     if left_out > 0:
         sizes += f"; {count(left_out, 'more point')} in sweep.json"
-    return "\n".join([sizes, *textwrap.wrap(summary["note"], 60)])
+    played = ["actions are sampled"] if summary["score"] == "return" else []
+    return "\n".join([sizes, *played, *textwrap.wrap(summary["note"], 60)])

@@ -45,8 +45,14 @@ def _build(summary: dict[str, Any], shown: list[int]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     sign = 1 if summary["score"] == "loss" else -1
     for _, name, cells in sorted(_lines(summary, shown, digits), key=lambda line: sign * line[0]):
-        table.add_row(name, *cells, style="bold" if name == summary["agent"] else None)
+        style = "bold" if name == summary["agent"] else None
+        table.add_row(two_lines(name), *cells, style=style)
     return table
+
+
+def two_lines(name: str) -> str:
+    """Returns a policy's name with what is said of it in a line of its own."""
+    return name.replace(" (for ", "\n(for ")
 
 
 def _lines(
@@ -146,7 +152,26 @@ def _caption(summary: dict[str, Any]) -> str:
         sizes += f"; loss after steps on {count(summary['shots'], 'example')}"
     else:
         sizes += f"; steps of {count(together, 'episode')}"
-    return sizes if rows == 1 else f"{sizes}; from IQM on, of the {summary['headline']} column"
+    sizes = sizes if rows == 1 else f"{sizes}; from IQM on, of the {summary['headline']} column"
+    return "\n".join([*protocol_words(summary), sizes])
+
+
+def protocol_words(summary: dict[str, Any]) -> list[str]:
+    """Returns lines that say under a table how its numbers were played.
+
+    Args:
+        summary: With ``score`` and, of returns, ``deterministic`` and ``episodes_per_point``;
+            with ``new_tasks`` and ``split`` also whether the tasks are held out.
+    """
+    lines = []
+    if summary["score"] == "return":
+        number = summary["episodes_per_point"]
+        point = "one episode" if number == 1 else f"the mean of {number} episodes"
+        how = "the mode" if summary["deterministic"] else "sampled"
+        lines.append(f"actions are {how}; a point is {point}")
+    if not summary.get("new_tasks", True):
+        lines.append(f"the tasks of {summary['split']!r} also occur in training")
+    return lines
 
 
 def count(number: int, noun: str) -> str:

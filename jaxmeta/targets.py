@@ -21,6 +21,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta.rollout import play_trial
+from jaxmeta.streams import Stream, stream_key
 from jaxmeta.transitions import Transitions
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily
 from jaxmeta_envs.errors import ConfigError, closest, require
@@ -30,7 +31,6 @@ from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.spaces import Discrete
 
 _TASK, _GYMNASIUM = "task:", "gymnasium:"
-_STREAM = 0x74617267  # the hidden draw, apart from training's and evaluation's
 
 
 class Watched(NamedTuple):
@@ -87,8 +87,8 @@ def make_target(target: str, family: PhysicalFamily, seed: int) -> Target:
         return GymnasiumTarget(target.removeprefix(_GYMNASIUM), family)
     if target.startswith(_TASK):
         return SimulatedTarget(family, _read_task(target, family))
-    key = jax.random.fold_in(jax.random.key(seed), _STREAM)
-    return SimulatedTarget(family, family.sample_task(key, target))
+    hidden = family.sample_task(stream_key(seed, Stream.TARGET), target)
+    return SimulatedTarget(family, hidden)
 
 
 class SimulatedTarget(Target):
@@ -137,7 +137,8 @@ class GymnasiumTarget(Target):
     ) -> tuple[Transitions, float]:
         """Plays one episode; rows beyond its end are masked."""
         space, rows = self._family.action_space, self._no_rows()
-        obs, _ = self._env.reset(seed=int(jax.random.randint(key, (), 0, 2**31 - 1)))
+        reset_key, key = jax.random.split(key)
+        obs, _ = self._env.reset(seed=int(jax.random.randint(reset_key, (), 0, 2**31 - 1)))
         # NumPy's values, as putting each on a device takes longer than playing the step.
         previous: Any = np.asarray(space.zero())
         reward, total = np.float32(0.0), 0.0

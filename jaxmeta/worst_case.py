@@ -18,6 +18,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmeta.player import AXIS, adaptation_scores, compiler_options, local_mesh
+from jaxmeta.rollout import Protocol
 from jaxmeta_envs.base import AdaptivePolicy
 from jaxmeta_envs.errors import require, require_number
 from jaxmeta_envs.physical import PhysicalFamily
@@ -104,7 +105,7 @@ def search_worst(
     policy: AdaptivePolicy,
     params: Any,
     family: PhysicalFamily,
-    rows: int,
+    protocol: Protocol,
     *,
     key: Array,
     low: np.ndarray,
@@ -118,7 +119,7 @@ def search_worst(
         params: What it reads, leaves with a leading seeds axis; the return of a simulator
             is the mean over seeds.
         family: The family.
-        rows: Rows of the adaptation curve; the last one counts.
+        protocol: The points of the adaptation curve; the last one counts.
         key: Typed PRNG key.
         low: Lower ends of the box, ``[D]`` in the order of the family's parameters.
         high: Upper ends; a parameter stays what it is where both are equal.
@@ -126,15 +127,19 @@ def search_worst(
     mesh = local_mesh()
     ends = (np.asarray(low, np.float32), np.asarray(high, np.float32))
     inputs = jax.device_put((params, key, *ends), NamedSharding(mesh, PartitionSpec()))
-    candidates, history = _program(search, policy, family, rows, mesh)(*inputs)
+    candidates, history = _program(search, policy, family, protocol, mesh)(*inputs)
     return Found(np.asarray(candidates), np.asarray(history))
 
 
 @functools.lru_cache(maxsize=32)
 def _program(
-    search: CrossEntropy, policy: AdaptivePolicy, family: PhysicalFamily, rows: int, mesh: Mesh
+    search: CrossEntropy,
+    policy: AdaptivePolicy,
+    family: PhysicalFamily,
+    protocol: Protocol,
+    mesh: Mesh,
 ) -> Callable[..., tuple[Array, Array]]:
-    score = _scorer(policy, family, rows, search.population, mesh)
+    score = _scorer(policy, family, protocol, search.population, mesh)
 
     def run(params: Any, key: Array, low: Array, high: Array) -> tuple[Array, Array]:
         def scale(unit: Array) -> Array:
@@ -180,7 +185,11 @@ def _between(unit: Array, low: Array, high: Array) -> Array:
 
 
 def _scorer(
-    policy: AdaptivePolicy, family: PhysicalFamily, rows: int, population: int, mesh: Mesh
+    policy: AdaptivePolicy,
+    family: PhysicalFamily,
+    protocol: Protocol,
+    population: int,
+    mesh: Mesh,
 ) -> Callable[..., Array]:
     """Returns ``(params, keys[E], simulators[P, D]) -> mean returns[P]``, spread over devices."""
     structure = jax.tree.structure(jax.eval_shape(family.nominal_task))
@@ -188,7 +197,7 @@ def _scorer(
 
     def play(params: Any, simulator: Array, key: Array) -> Array:
         task = jax.tree.unflatten(structure, list(simulator))
-        return adaptation_scores(policy, params, family, task, key, rows)[-1]
+        return adaptation_scores(policy, params, family, task, key, protocol)[-1]
 
     def play_all(params: Any, keys: Array, simulators: Array) -> Array:
         of_trials = jax.vmap(play, in_axes=(None, None, 0))

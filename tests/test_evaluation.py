@@ -297,12 +297,13 @@ def test_the_table_lists_all_policies_best_first():
     assert text[0] == "ToyAlgorithm on Echo, split 'test'"
     starts = ("optimum", "planner", "ToyAlgorithm", "count", "told")
     shown = [
-        next(s for s in starts if line.startswith(s)) for line in text[4:-1]
+        next(s for s in starts if line.startswith(s)) for line in text[4:-2]
     ]  # after title, heading, rule
     assert shown == list(starts)
     agent = text[4 + shown.index("ToyAlgorithm")]
     assert agent.split()[1:6] == ["0.5", "1.5", "11.5", "72.0", "±6.0"]
     assert agent.split()[-1] == "114.0"
+    assert text[-2] == "actions are sampled; a point is one episode"
     assert text[-1] == "2 seeds × 7 tasks × 12 episodes; from IQM on, of the total column"
 
 

@@ -28,7 +28,7 @@ from jaxmeta import (
     PolicyMAML,
     Recall,
 )
-from jaxmeta.exported import read_safetensors
+from jaxmeta.exported import load_exported, read_safetensors
 from jaxmeta_envs import (
     CartPole,
     GridNavigation,
@@ -170,6 +170,21 @@ def test_with_jax_alone_it_takes_the_very_same_actions(results, alone, name, sha
     assert len(np.unique(actions)) > 1
 
 
+@pytest.mark.parametrize("name", ["rl2", "maml"])
+def test_it_takes_the_mode_too(results, written, name):
+    result, agent = results[name], load_exported(written / name)
+    params, family = jax.tree.map(lambda x: x[1], result.params), result.config.tasks
+    seen = PolicyInput(
+        family.observation_space.zero(), family.action_space.zero(), 0.0, False, True
+    )
+    keys = jax.random.split(jax.random.key(3))
+    begin, act_mode = jax.jit(result.policy.begin), jax.jit(result.policy.act_mode)
+    expected, _ = act_mode(params, begin(params, keys[0]), seen, keys[0])
+    for key in keys:  # which changes nothing
+        action, _ = agent.act_mode(agent.begin(keys[0]), seen, key)
+        np.testing.assert_array_equal(action, expected)
+
+
 def test_with_jax_alone_it_predicts_the_very_same_values(results, alone):
     model, tools = results["waves"].policy, {}
     exec(PLAY, tools)
@@ -225,7 +240,7 @@ def test_the_manifest_says_what_the_directory_holds(written):
     assert not json.loads((written / "rl2" / "manifest.json").read_text())["adapts"]
     names = {path.name for path in (written / "rl2").iterdir()}
     assert names == {
-        *(f"{name}.jaxexport" for name in ("begin", "act", "adapt")),
+        *(f"{name}.jaxexport" for name in ("begin", "act", "act_mode", "adapt")),
         *("manifest.json", "params.safetensors", "load.py", "flatbuffers.zip"),
     }
 

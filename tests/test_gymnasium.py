@@ -291,6 +291,24 @@ def test_a_trained_agent_plays_where_it_is_taken(result):
     assert plays[0] != plays[3]
 
 
+def test_it_plays_by_the_mode_on_request(result):
+    env = GymnasiumEnv(Counter(), counting(9))
+    plays = [
+        jaxmeta.as_gymnasium_policy(result, env, seed=s, deterministic=True)
+        .play(8)
+        .returns.tolist()
+        for s in (0, 1)
+    ]
+    assert plays[0] == plays[1]  # nothing is drawn
+    act_mode = lambda params, carry, seen, key: (jnp.int32(2), carry)  # noqa: E731
+    modal, own = probe(2)._replace(act_mode=act_mode), jnp.int32(2)
+    agent = GymnasiumPolicy(modal, own, Counter(), env, deterministic=True)
+    returns = agent.play(6).returns  # and nothing is learned of whole episodes
+    np.testing.assert_array_equal(returns, returns[:1].repeat(6))
+    with pytest.raises(ConfigError, match="deterministic is True; it must be False, as the policy"):
+        GymnasiumPolicy(probe(2), own, Counter(), env, deterministic=True)
+
+
 @pytest.mark.parametrize(
     ("family", "message"),
     [

@@ -22,7 +22,8 @@ LAYERS = [
     {"robustness_checks"},
     {"runs"},
     {"sweep_store"},
-    {"loop", "player", "run_dir", "checkpoint", "progress", "interrupts", "worst_case"},
+    {"worst_case", "played_references"},
+    {"loop", "player", "run_dir", "checkpoint", "progress", "interrupts"},
     {"rounds", "logs"},
     {"robustness_report", "robustness_plots", "robustness_table"},
     {"comparison_report", "comparison_plots", "comparison_table"},
@@ -48,7 +49,7 @@ LAYERS = [
         "hosts",
     },
     {"networks"},
-    {"ops", "statistics"},
+    {"ops", "statistics", "streams"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

@@ -65,6 +65,16 @@ def test_a_cell_is_trained_measured_and_written(load_script, tmp_path, capsys):
     cell = json.loads((tmp_path / "out" / "bandit-5-10.json").read_text())
     assert cell["optimum"] == pytest.approx(6.66, abs=1e-3)
     assert 3 < cell["rl2"]["mean"] < 7
+    # All columns met the same tasks with the same luck: the difference is of single tasks.
+    assert cell["paired"]
+    assert cell["held_out_tasks"] == 40
+    greedy = cell["baselines"]["Greedy"]
+    difference = cell["rl2"]["mean"] - greedy["mean"]
+    assert greedy["rl2_better_by"] == pytest.approx(difference, abs=1e-5)
+    apart = (cell["rl2"]["standard_error"] ** 2 + greedy["standard_error"] ** 2) ** 0.5
+    assert greedy["rl2_better_by_standard_error"] < apart
+    assert "the same 40 held-out tasks" in script.tasks_met(cell)
+    assert "not paired" in script.tasks_met({**cell, "paired": False})
     assert str(tmp_path) not in json.dumps(cell), "a result names no path of the machine"
     assert "6.6 |" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="bandit:3:3"):

@@ -124,7 +124,7 @@ def greedy(family: Bandit, random_ties: bool = True) -> Reference:
     for Bernoulli arms is the posterior mean under the uniform prior.
     Differs from the paper: random ties, see the module.
     """
-    return Reference(_policy(family, _score_mean, random_ties))
+    return Reference(_policy(family, _score_mean, random_ties), knows_prior=True)
 
 
 def _score_mean_or_any(
@@ -152,7 +152,7 @@ def epsilon_greedy(
     """
     require_number("epsilon", epsilon, least=0, most=1)
     policy = _policy(family, _score_mean_or_any, random_ties)
-    return Reference(policy, jnp.asarray(epsilon, jnp.float32))
+    return Reference(policy, jnp.asarray(epsilon, jnp.float32), knows_prior=True)
 
 
 def _score_upper(family: Bandit, params: Array, statistics: ArmStatistics, key: Array) -> Array:
@@ -176,7 +176,7 @@ def ucb1(family: Bandit, c: float | Array = 0.2) -> Reference:
     Reference: Auer et al., "Finite-time Analysis of the Multiarmed Bandit Problem", 2002.
     """
     require_number("c", c, least=0)
-    return Reference(_policy(family, _score_upper), jnp.asarray(c, jnp.float32))
+    return Reference(_policy(family, _score_upper), jnp.asarray(c, jnp.float32), knows_prior=True)
 
 
 def _score_sample(family: Bandit, params: Any, statistics: ArmStatistics, key: Array) -> Array:
@@ -190,7 +190,7 @@ def thompson(family: Bandit) -> Reference:
     Reference: Thompson, "On the Likelihood that One Unknown Probability Exceeds Another in
     View of the Evidence of Two Samples", 1933.
     """
-    return Reference(_policy(family, _score_sample))
+    return Reference(_policy(family, _score_sample), knows_prior=True)
 
 
 def _score_densest(family: Bandit, params: Array, statistics: ArmStatistics, key: Array) -> Array:
@@ -220,7 +220,9 @@ def optimistic_thompson(family: Bandit, num_samples: int | Array = 20) -> Refere
     Differs from what usually goes by this name: see `optimistic_bayesian`.
     """
     require_number("num_samples", num_samples, least=1)
-    return Reference(_policy(family, _score_densest), jnp.asarray(num_samples, jnp.float32))
+    return Reference(
+        _policy(family, _score_densest), jnp.asarray(num_samples, jnp.float32), knows_prior=True
+    )
 
 
 def _score_raised_sample(
@@ -237,7 +239,7 @@ def optimistic_bayesian(family: Bandit) -> Reference:
     Reference: May et al., "Optimistic Bayesian Sampling in Contextual-Bandit Problems",
     2012; also called optimistic Thompson sampling.
     """
-    return Reference(_policy(family, _score_raised_sample))
+    return Reference(_policy(family, _score_raised_sample), knows_prior=True)
 
 
 def _score_gittins(family: Bandit, params: Array, statistics: ArmStatistics, key: Array) -> Array:
@@ -262,7 +264,9 @@ def gittins(family: Bandit, num_episodes: int, discount: float | None = None) ->
     if discount is None:
         discount = 1.0 - 1.0 / num_episodes
     table = family.gittins_table(num_episodes, discount)
-    return Reference(_policy(family, _score_gittins), jnp.asarray(table, jnp.float32))
+    return Reference(
+        _policy(family, _score_gittins), jnp.asarray(table, jnp.float32), knows_prior=True
+    )
 
 
 class OptimalTable(NamedTuple):
@@ -305,4 +309,4 @@ def bayes_optimal(family: BernoulliBandit, num_episodes: int) -> Reference:
     """
     solution = solve_bernoulli_bandit(family.num_arms, num_episodes)
     table = OptimalTable(*map(jnp.asarray, (solution.salts, solution.keys, solution.arms)))
-    return Reference(_policy(family, _score_optimal), table)
+    return Reference(_policy(family, _score_optimal), table, knows_prior=True)

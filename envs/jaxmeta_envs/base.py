@@ -99,12 +99,15 @@ class AdaptivePolicy(NamedTuple):
         episodes_per_adapt: Episodes played per step of adaptation. With more than one they
             start from the same carry and ``adapt`` receives that carry; with one, it
             receives the carry that acting left behind.
+        act_mode: As ``act``, but the action is the mode of its distribution instead of a
+            sample; None where there is no such thing.
     """
 
     begin: Callable[[Any, Array], Any]
     act: Callable[[Any, Any, PolicyInput, Array], tuple[Array, Any]]
     adapt: Callable[[Any, Any, Trajectory, Array], Any] = no_adaptation
     episodes_per_adapt: int = 1
+    act_mode: Callable[[Any, Any, PolicyInput, Array], tuple[Array, Any]] | None = None
 
 
 class Reference(NamedTuple):
@@ -115,11 +118,15 @@ class Reference(NamedTuple):
         params: What it reads, such as a table of indices.
         told_task: Whether it is told the task: it then receives ``(params, task)`` in
             place of ``params``.
+        knows_prior: Whether it acts on a belief that starts from the distribution of the
+            tasks of training. On a shifted split that belief is wrong, and what is optimal
+            under it is not optimal there; reports say so beside its name.
     """
 
     policy: AdaptivePolicy
     params: Any = ()
     told_task: bool = False
+    knows_prior: bool = False
 
 
 class Candidates(NamedTuple):
@@ -170,10 +177,13 @@ class Family(abc.ABC, Generic[Task]):
             distribution; other names are documented shifts.
         score: What a learner is judged by: a ``"return"`` to make large, or a ``"loss"`` to
             make small.
+        disjoint_splits: Whether the tasks of ``"test"`` never occur in ``"train"``. Where they
+            do, evaluation says so beside the figure.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     score: ClassVar[str] = "return"
+    disjoint_splits: ClassVar[bool] = True
 
     @abc.abstractmethod
     def sample_task(self, key: Array, split: str = "train") -> Task:

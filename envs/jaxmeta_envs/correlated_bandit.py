@@ -139,7 +139,9 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
             "gittins": rules.gittins(independent, num_episodes),
         }
         if self.variant != "independent":
-            references["bayes-optimal"] = Reference(_MAJORITY)
+            # What they believe in is not the prior of these tasks, on any split.
+            references = {n: r._replace(knows_prior=False) for n, r in references.items()}
+            references["bayes-optimal"] = Reference(_MAJORITY, knows_prior=True)
         elif is_solvable(2, num_episodes):
             references["bayes-optimal"] = rules.bayes_optimal(independent, num_episodes)
         return references

@@ -98,7 +98,7 @@ def posterior_sampling(family: GridNavigation) -> Reference:
         possible = jnp.where(possible.any(), possible, carry.possible)
         return _Belief(possible, draw(possible, key))
 
-    return Reference(AdaptivePolicy(begin, act, adapt), params=possible)
+    return Reference(AdaptivePolicy(begin, act, adapt), params=possible, knows_prior=True)
 
 
 class _Progress(NamedTuple):
@@ -144,4 +144,4 @@ def bayes_optimal(family: GridNavigation, plan: np.ndarray) -> Reference:
         found, goal = _goal_seen(family, episodes)
         return carry._replace(episode=carry.episode + 1, goal=jnp.where(found, goal, carry.goal))
 
-    return Reference(AdaptivePolicy(begin, act, adapt), params=plan)
+    return Reference(AdaptivePolicy(begin, act, adapt), params=plan, knows_prior=True)

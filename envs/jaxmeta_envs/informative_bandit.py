@@ -139,7 +139,9 @@ class InformativeBandit(OnePullFamily[InformativeTask]):
             "random": random_reference(self.action_space),
             "oracle": Reference(_ORACLE, told_task=True),
             "search": Reference(_search(self), jnp.asarray(self.num_candidates, jnp.int32)),
-            "bayes-optimal": Reference(_search(self), jnp.asarray(tries, jnp.int32)),
+            "bayes-optimal": Reference(
+                _search(self), jnp.asarray(tries, jnp.int32), knows_prior=True
+            ),
         }
 
     def optimal_returns(self, num_episodes: int) -> np.ndarray:

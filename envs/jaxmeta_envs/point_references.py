@@ -79,7 +79,8 @@ def search(family: PointFamily, goals: np.ndarray, tolerance: float) -> Referenc
         possible = exclude(params, carry, episodes.next_obs[0, last], episodes.reward[0, last])
         return carry._replace(possible=possible)
 
-    return Reference(AdaptivePolicy(begin, act, adapt), params=jnp.asarray(goals, jnp.float32))
+    known = jnp.asarray(goals, jnp.float32)
+    return Reference(AdaptivePolicy(begin, act, adapt), params=known, knows_prior=True)
 
 
 class _Fix(NamedTuple):

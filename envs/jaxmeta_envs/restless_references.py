@@ -176,4 +176,4 @@ def bayes_filter(*volatilities: float, num_cells: int | None = None) -> Referenc
     p = (np.arange(cells) + 0.5) / cells
     table = np.stack([walk_transition(volatility, cells) for volatility in volatilities])
     grid = FilterGrid(jnp.asarray(p, jnp.float32), jnp.asarray(table, jnp.float32))
-    return Reference(_FILTER, grid)
+    return Reference(_FILTER, grid, knows_prior=True)

@@ -140,6 +140,11 @@ def _params(
     return PlannerParams(Prior(*map(number, prior)), number(setting))
 
 
+def _is_prior(prior_mean: float | Array | None, prior_weight: float | Array = 1.0) -> bool:
+    """Returns whether a prior is that of the tasks; `_params` knows the rest of it."""
+    return prior_mean is None and isinstance(prior_weight, float) and prior_weight == 1.0
+
+
 def oracle(family: TabularMDP) -> Reference:
     """Returns the optimal policy of a known process."""
 
@@ -175,7 +180,8 @@ def greedy(
         Duan et al. (2016), table 2, "Greedy".
     """
     policy = _policy(family, _plan_for_mean, count_last)
-    return Reference(policy, _params(family, prior_mean, prior_weight))
+    knows = _is_prior(prior_mean, prior_weight)
+    return Reference(policy, _params(family, prior_mean, prior_weight), knows_prior=knows)
 
 
 def epsilon_greedy(
@@ -200,7 +206,8 @@ def epsilon_greedy(
     """
     require_number("epsilon", epsilon, least=0, most=1)
     policy = _policy(family, _plan_for_mean, count_last, noise=True)
-    return Reference(policy, _params(family, prior_mean, prior_weight, epsilon))
+    params = _params(family, prior_mean, prior_weight, epsilon)
+    return Reference(policy, params, knows_prior=_is_prior(prior_mean, prior_weight))
 
 
 def _plan_for_draw(
@@ -224,7 +231,7 @@ def psrl(
         sampling".
     """
     policy = _policy(family, _plan_for_draw, count_last)
-    return Reference(policy, _params(family, prior_mean))
+    return Reference(policy, _params(family, prior_mean), knows_prior=_is_prior(prior_mean))
 
 
 def _plan_for_draws(
@@ -263,7 +270,8 @@ def opsrl(
     """
     require_number("num_samples", num_samples, least=1)
     policy = _policy(family, _plan_for_draws, count_last)
-    return Reference(policy, _params(family, prior_mean, setting=num_samples))
+    params = _params(family, prior_mean, setting=num_samples)
+    return Reference(policy, params, knows_prior=_is_prior(prior_mean))
 
 
 def _plan_with_reward_bonus(
@@ -331,9 +339,9 @@ def beb(
     plans = {"reward": _plan_with_reward_bonus, "value": _plan_with_value_bonus}
     require_number("scaling", scaling, least=0)
     require(bonus in plans, "bonus", bonus, "'reward' or 'value'")
-    return Reference(
-        _policy(family, plans[bonus], count_last), _params(family, prior_mean, setting=scaling)
-    )
+    params = _params(family, prior_mean, setting=scaling)
+    policy = _policy(family, plans[bonus], count_last)
+    return Reference(policy, params, knows_prior=_is_prior(prior_mean))
 
 
 def _plan_for_bounds(

@@ -129,7 +129,7 @@ def bayes_filter(reward_prob: float, switch_prob: float) -> Reference:
     # Certainty, where one observation could be impossible, is kept off by a hair.
     reward_prob = min(reward_prob, 1.0 - 1e-6)
     numbers = (jnp.asarray(x, jnp.float32) for x in (reward_prob, switch_prob))
-    return Reference(_FILTER, FilterNumbers(*numbers))
+    return Reference(_FILTER, FilterNumbers(*numbers), knows_prior=True)
 
 
 def _act_by_habit(

@@ -132,11 +132,17 @@ class PolicyAdaptation:
             del params
             return self.network.step(fast.params, (), inputs)[1].distribution.sample(key), fast
 
+        def act_mode(
+            params: PolicyMetaParams, fast: Fast, inputs: PolicyInput, key: Array
+        ) -> tuple[Array, Fast]:
+            del params, key
+            return self.network.step(fast.params, (), inputs)[1].distribution.mode(), fast
+
         def adapt(params: PolicyMetaParams, fast: Fast, episodes: Trajectory, key: Array) -> Fast:
             del key
             return self._step(params.meta, fast, self._data(params, fast, episodes))
 
-        return AdaptivePolicy(begin, act, adapt, episodes_per_adapt=self.shots)
+        return AdaptivePolicy(begin, act, adapt, self.shots, act_mode)
 
     def play(self, params: PolicyMetaParams, task: Any, key: Array) -> Played:
         """Meets a task: K times episodes and a step, and then the episodes that count."""

@@ -75,13 +75,18 @@ def act_and_store(network: ActorCritic) -> Act:
 
 
 def sampling_policy(network: ActorCritic) -> AdaptivePolicy:
-    """Returns how a network acts at meta-test: as in training, by drawing its actions."""
+    """Returns how a network acts at meta-test: as in training by drawing, or by the mode."""
 
     def act(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
         carry, output = network.step(params, carry, inputs)
         return output.distribution.sample(key), carry
 
-    return AdaptivePolicy(begin=lambda params, key: network.begin(params), act=act)
+    def act_mode(params: Any, carry: Any, inputs: PolicyInput, key: Array) -> tuple[Array, Any]:
+        del key
+        carry, output = network.step(params, carry, inputs)
+        return output.distribution.mode(), carry
+
+    return AdaptivePolicy(lambda params, key: network.begin(params), act, act_mode=act_mode)
 
 
 def flat(x: Array) -> Array:

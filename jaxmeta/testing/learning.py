@@ -12,6 +12,7 @@ from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.config import TrainConfig
 from jaxmeta.engine import make_train
 from jaxmeta.rollout import play_adaptation
+from jaxmeta.streams import Stream, stream_key
 from jaxmeta.testing.conformance import ConformanceError
 from jaxmeta.testing.probe_tasks import PROBE_TASKS, PredictReward, ProbeTask, StayOrLeave
 from jaxmeta_envs.errors import ConfigError
@@ -92,5 +93,5 @@ def _score(algorithm: Algorithm, probe: ProbeTask, updates: int, seed: int) -> f
         trial = play_adaptation(probe, policy, state.params, task, key, probe.episodes)
         return probe.score(jax.tree.map(lambda x: x[:, 0], trial))
 
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), 500)
+    keys = jax.random.split(stream_key(seed, Stream.LEARNING), 500)
     return float(np.mean(jax.jit(jax.vmap(meet))(keys)))

@@ -29,7 +29,7 @@ from rich.table import Table
 
 import jaxmeta
 from jaxmeta import GRU, FastWeights, Recall, Schedule, recording, serialization
-from jaxmeta.baselines import play_baselines
+from jaxmeta.baselines import Score, play_baselines
 from jaxmeta_envs import BernoulliBandit, TabularMDP, TaskFamily
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +79,9 @@ PAPER = {
 }
 CPU_CELLS = ("bandit:5:10", "bandit:10:10", "bandit:5:100", "bandit:10:100", "mdp:10", "mdp:25")
 """What two cores learn in reasonable time."""
+
+NUM_TASKS = {"bandit": 20_000, "mdp": 4000}
+"""Held-out tasks of all columns; what plans for every draw of a process is slow."""
 
 Scale = Literal["cpu", "gpu"]
 
@@ -174,9 +177,12 @@ def train_cell(
     steps: int | None,
     runs: Path,
     num_tasks: int,
-    baseline_tasks: int,
+    tuning_tasks: int,
 ) -> dict:
-    """Trains and measures the agents of a cell, and plays the classical algorithms."""
+    """Trains and measures the agents of a cell, and plays the classical algorithms.
+
+    All of them meet the same held-out tasks with the same luck: those of `jaxmeta.evaluate`.
+    """
     cell, run_dir = Cell.of(name), runs / name.replace(":", "-")
     config = cell.config(scale, seeds, steps, run_dir)
     result, minutes = recording.finish(config)
@@ -186,9 +192,9 @@ def train_cell(
     # Settings of the samplers matter little and cost most; see `play_baselines`.
     slow = [n for n in columns if n.startswith(("opsrl", "optimistic"))]
     fast = [n for n in columns if n not in slow]
-    sizes: dict[str, Any] = {"num_tasks": baseline_tasks, "num_tuning_tasks": baseline_tasks}
+    sizes: dict[str, Any] = {"num_tasks": num_tasks, "num_tuning_tasks": tuning_tasks}
     scores = play_baselines(cell.family, cell.episodes, only=fast, **sizes)
-    sizes["num_tuning_tasks"] = min(baseline_tasks, 100)
+    sizes["num_tuning_tasks"] = min(tuning_tasks, 100)
     scores |= play_baselines(cell.family, cell.episodes, only=slow, **sizes)
     optimum = cell.family.optimal_returns(cell.episodes)
     return {
@@ -203,8 +209,35 @@ def train_cell(
         "per_seed": totals.mean(1).tolist(),
         "rl2": {"mean": float(totals.mean()), "standard_error": standard_error(totals)},
         "optimum": None if optimum is None else float(np.sum(optimum)),
-        "baselines": {columns[n]: scores[n]._asdict() for n in columns},
+        "paired": True,
+        "baselines": {columns[n]: beside(totals, scores[n]) for n in columns},
     }
+
+
+def beside(totals: np.ndarray, score: Score) -> dict[str, Any]:
+    """Describes a classical algorithm and by how much agents ``[seeds, tasks]`` are better.
+
+    The difference is task by task, so that the tasks' own spread is not in its error.
+    """
+    difference = totals - score.totals
+    return {
+        "mean": score.mean,
+        "standard_error": score.standard_error,
+        "setting": score.setting,
+        "rl2_better_by": float(difference.mean()),
+        "rl2_better_by_standard_error": standard_error(difference),
+    }
+
+
+def tasks_met(cell: dict) -> str:
+    """Returns a sentence on which tasks the columns of a cell met."""
+    number = f"{cell['held_out_tasks']:,}"
+    if cell.get("paired", False):
+        return f"{cell['cell']}: all columns met the same {number} held-out tasks."
+    return (
+        f"{cell['cell']}: RL² met {number} held-out tasks, the classical columns others and fewer "
+        "of them, so they are not paired."
+    )
 
 
 def standard_error(totals: np.ndarray) -> float:
@@ -227,6 +260,7 @@ def show(cells: list[dict]) -> None:
         names = [*chosen[0]["baselines"], "RL²", "exact optimum"]
         for name in names:
             table.add_row(name, *[entry(cell, name) for cell in chosen])
+        table.caption = "\n".join(map(tasks_met, chosen))
         Console(width=100 if len(chosen) < 4 else 160).print(table)
 
 
@@ -247,7 +281,7 @@ def main(
     scale: Scale = "cpu",
     seeds: int = 5,
     steps: int | None = None,
-    num_tasks: int = 20_000,
+    num_tasks: int | None = None,
     baseline_tasks: int = 1000,
     runs: Path = ROOT / "runs" / "rl2_tables",
     out: Path = OUT,
@@ -260,9 +294,9 @@ def main(
         scale: Size of batches and budgets.
         seeds: Training seeds of each cell.
         steps: Environment steps of each seed; None takes the scale's.
-        num_tasks: Held-out tasks that each seed meets.
-        baseline_tasks: Held-out tasks that the classical algorithms meet, and tasks that
-            they are tuned on.
+        num_tasks: Held-out tasks that each seed and the classical algorithms meet; None takes
+            `NUM_TASKS`.
+        baseline_tasks: Tasks that the classical algorithms are tuned on.
         runs: Where the runs are kept.
         out: Where the results are written.
         again: Also cells whose results are there.
@@ -275,7 +309,8 @@ def main(
     for name in names:
         path = out / f"{name.replace(':', '-')}.json"
         if again or not path.exists():
-            cell = train_cell(name, scale, seeds, steps, runs, num_tasks, baseline_tasks)
+            tasks = num_tasks or NUM_TASKS[Cell.of(name).kind]
+            cell = train_cell(name, scale, seeds, steps, runs, tasks, baseline_tasks)
             path.write_text(json.dumps(cell, indent=1) + "\n")
         done.append(json.loads(path.read_text()))
         show(done[-1:])
