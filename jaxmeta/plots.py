@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta.files import write_atomically
+from jaxmeta.table import badness, over
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,9 +40,10 @@ FEW_ROWS = 20  # up to here every row has a marker
 def plot_adaptation(evaluation: Evaluation, path: str | Path, title: str | None = None) -> None:
     """Draws return against experience, the agent beside its references.
 
-    The band is the bootstrap 95 % interval of the agent's mean, thin lines are its seeds,
-    the black dashed line is the exact optimum. A dotted vertical line shows where the
-    trials of training ended, if the curve goes further. A curve of a single row is drawn
+    The band is the 95 % interval of the agent's mean, over seeds and tasks or, as the legend
+    then says, over the tasks of one seed; thin lines are its seeds, the black dashed line is
+    the exact optimum. A dotted vertical line shows where the trials of training ended, if the
+    curve goes further. A curve of a single row is drawn
     as points with their intervals.
 
     Args:
@@ -232,7 +235,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
         axes.set_ylabel("return of the next episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
-    legend_beside(axes)
+    legend_beside(axes, f"band: {over([summary['num_seeds']])}")
 
 
 def _experience(summary: dict[str, Any]) -> str:
@@ -266,7 +269,7 @@ def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
     )
 
 
-def legend_beside(axes: Axes) -> None:
+def legend_beside(axes: Axes, title: str) -> None:
     """Puts the legend beside the curves, in the order in which they end."""
     lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
     order = np.argsort([-np.asarray(line.get_ydata())[-1] for line in lines], kind="stable")
@@ -276,6 +279,9 @@ def legend_beside(axes: Axes) -> None:
         bbox_to_anchor=(1.0, 0.5),
         frameon=False,
         handlelength=3.6,
+        title="\n".join(textwrap.wrap(title, 30)),
+        title_fontsize="small",
+        alignment="left",
     )
 
 
@@ -284,7 +290,8 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
     colours = {summary["agent"]: AGENT_COLOUR}
     for style, (name, _) in zip(_styles(summary), _references(summary), strict=True):
         colours[name] = style["color"]
-    ordered = sorted(summary["policies"].items(), key=lambda item: item[1]["rows"]["mean"][0])
+    ordered = list(summary["policies"].items())
+    ordered.sort(key=lambda item: -badness(item[1]["rows"]["mean"][0], summary["score"]))
     for height, (name, policy) in enumerate(ordered):
         total = {name: column[0] for name, column in policy["rows"].items()}
         marker = "o" if name == summary["agent"] else "s"
@@ -301,7 +308,8 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     loss = summary["score"] == "loss"
-    axes.set_xlabel("loss before adaptation" if loss else "return of the first episode")
+    of = "loss before adaptation" if loss else "return of the first episode"
+    axes.set_xlabel(f"{of}\nbar: {over([summary['num_seeds']])}")
 
 
 def label_above(axes: Axes, x: float, text: str) -> None:

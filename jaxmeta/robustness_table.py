@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jaxmeta.table import decimals, plain_table, show_mean, show_number, stacked
+from jaxmeta.table import decimals, over, plain_table, show_mean, show_number, stacked
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def robustness_tables(robustness: Robustness) -> Group:
     """Returns a table of returns over the grid, and one of the worst cases if searched.
 
-    What follows ± is half the width of the bootstrap 95 % interval.
+    What follows ± is half the width of the 95 % interval, over seeds and trials.
     """
     summary = robustness.summary()
     tables = [_grid_table(summary)]
@@ -77,7 +77,8 @@ def _worst_table(summary: dict[str, Any]) -> Table:
     found = {label: run["worst_case"] for label, run in summary["runs"].items()}
     found = {label: worst for label, worst in found.items() if worst is not None}
     digits = decimals(list(found.values()))
-    table = plain_table("Worst case found", "measured on fresh trials")
+    covers = over([run["num_seeds"] for run in summary["runs"].values()], "trials")
+    table = plain_table("Worst case found", f"measured on fresh trials; ± is {covers}")
     table.add_column("run", no_wrap=True)
     table.add_column("return\n±95 %", justify="right", no_wrap=True)
     names = next(iter(found.values()))["searched"]
@@ -96,4 +97,5 @@ def _caption(summary: dict[str, Any]) -> str:
     reported = " / ".join(dict.fromkeys(row_label(run) for run in runs))
     seeds = "/".join(dict.fromkeys(str(run["num_seeds"]) for run in runs))
     trials = runs[0]["trials"]
-    return f"{reported}; {sizes} simulators × {trials} trials × {seeds} seeds"
+    covers = over([run["num_seeds"] for run in runs], "trials")
+    return f"{reported}; {sizes} simulators × {trials} trials × {seeds} seeds\n± is {covers}"

@@ -46,6 +46,8 @@ LAYERS = [
         "compilation_cache",
         "swept",
         "hosts",
+        "intervals",
+        "terminal",
     },
     {"networks"},
     {"ops", "statistics"},
