@@ -1,7 +1,9 @@
 import io
+import sys
 
 import pytest
 
+from jaxmeta.cli import main
 from jaxmeta.terminal import spell_plainly
 
 
@@ -25,3 +27,10 @@ def test_what_a_terminal_lacks_is_spelled_plainly(encoding, shown):
 
 def test_a_stream_of_another_kind_is_left_alone():
     spell_plainly(io.StringIO())
+
+
+def test_the_command_prepares_its_streams(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["--version"]) == 0
+    assert stream.errors == "jaxmeta-plain"
