@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxmeta import __version__
+from jaxmeta.terminal import spell_plainly
 
 if TYPE_CHECKING:
     from jaxmeta.comparison_report import Comparison
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         number if interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    spell_plainly(sys.stdout, sys.stderr)
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()  # while a closed pipe can still be told from a defect

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta.comparison_table import badness
 from jaxmeta.plots import (
     AGENT_COLOUR,
     DASHES,
@@ -20,7 +19,7 @@ from jaxmeta.plots import (
     points_label,
     write_png,
 )
-from jaxmeta.table import two_lines
+from jaxmeta.table import badness, over, two_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +36,8 @@ _TRAINING_ENDS = "end of training"
 def plot_comparison(comparison: Comparison, path: str | Path, title: str | None = None) -> None:
     """Draws return against episodes of experience, the runs over their references.
 
-    Bands are bootstrap 95 % intervals of the means over seeds and tasks. References are
+    Bands are 95 % intervals of the means over seeds and tasks, with one seed over tasks only;
+    the legend says so. References are
     grey, the exact optimum is the black dashed line. Where a curve goes beyond the trials of
     its training, a ring marks the last row of training. Curves of a single row each are
     drawn as points with their intervals.
@@ -89,7 +89,11 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
         axes.set_ylabel("return of the next episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
-    legend_beside(axes, points_label(summary))
+    legend_beside(axes, [points_label(summary), f"band: {over(_seeds(summary))}"])
+
+
+def _seeds(summary: dict[str, Any]) -> list[int]:
+    return [run["num_seeds"] for run in summary["runs"].values()]
 
 
 def _draw_run(axes: Axes, label: str, run: dict[str, Any], index: int) -> None:
@@ -122,7 +126,7 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
     ]
     references = summary["references"].items()
     points += [(name, reference["common"], _GREY, "s") for name, reference in references]
-    points.sort(key=lambda point: -badness(summary, point[1]))
+    points.sort(key=lambda point: -badness(point[1]["mean"], summary["score"]))
     for height, (_, numbers, colour, marker) in enumerate(points):
         ends = np.asarray([numbers["low"], numbers["high"]], float)  # None becomes NaN
         axes.plot(ends, [height] * 2, color=colour, linewidth=2.4)
@@ -134,4 +138,5 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     loss = summary["score"] == "loss"
-    axes.set_xlabel("loss before adaptation" if loss else first_return(summary))
+    of = "loss before adaptation" if loss else first_return(summary)
+    axes.set_xlabel(f"{of}\nbar: {over(_seeds(summary))}")

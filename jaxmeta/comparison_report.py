@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta import statistics
+from jaxmeta import intervals, statistics
 from jaxmeta.files import write_numbers
 from jaxmeta.report import Evaluation, plain, robust_intervals
 from jaxmeta_envs.errors import require
@@ -91,17 +91,19 @@ class Comparison:
         of one row over all pairs of seed and task, at the ``first`` row, at the last row of
         ``training`` (None if the curve ends before), at the ``last`` row and after the
         ``common_experience``. These are ``mean``, ``iqm`` and ``cvar10`` (the mean of the
-        worst tenth), each with the ends of its bootstrap 95 % interval, ``low`` and
-        ``high``, ``iqm_low`` and so on. They are resampled over the run's seeds and over
-        tasks, see `jaxmeta.statistics.bootstrap_mean`; of a run with one seed over tasks
-        only, which says nothing of how another seed would have turned out.
+        worst tenth), each with the ends of its 95 % interval, ``low`` and
+        ``high``, ``iqm_low`` and so on. ``intervals`` says of which kind they are: of the
+        mean over the run's seeds and over tasks, see `jaxmeta.intervals.mean_interval`; of a
+        run with one seed, and of IQM and CVaR always, over tasks only, which says nothing of
+        how another seed would have turned out.
 
         ``"pairs"`` maps label X and label Y, for every ordered pair, to the ``difference`` of
         the mean returns, X minus Y, and to the ``probability`` of improvement: that a seed
         of X beats a seed of Y on a task (lower beats higher where lower is better), ties
         counted half. Both are of the return after the common experience; their intervals
-        (``difference_low``, …) resample the seeds of X, the seeds of Y and the tasks, which
-        are the same for both runs and drawn for both at once.
+        (``difference_low``, …) are over the seeds of X, the seeds of Y and the tasks, which
+        are the same for both runs; of a run with one seed not over its seeds, as ``reach``
+        says. See `jaxmeta.intervals.difference_interval` and `probability_interval`.
 
         ``"references"`` have curves, and the statistics after the common experience without
         intervals but that of the mean.
@@ -131,7 +133,7 @@ class Comparison:
 
     def _describe(self, run: Evaluation) -> dict[str, Any]:
         seeds, _, rows = run.returns.shape
-        low, high = statistics.bootstrap_mean(run.returns)
+        low, high = intervals.mean_interval(run.returns)
         experience = experience_of(run)
         trained = run.trained_rows
         shown = {
@@ -144,6 +146,7 @@ class Comparison:
         return {
             "agent": run.agent,
             "num_seeds": seeds,
+            "intervals": intervals.methods(seeds),
             "episodes_per_adapt": run.episodes_per_adapt,
             "trained_rows": trained,
             "env_steps": run.env_steps,
@@ -157,7 +160,7 @@ class Comparison:
 
     def _statistics(self, run: Evaluation, row: int) -> dict[str, Any]:
         values = run.returns[:, :, row]
-        low, high = statistics.bootstrap_mean(values)
+        low, high = intervals.mean_interval(values)
         numbers = {"experience": int(experience_of(run)[row]), "low": low, "high": high}
         return numbers | self._points(values) | robust_intervals(values, self.sign)
 
@@ -172,8 +175,10 @@ class Comparison:
         values = {label: self.after_common_experience(run) for label, run in self.runs.items()}
         pairs: dict[str, dict[str, Any]] = {label: {} for label in values}
         for one, other in itertools.combinations(values, 2):
-            pairs[one][other] = _compare(values[one], values[other], self.sign)
-            pairs[other][one] = _mirror(pairs[one][other])
+            found = _compare(values[one], values[other], self.sign)
+            seeds = len(values[one]), len(values[other])
+            pairs[one][other] = found | {"reach": intervals.reach(*seeds)}
+            pairs[other][one] = _mirror(found) | {"reach": intervals.reach(*seeds[::-1])}
         return pairs
 
     def after_common_experience(self, run: Evaluation) -> np.ndarray:
@@ -184,7 +189,7 @@ class Comparison:
         if not self.references:
             return {}
         stacked = np.stack(list(self.references.values()), axis=-1)  # [B, X, references]
-        low, high = statistics.bootstrap_mean(stacked[None])
+        low, high = intervals.mean_interval(stacked[None])
         common = self.experience.tolist().index(self.common_experience)
         described = {}
         for i, (name, returns) in enumerate(self.references.items()):
@@ -234,14 +239,22 @@ def experience_of(run: Evaluation) -> np.ndarray:
 
 def _compare(x: np.ndarray, y: np.ndarray, sign: int) -> dict[str, float]:
     """Compares returns ``[S, B]`` with those of another run on the same tasks, ``[Z, B]``."""
-    tables = (statistics.difference_table(x, y), statistics.win_table(sign * x, sign * y))
-    values = np.stack(tables, axis=-1)
-    low, high = statistics.bootstrap_mean(values, factors=3)
-    mean = values.mean(axis=(0, 1, 2))
-    found = {}
-    for i, name in enumerate(("difference", "probability")):
-        found |= {name: mean[i], f"{name}_low": low[i], f"{name}_high": high[i]}
+    found: dict[str, Any] = {}
+    for name, value, (low, high) in (
+        ("difference", _gap(x, y), intervals.difference_interval(x, y)),
+        (
+            "probability",
+            statistics.win_table(sign * x, sign * y).mean(),
+            intervals.probability_interval(sign * x, sign * y),
+        ),
+    ):
+        found |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return found
+
+
+@np.errstate(invalid="ignore")  # of two that diverged the difference is NaN
+def _gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return statistics.mean(x) - statistics.mean(y)
 
 
 def _mirror(pair: dict[str, float]) -> dict[str, float]:

@@ -6,8 +6,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from jaxmeta.table import (
+    arrow,
+    badness,
     count,
     decimals,
+    over,
     plain_table,
     protocol_words,
     show_mean,
@@ -29,7 +32,8 @@ _WORDS = {"training": "trained", "common": "common"}
 def comparison_tables(comparison: Comparison) -> Group:
     """Returns a table of every run and reference, and one of every ordered pair of runs.
 
-    What follows ± is half the width of the bootstrap 95 % interval.
+    What follows ± is half the width of the 95 % interval, of IQM and CVaR over tasks only.
+    Arrows point to the better side.
     """
     summary = comparison.summary()
     return stacked(_runs_table(summary), "", _pairs_table(summary))
@@ -47,7 +51,12 @@ def _runs_table(summary: dict[str, Any]) -> Table:
     unit = "episodes" if summary["score"] == "return" else "steps"
     table.add_column(f"after\n{unit}", justify="right", no_wrap=True)
     table.add_column("")
-    for heading in ("mean\n±95 %", "IQM\n±95 %", "CVaR 10 %\n±95 %"):
+    better = arrow(summary["higher_is_better"])
+    for heading in (
+        f"mean {better}\n±95 %",
+        f"IQM {better}\n±tasks",
+        f"CVaR 10 % {better}\n±tasks",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for label in _best_first(summary, runs):
         rows = _rows_of_interest(runs[label]["at"])
@@ -90,14 +99,10 @@ def _best_first(summary: dict[str, Any], entries: dict[str, Any]) -> list[str]:
 
     def rank(name: str) -> float:
         entry = entries[name]
-        return badness(summary, entry["at"]["common"] if "at" in entry else entry["common"])
+        numbers = entry["at"]["common"] if "at" in entry else entry["common"]
+        return badness(numbers["mean"], summary["score"])
 
     return sorted(entries, key=rank)
-
-
-def badness(summary: dict[str, Any], numbers: dict[str, Any]) -> float:
-    """Returns what puts the best first when sorted by it."""
-    return -numbers["mean"] if summary["higher_is_better"] else numbers["mean"]
 
 
 def _pairs_table(summary: dict[str, Any]) -> Table:
@@ -117,7 +122,8 @@ def _pairs_table(summary: dict[str, Any]) -> Table:
         title = f"X beside Y after {count(common, 'episode')} of experience"
     else:
         title = f"X beside Y after {count(common, 'step')} of adaptation"
-    table = plain_table(title, "paired over tasks; ties count half")
+    seeds = [run["num_seeds"] for run in summary["runs"].values()]
+    table = plain_table(title, f"paired over tasks; ties count half\n{over(seeds)}")
     for heading in ("X", "Y"):
         table.add_column(heading, overflow="fold")
     for heading in ("X − Y\n±95 %", f"P(X {beats} Y)", "95 %\ninterval"):
@@ -129,7 +135,7 @@ def _pairs_table(summary: dict[str, Any]) -> Table:
             pair, last = pairs[one][other], i == len(others) - 1
             ends = (pair["difference_low"], pair["difference_high"])
             difference = show_mean(pair["difference"], *ends, digits)
-            cells = [difference, f"{pair['probability']:.3f}", _interval(pair)]
+            cells = [difference, show_number(pair["probability"], 3), _interval(pair)]
             first = "" if i else escape(one)
             table.add_row(first, escape(other), *cells, end_section=last)
     return table
@@ -146,9 +152,12 @@ def _title(summary: dict[str, Any]) -> str:
 
 def _caption(summary: dict[str, Any]) -> str:
     runs = summary["runs"].values()
-    seeds = "/".join(dict.fromkeys(str(run["num_seeds"]) for run in runs))
+    of_each = [run["num_seeds"] for run in runs]
+    seeds = "/".join(dict.fromkeys(str(n) for n in of_each))
     lines = protocol_words(summary)
     lines += [f"{count(summary['num_tasks'], 'task')} × {seeds} seed{'s' * (seeds != '1')}"]
+    lines.append(f"± is {over(of_each)}")
+    lines.append("± of IQM and CVaR is over tasks only")
     several = {run["episodes_per_adapt"] for run in runs}
     if summary["common_experience"] == 0 and any(len(run["experience"]) > 1 for run in runs):
         needed = math.lcm(*several) + 1

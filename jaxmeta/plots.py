@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta.files import write_atomically
-from jaxmeta.table import two_lines
+from jaxmeta.table import badness, over, two_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,9 +40,10 @@ FEW_ROWS = 20  # up to here every row has a marker
 def plot_adaptation(evaluation: Evaluation, path: str | Path, title: str | None = None) -> None:
     """Draws return against experience, the agent beside its references.
 
-    The band is the bootstrap 95 % interval of the agent's mean, thin lines are its seeds,
-    the black dashed line is the exact optimum. A dotted vertical line shows where the
-    trials of training ended, if the curve goes further. A curve of a single row is drawn
+    The band is the 95 % interval of the agent's mean, over seeds and tasks or, as the legend
+    then says, over the tasks of one seed; thin lines are its seeds, the black dashed line is
+    the exact optimum. A dotted vertical line shows where the trials of training ended, if the
+    curve goes further. A curve of a single row is drawn
     as points with their intervals.
 
     Args:
@@ -234,7 +236,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
         axes.set_ylabel("return of the next episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
-    legend_beside(axes, points_label(summary))
+    legend_beside(axes, [points_label(summary), f"band: {over([summary['num_seeds']])}"])
 
 
 def points_label(summary: dict[str, Any]) -> str | None:
@@ -280,8 +282,8 @@ def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
     )
 
 
-def legend_beside(axes: Axes, title: str | None = None) -> None:
-    """Puts the legend beside the curves, in the order in which they end."""
+def legend_beside(axes: Axes, said: Sequence[str | None]) -> None:
+    """Puts the legend beside the curves, in the order in which they end, under what is said."""
     lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
     order = np.argsort([-np.asarray(line.get_ydata())[-1] for line in lines], kind="stable")
     axes.legend(
@@ -290,8 +292,9 @@ def legend_beside(axes: Axes, title: str | None = None) -> None:
         bbox_to_anchor=(1.0, 0.5),
         frameon=False,
         handlelength=3.6,
-        title=title,
+        title="\n".join("\n".join(textwrap.wrap(text, 30)) for text in said if text),
         title_fontsize="small",
+        alignment="left",
     )
 
 
@@ -300,7 +303,8 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
     colours = {summary["agent"]: AGENT_COLOUR}
     for style, (name, _) in zip(_styles(summary), _references(summary), strict=True):
         colours[name] = style["color"]
-    ordered = sorted(summary["policies"].items(), key=lambda item: item[1]["rows"]["mean"][0])
+    ordered = list(summary["policies"].items())
+    ordered.sort(key=lambda item: -badness(item[1]["rows"]["mean"][0], summary["score"]))
     for height, (name, policy) in enumerate(ordered):
         total = {name: column[0] for name, column in policy["rows"].items()}
         marker = "o" if name == summary["agent"] else "s"
@@ -317,7 +321,8 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     loss = summary["score"] == "loss"
-    axes.set_xlabel("loss before adaptation" if loss else first_return(summary))
+    of = "loss before adaptation" if loss else first_return(summary)
+    axes.set_xlabel(f"{of}\nbar: {over([summary['num_seeds']])}")
 
 
 def first_return(summary: dict[str, Any]) -> str:

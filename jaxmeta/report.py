@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from jaxmeta import statistics
+from jaxmeta import intervals, statistics
 from jaxmeta.files import write_numbers
 from jaxmeta_envs.errors import require
 
@@ -100,15 +100,17 @@ class Evaluation:
 
         ``"policies"`` maps a name to ``{headline: {...}, "rows": {...}}``: of what sums the
         curve up, see `headline`, numbers; of the K rows, lists. Both have
-        ``mean``, its standard error ``stderr`` and bootstrap 95 % interval ``low``,
+        ``mean``, its standard error ``stderr`` and 95 % interval ``low``,
         ``high``, and ``iqm``, ``cvar10``, ``worst``, ``median`` and the percentiles ``p5``,
         ``p10``, ``p25``, ``p75``, ``p90`` over all pairs of seed and task (of returns as
         played, the luck of the episode included). ``cvar10`` and ``worst`` are of the bad
         side: low returns, high losses. The headline also has the
-        intervals of ``iqm`` and ``cvar10``. Where the optimum is known, ``regret`` is the
+        intervals of ``iqm`` and ``cvar10``. ``"intervals"`` says of which kind they are: of
+        means over seeds and tasks, with one seed over tasks only; of IQM and CVaR always over
+        tasks only. References have no seeds. Where the optimum is known, ``regret`` is the
         exact expected optimum minus the mean, with the interval of the mean; below 0 it is
         luck, or in one row a debt paid in another. What is undefined (the standard error
-        of one value) is None. See `jaxmeta.statistics` for what is resampled.
+        of one value) is None. See `jaxmeta.intervals`.
         """
         return self._summary
 
@@ -139,6 +141,7 @@ class Evaluation:
             "score": self.score,
             "shots": self.shots,
             "headline": self.headline,
+            "intervals": intervals.methods(seeds),
             "optimal": None if self.optimal is None else self.optimal,
             "optimal_total": None if self.optimal is None else self.optimal.sum(),
             "policies": policies,
@@ -218,10 +221,10 @@ def _describe(
     values = np.concatenate([returns, last], axis=-1, dtype=np.float64)  # [P, S, B, K + 1]
     values = np.moveaxis(values, 0, 2)  # [S, B, P, K + 1]
     pooled = values.reshape(-1, *values.shape[2:])
-    low, high = statistics.bootstrap_mean(values)
+    low, high = intervals.mean_interval(values)
     columns = {
         "mean": statistics.mean(pooled, axis=0),
-        "stderr": statistics.standard_error(values),
+        "stderr": intervals.standard_error(values),
         "low": low,
         "high": high,
         "iqm": statistics.iqm(pooled, axis=0),
@@ -246,7 +249,7 @@ def _describe(
 
 
 def robust_intervals(values: np.ndarray, sign: int = 1) -> dict[str, float]:
-    """Returns the bootstrap intervals of IQM and CVaR(10 %) of values ``[S, B]``.
+    """Returns the intervals over tasks of IQM and CVaR(10 %) of values ``[S, B]``.
 
     With ``sign`` -1, where lower is better, CVaR is of the highest tenth.
     """
@@ -255,7 +258,7 @@ def robust_intervals(values: np.ndarray, sign: int = 1) -> dict[str, float]:
         worst = sign * statistics.cvar(sign * values, axis=axis)
         return np.stack((statistics.iqm(values, axis=axis), worst), axis=-1)
 
-    low, high = statistics.bootstrap(values, both)
+    low, high = intervals.bootstrap(values, both)
     return {
         "iqm_low": low[0],
         "iqm_high": high[0],

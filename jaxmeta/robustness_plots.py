@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from jaxmeta.plots import AGENT_COLOUR, DASHES, OTHER_COLOURS, write_png
 from jaxmeta.robustness_table import parameter_label, row_label
+from jaxmeta.table import over
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,10 +27,11 @@ _GREY = "#777777"
 def plot_robustness(robustness: Robustness, path: str | Path, title: str | None = None) -> None:
     """Draws the map of one run, or of several beside each other.
 
-    One parameter: a curve per run with the bootstrap 95 % interval of its mean; the shade is
-    the range of training, or where the runs differ in it a bar of each above the axes. Of a
-    single run the thin lines are its seeds. Two parameters: one heat map per run on a common
-    colour scale; the frame is the range of training. The worst point is marked.
+    One parameter: a curve per run with the 95 % interval of its mean, over seeds and trials or,
+    as the legend then says, over the trials of one seed; the shade is the range of training, or
+    where the runs differ in it a bar of each above the axes. Of a single run the thin lines are
+    its seeds. Two parameters: one heat map per run on a common colour scale; the frame is the
+    range of training. The worst point is marked.
 
     Args:
         robustness: What to draw.
@@ -75,7 +78,7 @@ def _draw_curves(figure: Figure, robustness: Robustness) -> None:
     axes.set_xlabel(parameter_label(name, robustness.units))
     axes.set_ylabel(_return_label(robustness))
     _margin_below_and_above(axes)
-    _legend(axes, len(runs))
+    _legend(axes, len(runs), f"band: {over([len(run.returns) for run in runs], 'trials')}")
 
 
 def _draw_curve(axes: Axes, robustness: Robustness, run: RobustnessMap, index: int) -> None:
@@ -122,7 +125,7 @@ def _margin_below_and_above(axes: Axes) -> None:
     axes.set_ylim(low - 0.03 * (high - low), high)
 
 
-def _legend(axes: Axes, runs: int) -> None:
+def _legend(axes: Axes, runs: int, title: str) -> None:
     """Puts the legend beside the curves: the runs as they end, then what the marks mean."""
     handles, labels = axes.get_legend_handles_labels()
     marks = ("worst point", "training range", "training ranges")
@@ -142,6 +145,9 @@ def _legend(axes: Axes, runs: int) -> None:
         bbox_to_anchor=(1.0, 0.5),
         frameon=False,
         handlelength=3.2 if runs > 1 else 2.2,
+        title="\n".join(textwrap.wrap(title, 30)),
+        title_fontsize="small",
+        alignment="left",
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta import statistics
+from jaxmeta import intervals, statistics
 from jaxmeta.files import write_numbers
 from jaxmeta.report import plain
 from jaxmeta_envs.errors import require
@@ -41,8 +41,8 @@ class WorstCase:
     history: np.ndarray
 
     def summary(self) -> dict[str, Any]:
-        """Returns the parameters and the mean return with its bootstrap 95 % interval."""
-        low, high = statistics.bootstrap_mean(self.returns)
+        """Returns the parameters and the mean return with its 95 % interval."""
+        low, high = intervals.mean_interval(self.returns)
         numbers = {"mean": statistics.mean(self.returns), "low": low, "high": high}
         return numbers | {
             "parameters": self.parameters,
@@ -84,11 +84,8 @@ class RobustnessMap:
             return self.returns.mean(axis=(0, 1), dtype=np.float64)
 
     def intervals(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the bootstrap 95 % intervals of `mean`; NaN where it is not finite."""
-        finite = np.isfinite(self.mean)
-        ends = statistics.bootstrap_mean(np.where(finite, self.returns, 0.0))
-        low, high = (np.where(finite, end, np.nan) for end in ends)
-        return low, high
+        """Returns the 95 % intervals of `mean`, over seeds and trials; NaN if not finite."""
+        return intervals.mean_interval(self.returns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,12 +140,13 @@ class Robustness:
         """Returns everything but the single returns, as plain Python values.
 
         ``"runs"`` maps a label to the mean return at every point of the grid with its
-        bootstrap 95 % interval (``mean_return``, ``low``, ``high``, nested lists in the
+        95 % interval (``mean_return``, ``low``, ``high``, nested lists in the
         order of ``parameters``), to the ``training_range`` of every physical parameter, and
         to statistics over ``everywhere`` and over ``inside_training`` (None if no point lies
         there): ``mean`` with interval ``low``, ``high``, the 10th percentile ``p10`` and
         ``worst`` of the points' mean returns, and ``worst_at``. ``worst`` is the lowest of
         noisy means. ``worst_case`` is what the search found, see `WorstCase.summary`.
+        ``intervals`` says what they are over: seeds and trials, with one seed trials only.
         Points where a return is not a finite number are None and left out.
         """
         return self._summary
@@ -174,6 +172,7 @@ class Robustness:
             "agent": run.agent,
             "num_seeds": run.returns.shape[0],
             "trials": run.returns.shape[1],
+            "intervals": f"t over {intervals.reach(len(run.returns), tasks='trials')}",
             "row": run.rows,
             "episodes_per_adapt": run.episodes_per_adapt,
             "episodes_per_point": run.episodes_per_point,
@@ -192,7 +191,7 @@ class Robustness:
         if not region.any():
             return None
         means = run.mean[region]
-        low, high = statistics.bootstrap_mean(run.returns[:, :, region].mean(axis=2))
+        low, high = intervals.mean_interval(run.returns[:, :, region].mean(axis=2))
         at = np.argwhere(region)[np.argmin(means)]
         values = (grid[i] for grid, i in zip(self.grid, at, strict=True))
         return {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxmeta.table import (
     decimals,
+    over,
     plain_table,
     protocol_words,
     show_mean,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def robustness_tables(robustness: Robustness) -> Group:
     """Returns a table of returns over the grid, and one of the worst cases if searched.
 
-    What follows ± is half the width of the bootstrap 95 % interval.
+    What follows ± is half the width of the 95 % interval, over seeds and trials.
     """
     summary = robustness.summary()
     tables = [_grid_table(summary)]
@@ -84,7 +85,8 @@ def _worst_table(summary: dict[str, Any]) -> Table:
     found = {label: run["worst_case"] for label, run in summary["runs"].items()}
     found = {label: worst for label, worst in found.items() if worst is not None}
     digits = decimals(list(found.values()))
-    table = plain_table("Worst case found", "measured on fresh trials")
+    covers = over([run["num_seeds"] for run in summary["runs"].values()], "trials")
+    table = plain_table("Worst case found", f"measured on fresh trials; ± is {covers}")
     table.add_column("run", no_wrap=True)
     table.add_column("return\n±95 %", justify="right", no_wrap=True)
     names = next(iter(found.values()))["searched"]
@@ -103,5 +105,6 @@ def _caption(summary: dict[str, Any]) -> str:
     reported = " / ".join(dict.fromkeys(row_label(run) for run in runs))
     seeds = "/".join(dict.fromkeys(str(run["num_seeds"]) for run in runs))
     trials = runs[0]["trials"]
+    covers = over([run["num_seeds"] for run in runs], "trials")
     played = f"{reported}; {sizes} simulators × {trials} trials × {seeds} seeds"
-    return "\n".join([*protocol_words({"score": "return", **runs[0]}), played])
+    return "\n".join([*protocol_words({"score": "return", **runs[0]}), played, f"± is {covers}"])

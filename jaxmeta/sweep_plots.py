@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta.plots import AGENT_COLOUR, OTHER_COLOURS, write_png
+from jaxmeta.table import over
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,10 +26,10 @@ def plot_sweep(summary: dict[str, Any], path: str | Path) -> None:
 def draw_sweep(summary: dict[str, Any]) -> Figure:
     """Draws what `jaxmeta.sweep_report.Sweep.summary` says.
 
-    One hyperparameter: the mean score with its bootstrap 95 % interval, over seeds and tasks,
-    and the seeds as dots. Two: a map with the numbers in it. More: the points ranked, with
-    their intervals. The best point has a ring or a frame; points with a seed that diverged are
-    crossed out.
+    One hyperparameter: the mean score with its 95 % interval, over seeds and tasks, of one
+    seed over tasks only, as the title says, and the seeds as dots. Two: a map with the numbers
+    in it. More: the points ranked, with their intervals. The best point has a ring or a frame;
+    points with a seed that diverged are crossed out.
 
     Args:
         summary: Of a sweep with at least one ranked point.
@@ -53,6 +54,8 @@ def draw_sweep(summary: dict[str, Any]) -> Figure:
     seeds = summary["num_seeds"]
     plural = "s" if seeds > 1 else ""
     title = f"{summary['algorithm']} on {summary['family']}, {seeds} seed{plural}"
+    if len(axes_of_grid) != 2:  # a map shows no intervals
+        title += f"\ninterval: {over([seeds])}"
     axes.set_title(title, fontsize="medium")
     return figure
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta import statistics
+from jaxmeta import intervals, statistics
 from jaxmeta.config import TrainConfig
 from jaxmeta.files import write_atomically
 from jaxmeta.report import plain
@@ -27,7 +27,6 @@ NOTE = (
     "The best point is best on the seeds and tasks that it was chosen by, so its score flatters "
     "it. Train it again on other seeds, and report what those reach."
 )
-_REPETITIONS = 500  # of the bootstrap of differences, of which there is one per point
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +81,11 @@ class Sweep:
         """Returns everything but single returns and metrics, as plain Python values.
 
         Every point has its ``values``, the ``mean`` score over seeds and tasks with the ends
-        of its bootstrap 95 % interval, ``low`` and ``high``, the score ``of_each_seed``, how
+        of its 95 % interval, ``low`` and ``high``, the score ``of_each_seed``, how
         many seeds ``diverged``, and ``behind_best``: by how much the best point is better,
-        with its interval (``behind_best_low``, ``behind_best_high``), both points' seeds and
-        their common tasks resampled. Intervals of few seeds are too narrow.
+        with its interval (``behind_best_low``, ``behind_best_high``), over both points' seeds
+        and their common tasks. With one seed intervals are over tasks only, as ``intervals``
+        says.
         """
         return self._summary
 
@@ -104,6 +104,7 @@ class Sweep:
                 "higher_is_better": self.sign > 0,
                 "num_seeds": self.config.num_seeds,
                 "num_tasks": self.scores.shape[2],
+                "intervals": intervals.methods(self.config.num_seeds)["mean"],
                 "updates": self.config.plan().updates,
                 "env_steps": self.config.plan().env_steps,
                 "finished": int(self.finished.sum()),
@@ -123,7 +124,7 @@ class Sweep:
         numbers: list[Any] = [None] * 3
         if (finished & ~bad).all():
             scores = self.scores[point]
-            numbers = [statistics.mean(scores), *statistics.bootstrap_mean(scores)]
+            numbers = [statistics.mean(scores), *intervals.mean_interval(scores)]
         described |= dict(zip(("mean", "low", "high"), numbers, strict=True))
         each = self.scores[point].mean(axis=1, dtype=np.float64)
         described["of_each_seed"] = [
@@ -136,10 +137,10 @@ class Sweep:
         """Returns by how much the best point is better than each other, with an interval."""
         best, behind = self.best, {}
         for point in self.ranking[1:]:
-            table = statistics.difference_table(self.scores[best], self.scores[point])
-            table *= self.sign
-            low, high = statistics.bootstrap_mean(table, factors=3, repetitions=_REPETITIONS)
-            behind[point] = (float(table.mean()), float(low), float(high))
+            better, worse = (self.sign * self.scores[p] for p in (best, point))
+            low, high = intervals.difference_interval(better, worse)
+            gap = statistics.mean(better) - statistics.mean(worse)
+            behind[point] = (float(gap), float(low), float(high))
         return behind
 
     def table(self) -> Table:

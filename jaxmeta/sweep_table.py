@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from jaxmeta.table import count, decimals, plain_table, show_mean, show_number
+from jaxmeta.table import arrow, count, decimals, over, plain_table, show_mean, show_number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,7 +16,8 @@ _MOST_ROWS = 30
 def sweep_table(summary: dict[str, Any]) -> Table:
     """Returns a line per point, best first; those without a mean come last.
 
-    What follows ± is half the width of the bootstrap 95 % interval over seeds and tasks.
+    What follows ± is half the width of the 95 % interval over seeds and tasks, of one seed
+    over tasks only.
     "behind best" is by how much the best point is better; in brackets the ends of its interval,
     and where they enclose 0, this sweep does not tell the two apart.
     """
@@ -29,7 +30,8 @@ def sweep_table(summary: dict[str, Any]) -> Table:
     table = plain_table(title, _caption(summary, len(order) - _MOST_ROWS))
     for name in summary["axes"]:
         table.add_column(name.replace(".", ".\n"), justify="right")
-    table.add_column(f"{summary['score']}\n±95 %", justify="right", no_wrap=True)
+    better = arrow(summary["higher_is_better"])
+    table.add_column(f"{summary['score']} {better}\n±95 %", justify="right", no_wrap=True)
     table.add_column("behind best\n[95 %]", justify="right", no_wrap=True)
     table.add_column("seeds,\nlowest to highest", justify="right", no_wrap=True)
     for row, index in enumerate(order[:_MOST_ROWS]):
@@ -59,4 +61,5 @@ def _caption(summary: dict[str, Any], left_out: int) -> str:
     if left_out > 0:
         sizes += f"; {count(left_out, 'more point')} in sweep.json"
     played = ["actions are sampled"] if summary["score"] == "return" else []
-    return "\n".join([sizes, *played, *textwrap.wrap(summary["note"], 60)])
+    covers = f"± is {over([summary['num_seeds']])}"
+    return "\n".join([sizes, *played, covers, *textwrap.wrap(summary["note"], 60)])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
+
+from jaxmeta.intervals import reach
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -20,7 +23,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     Of a trial of more than three episodes the first, the second and the last have a column;
     the second gives way where 80 characters are too few. Of steps of adaptation the first
     two and the last, which sums them up. What follows ± is half the width
-    of the bootstrap 95 % interval.
+    of the 95 % interval; below stands what it is over. Arrows point to the better side.
     """
     from rich.console import Console
 
@@ -39,12 +42,14 @@ def _build(summary: dict[str, Any], shown: list[int]) -> Table:
     table.add_column("policy", no_wrap=True)
     headings = [f"ep.\n{k + 1}" if by_episode else f"step\n{k}" for k in shown]
     last = ("total" if shown else "ep. 1") if by_episode else f"step {rows - 1}"
-    headings += [f"{last}\n±95 %", "IQM", "CVaR\n10 %", "worst"]
-    headings += [] if summary["optimal"] is None else ["regret"]
+    better = arrow(summary["score"] == "return")
+    headings += [f"{last}\n±95 % {better}", f"IQM\n{better}", f"CVaR\n10 % {better}"]
+    headings += [f"worst\n{better}"]
+    headings += [] if summary["optimal"] is None else [f"regret\n{arrow(False)}"]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    sign = 1 if summary["score"] == "loss" else -1
-    for _, name, cells in sorted(_lines(summary, shown, digits), key=lambda line: sign * line[0]):
+    lines = _lines(summary, shown, digits)
+    for _, name, cells in sorted(lines, key=lambda line: badness(line[0], summary["score"])):
         style = "bold" if name == summary["agent"] else None
         table.add_row(two_lines(name), *cells, style=style)
     return table
@@ -55,11 +60,23 @@ def two_lines(name: str) -> str:
     return name.replace(" (for ", "\n(for ")
 
 
+def badness(mean: float | None, score: str) -> float:
+    """Returns what puts the best first when sorted by it; what diverged comes last."""
+    if mean is None:
+        return math.inf
+    return mean if score == "loss" else -mean
+
+
+def arrow(higher_is_better: bool) -> str:
+    """Returns which way is better."""
+    return "↑" if higher_is_better else "↓"
+
+
 def _lines(
     summary: dict[str, Any], shown: list[int], digits: int
-) -> list[tuple[float, str, list[str]]]:
+) -> list[tuple[float | None, str, list[str]]]:
     """Returns total, name and cells of every line."""
-    lines = []
+    lines: list[tuple[float | None, str, list[str]]] = []
     for name, policy in summary["policies"].items():
         total = policy[summary["headline"]]
         mean = show_mean(total["mean"], total["low"], total["high"], digits)
@@ -96,8 +113,9 @@ def decimals(intervals: list[dict[str, Any]]) -> int:
     Args:
         intervals: With ``"low"`` and ``"high"``, which may be None.
     """
-    known = [ends["high"] - ends["low"] for ends in intervals if ends["low"] is not None]
-    widths = sorted(width / 2 for width in known if width > 0)
+    known = [(ends["low"], ends["high"]) for ends in intervals if ends["low"] is not None]
+    # Equal values have an interval as wide as their rounding.
+    widths = sorted((high - low) / 2 for low, high in known if high - low > 1e-9 * abs(high))
     if not widths:
         return 2
     return min(max(1 - math.floor(math.log10(widths[len(widths) // 2])), 1), 6)
@@ -124,7 +142,7 @@ def plain_table(title: str, caption: str) -> Table:
     return table
 
 
-def show_mean(mean: float, low: float | None, high: float | None, digits: int) -> str:
+def show_mean(mean: float | None, low: float | None, high: float | None, digits: int) -> str:
     """Returns a number and, behind ±, half the width of its interval, if there is one."""
     shown = show_number(mean, digits)
     if low is None or high is None:
@@ -132,8 +150,10 @@ def show_mean(mean: float, low: float | None, high: float | None, digits: int) -
     return f"{shown} ±{show_number((high - low) / 2, digits)}"
 
 
-def show_number(value: float, digits: int) -> str:
-    """Returns a number with so many decimals, and never a zero with a minus."""
+def show_number(value: float | None, digits: int) -> str:
+    """Returns a number with so many decimals, never a zero with a minus; a dash for None."""
+    if value is None:
+        return "–"
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
@@ -152,8 +172,9 @@ def _caption(summary: dict[str, Any]) -> str:
         sizes += f"; loss after steps on {count(summary['shots'], 'example')}"
     else:
         sizes += f"; steps of {count(together, 'episode')}"
-    sizes = sizes if rows == 1 else f"{sizes}; from IQM on, of the {summary['headline']} column"
-    return "\n".join([*protocol_words(summary), sizes])
+    if rows > 1:
+        sizes += f"; from IQM on, of the {summary['headline']} column"
+    return "\n".join([*protocol_words(summary), sizes, f"± is {over([seeds])}"])
 
 
 def protocol_words(summary: dict[str, Any]) -> list[str]:
@@ -172,6 +193,19 @@ def protocol_words(summary: dict[str, Any]) -> list[str]:
     if not summary.get("new_tasks", True):
         lines.append(f"the tasks of {summary['split']!r} also occur in training")
     return lines
+
+
+def over(seeds: Collection[int], tasks: str = "tasks") -> str:
+    """Returns what intervals of means are over, for captions and legends.
+
+    Args:
+        seeds: Seeds of every run that is shown.
+        tasks: What the second axis holds.
+    """
+    if min(seeds) == max(seeds) == 1:
+        return f"95 %, over {reach(1, tasks=tasks)} (one seed)"
+    several = f"95 %, over {reach(2, tasks=tasks)}"
+    return several if min(seeds) > 1 else f"{several}; of one seed over {tasks} only"
 
 
 def count(number: int, noun: str) -> str:

@@ -107,8 +107,8 @@ print(f"pairs of seeds whose paired interval excludes 0: {differ} of {len(gaps)}
 # %% [markdown]
 # With one seed each, such a pair would have been published as a better and a worse method. An
 # interval over tasks answers whether two *agents* differ. Whether two *methods* differ is another
-# question, and needs seeds: intervals of jaxmeta resample both seeds and tasks. With one seed there
-# is only one way to resample it, and the interval is too narrow without saying so.
+# question, and needs seeds: intervals of jaxmeta are over both seeds and tasks. With one seed they
+# are over tasks only, and say so.
 #
 # ## Two learners, five seeds of each
 #
@@ -220,7 +220,7 @@ for split, comparison in (("test", found), ("close", shifted)):
 #
 # - Several seeds, none of them used for tuning; all of them reported, also the bad ones.
 # - Held-out tasks, the same for all, compared task by task.
-# - Intervals over seeds *and* tasks; with fewer than five seeds they are too narrow even so.
+# - Intervals over seeds *and* tasks, of three seeds at least; of one seed they are over tasks only.
 # - The same experience on the horizontal axis, and the training budget told beside it.
 # - References that need no learning, and the optimum where it can be computed.
 # - Not the mean alone: `summary()` has the interquartile mean and the worst tenth as well.

@@ -19,7 +19,7 @@ ORDER += ("informative-bandit", "two-step", "cartpole", "maml-bandit-5-10")
 
 
 def interval(total: dict) -> str:
-    """Returns a mean with its bootstrap interval."""
+    """Returns a mean with its interval."""
     return f"{total['mean']:.3f} [{total['low']:.3f}, {total['high']:.3f}]"
 
 
@@ -60,7 +60,7 @@ def describe_table(number: int, cells: list[dict]) -> str:
     lines = [
         f"### Table {number} of the RL² paper",
         "",
-        "Total reward: paper / ours ± standard error.",
+        "Total reward: paper / ours ± half the 95 % interval.",
         "",
         f"| | {' | '.join(cell['cell'] for cell in cells)} |",
         f"|---|{'---|' * len(cells)}",
@@ -102,7 +102,8 @@ def describe_robustness(result: dict) -> str:
         "",
         f"{result['seeds']} seeds of {result['env_steps_per_seed']:,} environment steps, "
         f"{result['held_out_tasks']:,} held-out simulators, the mean of {result['episodes']} "
-        f"episodes on each, 95 % intervals{time} ({result['device']}, jax {result['jax']}).",
+        "episodes on each, 95 % intervals: of means over seeds and simulators, of the others over "
+        f"simulators only{time} ({result['device']}, jax {result['jax']}).",
     ]
     if all("curve" in policy for policy in result["policies"].values()):
         lines += ["", *describe_sweep(result["policies"])]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta import statistics
+from jaxmeta import intervals, statistics
 from jaxmeta.evaluation import (
     Evaluation,
     evaluate,
@@ -154,8 +154,11 @@ def test_regret_is_what_is_missing_to_the_exact_optimum():
     assert agent["total"]["mean"] == 4.5  # 0 + 1 + 2 and 1 + 2 + 3
     assert agent["total"]["regret"] == 33 - 4.5
     assert agent["rows"]["regret"] == [9.5, 9.5, 9.5]
-    assert agent["total"]["regret_low"] == 33 - agent["total"]["high"] == 27
-    assert agent["total"]["regret_high"] == 33 - agent["total"]["low"] == 30
+    # Of seeds 3 and 6 with one degree of freedom.
+    half = 12.7062 * 1.5
+    assert agent["total"]["regret_low"] == pytest.approx(33 - 4.5 - half, abs=1e-3)
+    assert agent["total"]["regret_high"] == pytest.approx(33 - 4.5 + half, abs=1e-3)
+    assert agent["total"]["regret_low"] == 33 - agent["total"]["high"]
 
 
 def test_the_summary_is_what_the_statistics_say():
@@ -175,13 +178,13 @@ def test_the_summary_is_what_the_statistics_say():
         ):
             assert total[key] == pytest.approx(of(sums))
             np.testing.assert_allclose(rows[key], [of(values[..., k]) for k in range(4)])
-        assert total["stderr"] == pytest.approx(statistics.standard_error(sums))
+        assert total["stderr"] == pytest.approx(intervals.standard_error(sums))
         interval = [total["low"], total["high"]]
-        np.testing.assert_allclose(interval, statistics.bootstrap_mean(sums))
+        np.testing.assert_allclose(interval, intervals.mean_interval(sums))
         interval = [total["iqm_low"], total["iqm_high"]]
-        np.testing.assert_allclose(interval, statistics.bootstrap(sums, statistics.iqm))
+        np.testing.assert_allclose(interval, intervals.bootstrap(sums, statistics.iqm))
         interval = [total["cvar10_low"], total["cvar10_high"]]
-        np.testing.assert_allclose(interval, statistics.bootstrap(sums, statistics.cvar))
+        np.testing.assert_allclose(interval, intervals.bootstrap(sums, statistics.cvar))
 
 
 def test_evaluating_twice_compiles_once():
@@ -301,10 +304,36 @@ def test_the_table_lists_all_policies_best_first():
     ]  # after title, heading, rule
     assert shown == list(starts)
     agent = text[4 + shown.index("ToyAlgorithm")]
-    assert agent.split()[1:6] == ["0.5", "1.5", "11.5", "72.0", "±6.0"]
+    assert agent.split()[1:6] == ["0.5", "1.5", "11.5", "72.0", "±76.2"]
     assert agent.split()[-1] == "114.0"
-    assert text[-2] == "actions are sampled; a point is one episode"
-    assert text[-1] == "2 seeds × 7 tasks × 12 episodes; from IQM on, of the total column"
+    assert text[-3] == "actions are sampled; a point is one episode"
+    assert text[-2] == "2 seeds × 7 tasks × 12 episodes; from IQM on, of the total column"
+    assert text[-1] == "± is 95 %, over seeds and tasks"
+
+
+def test_reports_say_what_intervals_are_over_and_which_way_is_better():
+    rng = np.random.default_rng(0)
+    for seeds, over in ((1, "tasks only"), (3, "seeds and tasks")):
+        found = Evaluation(rng.normal(size=(seeds, 9, 4)), optimal=np.ones(4))
+        assert found.summary()["intervals"]["mean"] == f"t over {over}"
+        assert found.summary()["intervals"]["cvar10"].endswith("over tasks only")
+        text = "\n".join(lines(found))
+        assert f"± is 95 %, over {over}" in text
+        assert ("one seed" in text) == (seeds == 1)
+        assert (text.count("↑"), text.count("↓")) == (4, 1)
+    loss = Evaluation(rng.normal(size=(2, 9, 4)), score="loss", shots=5)
+    assert (text := "\n".join(lines(loss))).count("↓") == 4
+    assert "↑" not in text
+
+
+def test_what_diverged_is_a_dash_in_the_table_and_comes_last():
+    returns = np.full((2, 9, 4), np.nan)
+    for score in ("return", "loss"):
+        shots = 5 if score == "loss" else None
+        found = Evaluation(returns, {"other": np.ones((9, 4))}, score=score, shots=shots)
+        shown = [line.split()[0] for line in lines(found) if line.startswith(("agent ", "other"))]
+        assert shown[-2:] == ["other", "agent"]
+        assert any(line.startswith("agent ") and "–" in line for line in lines(found))
 
 
 def test_the_table_of_one_episode_has_no_total():

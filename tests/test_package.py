@@ -47,6 +47,8 @@ LAYERS = [
         "compilation_cache",
         "swept",
         "hosts",
+        "intervals",
+        "terminal",
     },
     {"networks"},
     {"ops", "statistics", "streams"},

@@ -77,6 +77,15 @@ def test_the_axes_and_the_legend_say_what_is_drawn(tmp_path, axes):
     assert len(ends) == 4
 
 
+@pytest.mark.parametrize(("seeds", "over"), [(1, "tasks only (one seed)"), (3, "seeds and tasks")])
+def test_the_figure_says_what_its_interval_is_over(tmp_path, axes, seeds, over):
+    plot_adaptation(fake(4, seeds=seeds), tmp_path / "curves.png")
+    plot_adaptation(fake(1, seeds=seeds), tmp_path / "points.png")
+    title = axes[0].get_legend().get_title().get_text().replace("\n", " ")
+    assert title == f"band: 95 %, over {over}"
+    assert axes[1].get_xlabel().endswith(f"bar: 95 %, over {over}")
+
+
 def test_the_legend_follows_the_order_of_the_ends(tmp_path, axes):
     evaluation = fake(3, references=4)
     plot_adaptation(evaluation, tmp_path / "figure.png")

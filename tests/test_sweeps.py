@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import GRU, MAML, MLP, PPO, RL2, EPOpt, PolicyMAML, Schedule, sweeping
+from jaxmeta import GRU, MAML, MLP, PPO, RL2, EPOpt, PolicyMAML, Schedule, intervals, sweeping
 from jaxmeta.cli import main
 from jaxmeta.evaluation import quick_evaluation
 from jaxmeta.sweep_plots import draw_sweep
@@ -260,3 +260,22 @@ def test_pictures_show_every_point(names, whole):
         assert len(axes.get_yticklabels()) == 8
     labels = (axes.get_xlabel(), axes.get_ylabel(), figure.axes[-1].get_ylabel())
     assert "mean return of held-out tasks" in labels
+
+
+@pytest.mark.parametrize(("seeds", "over"), [(1, "tasks only (one seed)"), (2, "seeds and tasks")])
+def test_the_table_and_the_figure_say_what_intervals_are_over(whole, seeds, over):
+    found = dataclasses.replace(
+        whole,
+        config=dataclasses.replace(whole.config, num_seeds=seeds),
+        scores=whole.scores[:, :seeds],
+        finished=whole.finished[:, :seeds],
+        diverged=whole.diverged[:, :seeds],
+    )
+    assert found.summary()["intervals"] == f"t over {over.removesuffix(' (one seed)')}"
+    assert f"± is 95 %, over {over}" in found.table().caption
+    assert found.table().columns[-3].header == "return ↑\n±95 %"
+    best, *others = found.ranking
+    first, then = (found.scores[point] for point in (best, others[0]))
+    ends = intervals.difference_interval(first, then)
+    described = found.summary()["points"][others[0]]
+    np.testing.assert_allclose((described["behind_best_low"], described["behind_best_high"]), ends)

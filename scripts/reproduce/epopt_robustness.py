@@ -5,7 +5,8 @@
 Trains EPOpt(0.1), EPOpt(1) (the mean) and a policy on the standard simulator alone, several seeds
 each, with the same settings and budget; plays each on the same held-out simulators, several
 episodes on every one; prints mean, 10th percentile and mean of the worst decile of the simulators'
-mean returns, with 95 % intervals over seeds and simulators; and writes
+mean returns, with 95 % intervals, of means over seeds and simulators, of the others over simulators
+only; and writes
 ``results/epopt/FAMILY.json``. Then ``python scripts/render_results.py`` puts the table into
 RESULTS.md.
 
@@ -28,7 +29,16 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import CVaR, EPOpt, Mean, Schedule, recording, serialization, statistics
+from jaxmeta import (
+    CVaR,
+    EPOpt,
+    Mean,
+    Schedule,
+    intervals,
+    recording,
+    serialization,
+    statistics,
+)
 from jaxmeta_envs import CartPole, Hopper, Pendulum, TaskFamily
 
 ROOT = Path(__file__).parents[2]
@@ -131,22 +141,24 @@ def variants(algorithm: EPOpt) -> dict[str, EPOpt]:
 
 
 def measure(returns: np.ndarray) -> dict[str, Any]:
-    """Describes returns ``[seeds, tasks]``, with intervals over both."""
+    """Describes returns ``[seeds, tasks]``.
 
-    def all_three(values: np.ndarray, axis: int) -> np.ndarray:
-        return np.stack(
-            [
-                values.mean(axis=axis),
-                np.percentile(values, LEVEL, axis=axis),
-                statistics.cvar(values, LEVEL / 100, axis=axis),
-            ],
-            axis=-1,
+    The interval of the mean is over seeds and tasks, those of the others over tasks only.
+    """
+
+    def lowest(values: np.ndarray, axis: int) -> np.ndarray:
+        tenth = np.percentile(values, LEVEL, axis=axis)
+        return np.stack([tenth, statistics.cvar(values, LEVEL / 100, axis=axis)], axis=-1)
+
+    returns = returns.astype(np.float64)
+    ends = [
+        np.append(*pair)
+        for pair in zip(
+            intervals.mean_interval(returns), intervals.bootstrap(returns, lowest), strict=True
         )
-
-    values = all_three(returns.reshape(-1), 0)
-    low, high = statistics.bootstrap(np.float64(returns), all_three)
-    names = ("mean", "p10", "worst_decile")
-    rows = zip(names, values, low, high, strict=True)
+    ]
+    values = np.append(returns.mean(), lowest(returns.reshape(-1), 0))
+    rows = zip(("mean", "p10", "worst_decile"), values, *ends, strict=True)
     described: dict[str, Any] = {
         name: {"value": float(value), "low": float(a), "high": float(b)}
         for name, value, a, b in rows
@@ -219,7 +231,9 @@ def compare(
 
 def show(result: dict) -> None:
     """Prints the comparison."""
-    title = f"{result['family']}: held-out simulators, 95 % intervals"
+    title = (
+        f"{result['family']}: held-out simulators, 95 % intervals (percentiles: over simulators)"
+    )
     table = Table("", "mean", "10th percentile", "worst decile", title=title)
     for name, policy in result["policies"].items():
         cells = (policy[key] for key in ("mean", "p10", "worst_decile"))

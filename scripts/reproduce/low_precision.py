@@ -25,7 +25,7 @@ import tyro
 
 import jaxmeta
 from jaxmeta import recording
-from jaxmeta.statistics import bootstrap_mean
+from jaxmeta.intervals import mean_interval
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "results" / "low_precision"
@@ -101,7 +101,7 @@ def describe(result: jaxmeta.TrainResult, reached: np.ndarray) -> dict[str, Any]
 
 def interval(values: np.ndarray) -> dict[str, float]:
     """Returns a mean over seeds and tasks with its 95 % interval."""
-    low, high = map(float, bootstrap_mean(values))
+    low, high = map(float, mean_interval(values))
     return {"mean": float(values.mean()), "low": low, "high": high}
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import GRU, FastWeights, Recall, Schedule, recording, serialization
+from jaxmeta import GRU, FastWeights, Recall, Schedule, intervals, recording, serialization
 from jaxmeta.baselines import Score, play_baselines
 from jaxmeta_envs import BernoulliBandit, TabularMDP, TaskFamily
 
@@ -207,7 +206,11 @@ def train_cell(
         "held_out_tasks": num_tasks,
         "per_episode": returns.mean((0, 1), dtype=np.float64).round(4).tolist(),
         "per_seed": totals.mean(1).tolist(),
-        "rl2": {"mean": float(totals.mean()), "standard_error": standard_error(totals)},
+        "rl2": {
+            "mean": float(totals.mean()),
+            "standard_error": float(intervals.standard_error(totals)),
+            **dict(zip(("low", "high"), map(float, intervals.mean_interval(totals)), strict=True)),
+        },
         "optimum": None if optimum is None else float(np.sum(optimum)),
         "paired": True,
         "baselines": {columns[n]: beside(totals, scores[n]) for n in columns},
@@ -225,7 +228,7 @@ def beside(totals: np.ndarray, score: Score) -> dict[str, Any]:
         "standard_error": score.standard_error,
         "setting": score.setting,
         "rl2_better_by": float(difference.mean()),
-        "rl2_better_by_standard_error": standard_error(difference),
+        "rl2_better_by_standard_error": float(intervals.standard_error(difference)),
     }
 
 
@@ -240,20 +243,13 @@ def tasks_met(cell: dict) -> str:
     )
 
 
-def standard_error(totals: np.ndarray) -> float:
-    """Standard error of the mean of ``[seeds, tasks]`` over new seeds and new tasks."""
-    seeds, tasks = totals.shape
-    of_seeds = totals.mean(1).var(ddof=1) / seeds if seeds > 1 else 0.0
-    return math.sqrt(of_seeds + totals.mean(0).var(ddof=1) / tasks)
-
-
 def show(cells: list[dict]) -> None:
     """Prints the paper's figures and ours."""
     for kind, number in (("bandit", 1), ("mdp", 2)):
         chosen = [cell for cell in cells if cell["cell"].startswith(kind)]
         if not chosen:
             continue
-        table = Table(title=f"Table {number} of the RL² paper: total reward, paper | ours ± SE")
+        table = Table(title=f"Table {number} of the RL² paper: total reward, paper | ours ±95 %")
         table.add_column("")
         for cell in chosen:
             table.add_column(cell["cell"], justify="right")
@@ -272,8 +268,15 @@ def entry(cell: dict, name: str) -> str:
     paper = dict(zip(PAPER_COLUMNS[kind], PAPER[cell["cell"]], strict=True)).get(name)
     score = cell["rl2"] if name == "RL²" else cell["baselines"][name]
     digits = 2 if score["mean"] < 50 else 1
-    ours = f"{score['mean']:.{digits}f} ± {score['standard_error']:.{digits}f}"
+    ours = f"{score['mean']:.{digits}f} ± {half_width(score):.{digits}f}"
     return f"{'–' if paper is None else paper} | {ours}"
+
+
+def half_width(score: dict[str, float]) -> float:
+    """Returns half the 95 % interval: over seeds and tasks, of a baseline over many tasks."""
+    if "low" in score:
+        return (score["high"] - score["low"]) / 2
+    return 1.96 * score["standard_error"]
 
 
 def main(
