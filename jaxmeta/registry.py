@@ -37,6 +37,7 @@ from jaxmeta_envs.point_navigation import (
 from jaxmeta_envs.regression import Polynomial, Sinusoid
 from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.restless_bandit import RestlessBandit
+from jaxmeta_envs.t_maze import TMaze
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
 from jaxmeta_envs.xland import XLandMiniGrid
@@ -57,6 +58,7 @@ FAMILIES: dict[str, type[Family]] = {
     "informative-bandit": InformativeBandit,
     "restless-bandit": RestlessBandit,
     "two-step": TwoStep,
+    "t-maze": TMaze,
     "tabular-mdp": TabularMDP,
     "grid-navigation": GridNavigation,
     "point-navigation": PointNavigation,

@@ -42,6 +42,7 @@ from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.spaces import Box, Discrete, Space
 from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
+from jaxmeta_envs.t_maze import TMaze
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
 from jaxmeta_envs.two_step_analysis import StayCounts, count_stays
@@ -92,6 +93,7 @@ __all__ = [
     "SparsePointNavigation",
     "StayCounts",
     "SupervisedFamily",
+    "TMaze",
     "TabularMDP",
     "TaskFamily",
     "Timestep",

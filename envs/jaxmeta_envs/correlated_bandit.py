@@ -165,7 +165,25 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
 @functools.lru_cache(maxsize=32)
 def _dependent_rewards(variant: str, num_pulls: int) -> np.ndarray:
     """Expected reward of each optimal pull of dependent arms, float64 ``[num_pulls]``."""
-    p, weights = _prior(variant, num_pulls)
+    return _majority_rewards(*_prior(variant, num_pulls), num_pulls)
+
+
+@functools.lru_cache(maxsize=32)
+def majority_rewards(points: tuple[float, ...], num_pulls: int) -> np.ndarray:
+    """Expected reward of each optimal choice between two that pay with chances p and 1 - p.
+
+    Args:
+        points: Values of p, equally likely.
+        num_pulls: Number of choices.
+
+    Returns:
+        float64 ``[num_pulls]``, read-only.
+    """
+    p = np.asarray(points)
+    return _majority_rewards(p, np.full(len(p), 1.0 / len(p)), num_pulls)
+
+
+def _majority_rewards(p: np.ndarray, weights: np.ndarray, num_pulls: int) -> np.ndarray:
     joint = weights[:, None]  # P(p_i, s_t = s), [i, s]
     rewards = np.empty(num_pulls)
     for t in range(num_pulls):
