@@ -100,8 +100,8 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
         self.check_split(split)
         variant = split if split in VARIANTS else self.variant
         if variant == "independent":
-            return BernoulliBanditTask(jax.random.uniform(key, (2,)))
-        p = jax.random.uniform(key)
+            return BernoulliBanditTask(jax.random.uniform(key, (2,), jnp.float32))
+        p = jax.random.uniform(key, (), jnp.float32)
         if variant != "uniform":
             worse = _WORSE_ARM[variant]
             p = jnp.where(p < 0.5, worse, 1.0 - worse)
@@ -221,7 +221,8 @@ def _count(params: Any, lead: Array, episodes: Trajectory, key: Array) -> Array:
     del params, key
     paid = episodes.reward > 0.5
     for_first = paid == (episodes.action == 0)
-    return lead + jnp.sum(jnp.where(episodes.mask, jnp.where(for_first, 1, -1), 0))
+    spoke = jnp.where(episodes.mask, jnp.where(for_first, 1, -1), 0)
+    return lead + jnp.sum(spoke, dtype=jnp.int32)
 
 
 _MAJORITY = AdaptivePolicy(_begin, _act_by_majority, _count)

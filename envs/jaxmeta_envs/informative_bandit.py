@@ -109,7 +109,7 @@ class InformativeBandit(OnePullFamily[InformativeTask]):
 
     def sample_task(self, key: Array, split: str = "train") -> InformativeTask:
         self.check_split(split)
-        return InformativeTask(jax.random.randint(key, (), 0, self.num_candidates))
+        return InformativeTask(jax.random.randint(key, (), 0, self.num_candidates, jnp.int32))
 
     def pull(self, key: Array, arm: Array, task: InformativeTask) -> Array:
         del key

@@ -134,7 +134,9 @@ class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
 
     def reset(self, key: Array, task: XLandTask) -> tuple[XLandState, Array]:
         env, params = self._environment(task)
-        start = env.reset(params, key)
+        # xminigrid mixes types of 32 bits with what JAX has for a default.
+        with jax.enable_x64(False):
+            start = env.reset(params, key)
         state = start.state
         time = jnp.zeros((), jnp.int32)
         return XLandState(state.grid, state.agent, time), _one_hot(start.observation)
@@ -161,7 +163,8 @@ class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
             discount=None,
             observation=None,
         )
-        after = env.step(params, before, self.action_space.clip(action))
+        with jax.enable_x64(False):
+            after = env.step(params, before, self.action_space.clip(action))
         terminated = after.discount == 0.0
         time = state.time + 1
         timestep = Timestep(
@@ -195,8 +198,8 @@ def _draw_ruleset(key: Array, num_objects: int) -> XLandTask:
 
 def _one_hot(view: Array) -> Array:
     """Returns tile and color of every cell in sight one-hot, float32 ``[625]``."""
-    tiles = jax.nn.one_hot(view[..., 0], NUM_TILES)
-    colors = jax.nn.one_hot(view[..., 1], NUM_COLORS)
+    tiles = jax.nn.one_hot(view[..., 0], NUM_TILES, dtype=jnp.float32)
+    colors = jax.nn.one_hot(view[..., 1], NUM_COLORS, dtype=jnp.float32)
     return jnp.concatenate([tiles, colors], axis=-1).reshape(-1)
 
 

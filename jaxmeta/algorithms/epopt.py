@@ -293,7 +293,7 @@ class EPOpt(Algorithm):
         if isinstance(self.baseline, LinearBaseline):
             seen = seen_by_baseline(family, steps.inputs)
             values = self.baseline.value(state.baseline, *seen)
-            beyond = jnp.zeros(episodes)
+            beyond = jnp.zeros(episodes, jnp.float32)
         else:
             values = moments.denormalize(trial.extras.value)
             beyond = moments.denormalize(values_beyond(network, state.params, steps))

@@ -63,6 +63,6 @@ class PolicyObjective:
 def prior_policy(action_space: Space) -> Distribution:
     """Returns the policy that knows nothing: uniform, or normal around 0 (`PolicyObjective`)."""
     if isinstance(action_space, Discrete):
-        return Categorical(jnp.zeros(action_space.n))
-    mean = jnp.zeros(action_space.shape)
+        return Categorical(jnp.zeros(action_space.n, jnp.float32))
+    mean = jnp.zeros(action_space.shape, jnp.float32)
     return Normal(mean, jnp.full_like(mean, math.log(action_space.half_range)))

@@ -97,7 +97,7 @@ class PolicyHead(nn.Module):
         if isinstance(self.action_space, Discrete):
             return Categorical(out)
         begin = nn.initializers.constant(math.log(self.initial_std))
-        log_std = self.param("log_std", begin, (size,))
+        log_std = self.param("log_std", begin, (size,), jnp.float32)
         shape = self.action_space.shape
         mean, log_std = out.reshape(shape), log_std.reshape(shape)
         return Normal(self.unit * mean, math.log(self.unit) + log_std)
