@@ -62,8 +62,9 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
     on "medium" and 57.69 (60) on "hard"; the difference is the least cumulative regret. For
     two points q and 1 - q it tends to ``1 / (2 |2q - 1|)`` as the trial gets longer.
 
-    Splits: ``train`` and ``test`` draw from the family's own variant; every variant's name
-    draws from that variant, so that an agent trained on one is tested on all.
+    Splits: ``train`` and ``test`` draw from the family's own variant, which has two tasks and
+    no more if it is "easy", "medium" or "hard"; every variant's name draws from that variant,
+    so that an agent trained on one is tested on all.
 
     Attributes:
         num_pulls: Pulls in a trial.
@@ -87,6 +88,11 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
             self.variant,
             f"one of {', '.join(VARIANTS)}",
         )
+
+    @property
+    def disjoint_splits(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True for the variants with a continuum of tasks, not for those with two."""
+        return self.variant not in _WORSE_ARM
 
     @property
     def action_space(self) -> Discrete:

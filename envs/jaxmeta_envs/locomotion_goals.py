@@ -183,6 +183,7 @@ class HalfCheetahDirection(LocomotionGoal[DirectionTask]):
     """
 
     body: ClassVar[Body] = HALF_CHEETAH
+    disjoint_splits: ClassVar[bool] = False
 
     @property
     def terms(self) -> Terms:
@@ -287,6 +288,11 @@ class AntDirection(LocomotionGoal[DirectionTask]):
         super().__post_init__()
         self._require_one_of("directions", "forward-backward", "any", "one-radian")
         self._require_one_of("reward", *_ANT)
+
+    @property
+    def disjoint_splits(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if there is a continuum of directions, not just two."""
+        return self.directions == "any"
 
     @property
     def terms(self) -> Terms:

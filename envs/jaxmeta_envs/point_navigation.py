@@ -262,6 +262,11 @@ class SparsePointNavigation(PointFamily):
             self._require_integer("num_goals", 2)
             self._require_integer("holdout", 0, self.num_goals - 1)
 
+    @property
+    def disjoint_splits(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True unless there are finitely many goals and none is held out."""
+        return self.num_goals is None or self.holdout > 0
+
     def angles(self, split: str = "train") -> np.ndarray:
         """Returns the angles from which ``split`` draws, where they are finitely many.
 
@@ -358,6 +363,7 @@ class PointNavigationCorners(PointFamily):
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test", "far")
+    disjoint_splits: ClassVar[bool] = False
     rewards: ClassVar[tuple[str, ...]] = ("sparse", "distance", "squared")
     reach: ClassVar[float] = 0.2
 

@@ -83,6 +83,7 @@ class TMaze(TaskFamily[TMazeTask, TMazeState]):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test", "certain", "noisier")
     finite_horizon: ClassVar[bool] = True
+    disjoint_splits: ClassVar[bool] = False
 
     corridor_length: int = 5
     reliability: float = 0.8

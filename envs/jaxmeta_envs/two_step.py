@@ -74,7 +74,8 @@ class TwoStep(TaskFamily[TwoStepTask, TwoStepState]):
     70.59 in 100 rounds is the most, see `optimal_returns`.
 
     Splits:
-        train, test: As above.
+        train, test: As above. In a twelfth of the tasks of both nothing is ever swapped: these
+            are the same two tasks.
         reversed: What is common and what is rare are exchanged.
         stable: The rich state is never swapped.
         volatile: It is swapped four times as often, at most every other round.
@@ -97,6 +98,7 @@ class TwoStep(TaskFamily[TwoStepTask, TwoStepState]):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test", "reversed", "stable", "volatile")
     finite_horizon: ClassVar[bool] = True
+    disjoint_splits: ClassVar[bool] = False
     # Rewards are paid for the second-stage state, which the action before it led to.
     reward_of_state: ClassVar[bool] = True
 

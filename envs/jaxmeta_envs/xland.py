@@ -68,7 +68,7 @@ class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
 
     Without a benchmark the goals are, with equal probability, to hold one of the objects,
     to stand beside one (and go forward), or to put two of them side by side; there are no
-    rules, and train and test follow the same distribution.
+    rules, and train and test draw from the same finitely many tasks.
 
     Attributes:
         env_id: Registered name in xminigrid: layout and size.
@@ -101,6 +101,11 @@ class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
         require(
             self.num_objects <= most, "XLandMiniGrid.num_objects", self.num_objects, f"<= {most}"
         )
+
+    @property
+    def disjoint_splits(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True with a benchmark, whose rulesets are divided; they are taken to be distinct."""
+        return self.benchmark is not None
 
     @property
     def observation_space(self) -> Box:
