@@ -1,8 +1,10 @@
 """Rollouts of one task: an episode, and a trial of episodes.
 
-Everything here is un-batched; callers ``vmap`` over tasks and seeds. Axes: E episodes,
-T steps of an episode, K steps of adaptation, N episodes per step of adaptation, X points
-of a curve.
+Everything here is un-batched; callers ``vmap`` over tasks and seeds. Observations and actions
+have 32 bits even where JAX may use 64 and a family or a policy does.
+
+Axes: E episodes, T steps of an episode, K steps of adaptation, N episodes per step of adaptation,
+X points of a curve.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta import streams
-from jaxmeta.ops.trees import select
+from jaxmeta.ops.trees import narrow, select
 from jaxmeta_envs.base import (
     AdaptivePolicy,
     PolicyInput,
@@ -79,7 +81,7 @@ def _play_episode(
     reset_key, steps_key = jax.random.split(key)
     state, obs = family.reset(reset_key, task)
     inputs = PolicyInput(
-        obs=obs,
+        obs=narrow(obs),
         prev_action=previous.action,
         prev_reward=previous.reward,
         prev_done=previous.done,
@@ -90,7 +92,9 @@ def _play_episode(
         state, carry, inputs, alive = loop
         act_key, env_key = jax.random.split(key)
         action, new_carry, extras = act(params, carry, inputs, act_key)
+        action = narrow(action)
         new_state, timestep = family.step(env_key, state, action, task)
+        next_obs = narrow(timestep.obs)
         reward = jnp.where(alive, timestep.reward, 0).astype(jnp.float32)
         done = timestep.terminated | timestep.truncated
         row = Trajectory(
@@ -99,10 +103,10 @@ def _play_episode(
             reward=reward,
             terminated=timestep.terminated & alive,
             truncated=timestep.truncated & alive,
-            next_obs=timestep.obs,
+            next_obs=next_obs,
             mask=alive,
         )
-        new_inputs = PolicyInput(timestep.obs, action, reward, done, jnp.asarray(False))
+        new_inputs = PolicyInput(next_obs, action, reward, done, jnp.asarray(False))
         new = select(alive, (new_state, new_carry, new_inputs), (state, carry, inputs))
         return (*new, alive & ~done), (row, extras)
 

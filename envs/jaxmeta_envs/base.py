@@ -174,11 +174,13 @@ class Family(abc.ABC, Generic[Task]):
 
     Attributes:
         splits: Names accepted by `sample_task`. ``"train"`` and ``"test"`` follow the same
-            distribution; other names are documented shifts.
+            distribution, or parts of one that share no task; other names are documented shifts.
         score: What a learner is judged by: a ``"return"`` to make large, or a ``"loss"`` to
             make small.
         disjoint_splits: Whether the tasks of ``"test"`` never occur in ``"train"``. Where they
-            do, evaluation says so beside the figure.
+            do, evaluation says so beside the figure. Of a continuum of tasks this is True,
+            for none is drawn twice but by a chance of measure zero. It is False where every
+            test task may also be one of training, because there are only a few tasks.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")

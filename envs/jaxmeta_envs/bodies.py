@@ -95,9 +95,9 @@ class Body:
         draw = jax.random.normal if self.normal_velocities else _symmetric
         positions = jnp.asarray(load_model(self.file).qpos0, jnp.float32)
         return BodyState(
-            positions + self.noise * _symmetric(positions_key, (self.num_positions,)),
-            self.noise * draw(velocities_key, shape),
-            jnp.zeros(shape),
+            positions + self.noise * _symmetric(positions_key, (self.num_positions,), jnp.float32),
+            self.noise * draw(velocities_key, shape, jnp.float32),
+            jnp.zeros(shape, jnp.float32),
             jnp.zeros((), jnp.int32),
         )
 
@@ -111,9 +111,9 @@ class Body:
         """Returns the state at the origin, without history, that is observed as ``obs``."""
         visible = self.num_positions - self.hidden
         return BodyState(
-            jnp.concatenate([jnp.zeros(self.hidden), obs[:visible]]),
+            jnp.concatenate([jnp.zeros(self.hidden, jnp.float32), obs[:visible]]),
             obs[visible:],
-            jnp.zeros(self.num_velocities),
+            jnp.zeros(self.num_velocities, jnp.float32),
             jnp.zeros((), jnp.int32),
         )
 
@@ -125,13 +125,13 @@ class Body:
             state: The state.
             action: Signals of the motors, float32 ``[num_actions]``.
         """
-        still = jax.tree.map(jnp.asarray, _load_data(self.file)).replace(ctrl=action)
+        still = jax.tree.map(_single, _load_data(self.file)).replace(ctrl=action)
         # MJX's own integrator repeats the whole engine in the compiled program, once per stage.
         runge_kutta = int(model.opt.integrator) == int(import_mjx().IntegratorType.RK4)
         move = _runge_kutta if runge_kutta and self._moves_simply else _mjx_step
 
         def step(carry: tuple[Array, Array, Array], _: None) -> tuple[Any, None]:
-            return move(model, still, *carry), None
+            return jax.tree.map(_single, move(model, still, *carry)), None
 
         # MJX's own state is large, and three vectors say all of it. Its code promotes ranks.
         with jax.numpy_rank_promotion("allow"):
@@ -142,7 +142,7 @@ class Body:
 
     def model(self) -> Any:
         """Returns the body as Gymnasium has it, an ``mjx.Model``."""
-        return jax.tree.map(jnp.asarray, _load_mjx_model(self.file))
+        return jax.tree.map(_single, _load_mjx_model(self.file))
 
     @property
     def _moves_simply(self) -> bool:
@@ -260,8 +260,14 @@ def _load_data(file: str) -> Any:
         return jax.tree.map(np.asarray, import_mjx().make_data(load_model(file), impl="jax"))
 
 
-def _symmetric(key: Array, shape: tuple[int, ...]) -> Array:
-    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+def _symmetric(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    return jax.random.uniform(key, shape, dtype, -1.0, 1.0)
+
+
+def _single(x: Any) -> Array:
+    """Returns ``x`` as an array; MJX would turn to float64 where JAX is told to allow it."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.float32) if x.dtype == jnp.float64 else x
 
 
 def _mjx_step(model: Any, still: Any, positions: Array, velocities: Array, warm: Array) -> Any:
@@ -285,9 +291,9 @@ def _runge_kutta(model: Any, still: Any, positions: Array, velocities: Array, wa
         data = still.replace(qpos=there, qvel=moving, qacc_warmstart=begin)
         found = mjx.forward(model, data).qacc
         sums = sum_velocity + weight * moving, sum_acceleration + weight * found
-        return (moving, found, *sums), None
+        return jax.tree.map(_single, (moving, found, *sums)), None
 
-    carry, _ = jax.lax.scan(stage, (zero,) * 4, jnp.asarray(_RUNGE_KUTTA))
+    carry, _ = jax.lax.scan(stage, (zero,) * 4, jnp.asarray(_RUNGE_KUTTA, jnp.float32))
     _, last, mean_velocity, mean_acceleration = carry
     velocities += seconds * mean_acceleration
     return moved(positions, mean_velocity, seconds), velocities, last

@@ -38,15 +38,15 @@ def linearize(task: CartPoleTask) -> tuple[Array, Array]:
     coupling = task.pole_mass * task.half_length / total
     cart_by_angle = -coupling * angle_by_angle
     cart_by_push = task.force / total - coupling * angle_by_push
-    rate = jnp.zeros((4, 4)).at[0, 1].set(1.0).at[2, 3].set(1.0)
+    rate = jnp.zeros((4, 4), jnp.float32).at[0, 1].set(1.0).at[2, 3].set(1.0)
     rate = rate.at[1, 2].set(cart_by_angle).at[3, 2].set(angle_by_angle)
-    push = jnp.zeros(4).at[1].set(cart_by_push).at[3].set(angle_by_push)
-    return jnp.eye(4) + TIME_STEP * rate, TIME_STEP * push
+    push = jnp.zeros(4, jnp.float32).at[1].set(cart_by_push).at[3].set(angle_by_push)
+    return jnp.eye(4, dtype=jnp.float32) + TIME_STEP * rate, TIME_STEP * push
 
 
 def regulator_gain(task: CartPoleTask) -> Array:
     """Returns the gain k, ``[4]``, of the linear-quadratic regulator ``u = -k x``."""
-    costs = jnp.diag(jnp.asarray([_POSITION_COST, 0.0, _ANGLE_COST, 0.0]))
+    costs = jnp.diag(jnp.asarray([_POSITION_COST, 0.0, _ANGLE_COST, 0.0], jnp.float32))
     return linear_regulator(*linearize(task), costs, _PUSH_COST).gain
 
 

@@ -48,7 +48,7 @@ def linear_regulator(transition: Array, push: Array, costs: Array, push_cost: fl
         Anderson (1978), "Second-order convergent algorithms for the steady-state Riccati
         equation".
     """
-    identity = jnp.eye(push.size)
+    identity = jnp.eye(push.size, dtype=push.dtype)
 
     def double(_: int, matrices: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         a, g, h = matrices

@@ -62,8 +62,9 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
     on "medium" and 57.69 (60) on "hard"; the difference is the least cumulative regret. For
     two points q and 1 - q it tends to ``1 / (2 |2q - 1|)`` as the trial gets longer.
 
-    Splits: ``train`` and ``test`` draw from the family's own variant; every variant's name
-    draws from that variant, so that an agent trained on one is tested on all.
+    Splits: ``train`` and ``test`` draw from the family's own variant, which has two tasks and
+    no more if it is "easy", "medium" or "hard"; every variant's name draws from that variant,
+    so that an agent trained on one is tested on all.
 
     Attributes:
         num_pulls: Pulls in a trial.
@@ -89,6 +90,11 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
         )
 
     @property
+    def disjoint_splits(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True for the variants with a continuum of tasks, not for those with two."""
+        return self.variant not in _WORSE_ARM
+
+    @property
     def action_space(self) -> Discrete:
         return Discrete(2)
 
@@ -100,8 +106,8 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
         self.check_split(split)
         variant = split if split in VARIANTS else self.variant
         if variant == "independent":
-            return BernoulliBanditTask(jax.random.uniform(key, (2,)))
-        p = jax.random.uniform(key)
+            return BernoulliBanditTask(jax.random.uniform(key, (2,), jnp.float32))
+        p = jax.random.uniform(key, (), jnp.float32)
         if variant != "uniform":
             worse = _WORSE_ARM[variant]
             p = jnp.where(p < 0.5, worse, 1.0 - worse)
@@ -223,7 +229,8 @@ def _count(params: Any, lead: Array, episodes: Trajectory, key: Array) -> Array:
     del params, key
     paid = episodes.reward > 0.5
     for_first = paid == (episodes.action == 0)
-    return lead + jnp.sum(jnp.where(episodes.mask, jnp.where(for_first, 1, -1), 0))
+    spoke = jnp.where(episodes.mask, jnp.where(for_first, 1, -1), 0)
+    return lead + jnp.sum(spoke, dtype=jnp.int32)
 
 
 _MAJORITY = AdaptivePolicy(_begin, _act_by_majority, _count)

@@ -57,14 +57,14 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
     next to the start: (0, 0), (0, 1), (1, 0) and (1, 1). A step is rewarded by the cell it
     leads to, ``goal_reward`` on the goal and ``step_reward`` elsewhere.
 
-    The defaults are the published 5×5 task of 15 steps: the goal ends nothing, the agent
-    gathers +1 on it for as long as it stays, and the 15th step terminates. By
-    `shortest_path` the goal ends the episode instead; see there.
+    The defaults are the published 5×5 task of 15 steps, but for goals that are held out: the
+    goal ends nothing, the agent gathers +1 on it for as long as it stays, and the 15th step
+    terminates. By `shortest_path` the goal ends the episode instead; see there.
 
     Splits:
-        train, test: With ``holdout=0``, the published protocol, both draw from the same
-            goals (21 on the 5×5 grid). With ``holdout=h``, "test" draws from h goals,
-            spread evenly over the rows, that "train" never draws.
+        train, test: "test" draws from h goals, spread evenly over the rows, that "train" never
+            draws: a fifth of all, 4 of the 21 on the 5×5 grid. With ``holdout=0``, the
+            published protocol, both draw from all goals.
         far: The goals beyond the anti-diagonal, those at least ``size`` steps away,
             whether held out or not.
 
@@ -75,7 +75,8 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
         goal_reward: Reward of a step that leads to the goal, or stays on it.
         goal_ends_episode: Whether reaching the goal terminates the episode. The clock is
             then no part of the task, and an episode that it stops is truncated.
-        holdout: How many goals are kept for "test".
+        holdout: How many goals are kept for "test". None: a fifth; 0: none, as published, the
+            only way for which the exact optimum is given.
 
     Reference:
         Zintgraf et al. (2020), "VariBAD: a very good method for Bayes-adaptive deep RL via
@@ -89,7 +90,7 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
     step_reward: float = -0.1
     goal_reward: float = 1.0
     goal_ends_episode: bool = False
-    holdout: int = 0
+    holdout: int | None = None
 
     def __post_init__(self) -> None:
         require(self.size >= 3, "GridNavigation.size", self.size, "an integer of at least 3")
@@ -120,15 +121,15 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
         )
         most = len(goal_cells(self.size)) - 1
         require(
-            0 <= self.holdout <= most,
+            self.holdout is None or 0 <= self.holdout <= most,
             "GridNavigation.holdout",
             self.holdout,
-            f"an integer between 0 and {most}",
+            f"None or an integer between 0 and {most}",
         )
 
     @classmethod
     def shortest_path(
-        cls, size: int = 5, episode_length: int | None = None, holdout: int = 0
+        cls, size: int = 5, episode_length: int | None = None, holdout: int | None = None
     ) -> GridNavigation:
         """Returns the n×n task of reaching the goal in as few steps as possible.
 
@@ -140,7 +141,7 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
             size: Side n of the grid.
             episode_length: Longest episode. By default n², enough for one sweep over the
                 whole grid.
-            holdout: How many goals are kept for "test".
+            holdout: How many goals are kept for "test"; None: a fifth.
         """
         return cls(
             size=size,
@@ -155,6 +156,17 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
     def finite_horizon(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """True unless the goal ends the episode."""
         return not self.goal_ends_episode
+
+    @property
+    def disjoint_splits(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True unless no goal is held out."""
+        return self._num_held_out > 0
+
+    @property
+    def _num_held_out(self) -> int:
+        if self.holdout is not None:
+            return self.holdout
+        return max(1, len(goal_cells(self.size)) // 5)
 
     @property
     def observation_space(self) -> Discrete:
@@ -178,10 +190,11 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
         cells = goal_cells(self.size)
         if split == "far":
             return cells[distances(self.size, cells) >= self.size]
-        if self.holdout == 0:
+        number = self._num_held_out
+        if number == 0:
             return cells
-        # The middles of ``holdout`` equal stretches of the row-by-row list.
-        middles = (2 * np.arange(self.holdout) + 1) * len(cells) // (2 * self.holdout)
+        # The middles of so many equal stretches of the row-by-row list.
+        middles = (2 * np.arange(number) + 1) * len(cells) // (2 * number)
         held_out = np.isin(np.arange(len(cells)), middles)
         return cells[held_out if split == "test" else ~held_out]
 
@@ -244,20 +257,21 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
     def optimal_returns(self, num_episodes: int) -> np.ndarray | None:
         """Expected return of each episode under the exact Bayes-optimal policy.
 
-        On the published task: 4 in the first episode, in whose 15 steps 14 of the 21 goals
-        can be seen, and 232.5 / 21 = 11.0714 in every later one, which is what knowing the
-        goal is worth; the seven goals left lie on one shortest path to the far corner.
+        On the published task, ``holdout=0``: 4 in the first episode, in whose 15 steps 14 of
+        the 21 goals can be seen, and 232.5 / 21 = 11.0714 in every later one, which is what
+        knowing the goal is worth; the seven goals left lie on one shortest path to the far
+        corner.
         Where two policies are optimal they may share out the total differently over the
         episodes; what is returned belongs to the one in `references`.
 
         Returns:
-            float64 ``[num_episodes]``. None with ``holdout > 0``, where the two splits
-            have different optima, and for grids on which the search for a plan does not
+            float64 ``[num_episodes]``. None if goals are held out, where the two splits have
+            different optima, and for grids on which the search for a plan does not
             end within `MAX_EXPANSIONS` nodes: every horizon up to 5×5 is solved, and so
             is every grid whose horizon is long enough for a sweep.
         """
         plan = optimal_plan(self.size, self.horizon, num_episodes, self._miss_step())
-        if plan is None or self.holdout > 0:
+        if plan is None or self._num_held_out > 0:
             return None
         shortest = distances(self.size, goal_cells(self.size))
         returns = np.empty(num_episodes)

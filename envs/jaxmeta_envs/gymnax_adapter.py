@@ -119,11 +119,13 @@ class GymnaxFamily(GymnaxTasks[Any]):
         env: Registered name, or the environment itself.
         sample_params: Draws the parameters of a task.
         splits: The names that ``sample_params`` understands.
+        disjoint_splits: Whether what it draws for "test" never occurs in "train".
     """
 
     env: Any
     sample_params: SampleParams
     splits: tuple[str, ...] = ("train", "test")  # pyright: ignore[reportIncompatibleVariableOverride]
+    disjoint_splits: bool = True  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,6 +175,7 @@ def from_gymnax(
     horizon: int | None = None,
     num_episodes: int = 2,
     splits: tuple[str, ...] = ("train", "test"),
+    disjoint_splits: bool = True,
 ) -> GymnaxFamily:
     """Returns a task family made of a gymnax environment.
 
@@ -196,6 +199,8 @@ def from_gymnax(
         horizon: Longest episode; None takes the default parameters' time limit.
         num_episodes: Episodes per trial.
         splits: Names that ``sample_params`` understands, with "train" and "test".
+        disjoint_splits: Whether what it draws for "test" never occurs in "train", which is so
+            for a continuum of tasks and not for a few.
 
     Raises:
         ConfigError: If gymnax is not installed, the environment is unknown, or its spaces
@@ -209,6 +214,7 @@ def from_gymnax(
         episode_length=horizon,
         num_episodes=num_episodes,
         splits=splits,
+        disjoint_splits=disjoint_splits,
     )
 
 

@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,8 +53,8 @@ class InformativeBandit(OnePullFamily[InformativeTask]):
     best hints.) With the defaults j = 0: it earns 0.55 + 4 · 5 = 20.55 in five pulls, an
     agent that never pulls the informative arm 11.35 at best, and one told the target 25.
 
-    Splits: ``train`` and ``test`` draw the target uniformly. There is no shifted split,
-    since the targets are all that the tasks differ in.
+    Splits: ``train`` and ``test`` draw the target uniformly, from the same few. There is no
+    shifted split, since the targets are all that the tasks differ in.
 
     Attributes:
         num_candidates: Arms that may be the target, N; the informative arm comes on top.
@@ -67,6 +67,8 @@ class InformativeBandit(OnePullFamily[InformativeTask]):
     Reference:
         Wang et al. (2016), "Learning to reinforcement learn", section 3.1.2.
     """
+
+    disjoint_splits: ClassVar[bool] = False
 
     num_candidates: int = 10
     num_pulls: int = 5
@@ -109,7 +111,7 @@ class InformativeBandit(OnePullFamily[InformativeTask]):
 
     def sample_task(self, key: Array, split: str = "train") -> InformativeTask:
         self.check_split(split)
-        return InformativeTask(jax.random.randint(key, (), 0, self.num_candidates))
+        return InformativeTask(jax.random.randint(key, (), 0, self.num_candidates, jnp.int32))
 
     def pull(self, key: Array, arm: Array, task: InformativeTask) -> Array:
         del key

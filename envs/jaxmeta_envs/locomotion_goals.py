@@ -183,6 +183,7 @@ class HalfCheetahDirection(LocomotionGoal[DirectionTask]):
     """
 
     body: ClassVar[Body] = HALF_CHEETAH
+    disjoint_splits: ClassVar[bool] = False
 
     @property
     def terms(self) -> Terms:
@@ -289,20 +290,25 @@ class AntDirection(LocomotionGoal[DirectionTask]):
         self._require_one_of("reward", *_ANT)
 
     @property
+    def disjoint_splits(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if there is a continuum of directions, not just two."""
+        return self.directions == "any"
+
+    @property
     def terms(self) -> Terms:
         return _ANT[self.reward]
 
     def sample_task(self, key: Array, split: str = "train") -> DirectionTask:
         self.check_split(split)
         if split != "sideways" and self.directions == "any":
-            angle = jax.random.uniform(key, minval=-jnp.pi, maxval=jnp.pi)
+            angle = jax.random.uniform(key, (), jnp.float32, -jnp.pi, jnp.pi)
             return DirectionTask(on_circle(angle))
         sign = jax.random.rademacher(key, (), jnp.float32)
         if split == "sideways":
-            return DirectionTask(sign * jnp.asarray([0.0, 1.0]))
+            return DirectionTask(sign * jnp.asarray([0.0, 1.0], jnp.float32))
         if self.directions == "one-radian":
             return DirectionTask(on_circle(sign))
-        return DirectionTask(sign * jnp.asarray([1.0, 0.0]))
+        return DirectionTask(sign * jnp.asarray([1.0, 0.0], jnp.float32))
 
     def merit(self, before: BodyState, after: BodyState, task: DirectionTask) -> Array:
         return self.velocity(before, after, 2) @ task.direction
@@ -403,4 +409,4 @@ class AntGoal(LocomotionGoal[PlaceTask]):
 
 def _draw_velocity(key: Array, split: str, highest: float) -> VelocityTask:
     low, high = (highest, 1.5 * highest) if split == "far" else (0.0, highest)
-    return VelocityTask(jax.random.uniform(key, minval=low, maxval=high))
+    return VelocityTask(jax.random.uniform(key, (), jnp.float32, low, high))

@@ -52,14 +52,16 @@ def linearize(task: PendulumTask) -> tuple[Array, Array]:
     by_angle = TIME_STEP * 1.5 * task.gravity / task.length
     by_torque = TIME_STEP * 3.0 / (task.mass * task.length**2)
     # gymnax moves the angle with the new velocity.
-    velocity = jnp.asarray([by_angle, 1.0])
-    transition = jnp.stack([jnp.asarray([1.0, 0.0]) + TIME_STEP * velocity, velocity])
-    return transition, by_torque * jnp.asarray([TIME_STEP, 1.0])
+    velocity = jnp.asarray([by_angle, 1.0], jnp.float32)
+    transition = jnp.stack([jnp.asarray([1.0, 0.0], jnp.float32) + TIME_STEP * velocity, velocity])
+    return transition, by_torque * jnp.asarray([TIME_STEP, 1.0], jnp.float32)
 
 
 def design(task: PendulumTask) -> SwingUp:
     """Returns the controller for a task; the regulator's costs are those of the reward."""
-    regulator = linear_regulator(*linearize(task), jnp.diag(jnp.asarray([1.0, 0.1])), 0.001)
+    regulator = linear_regulator(
+        *linearize(task), jnp.diag(jnp.asarray([1.0, 0.1], jnp.float32)), 0.001
+    )
     return SwingUp(task, regulator.gain)
 
 

@@ -121,7 +121,7 @@ def _sum_leaves(log_prob: Callable[..., Array], *trees: Any) -> Array:
 
 def _sample_uniform(key: Array, low: Array, high: Array) -> Array:
     low, high = jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32)
-    return low + (high - low) * jax.random.uniform(key, low.shape)
+    return low + (high - low) * jax.random.uniform(key, low.shape, jnp.float32)
 
 
 def _uniform_log_prob(x: Array, low: Array, high: Array) -> Array:
@@ -141,7 +141,9 @@ def _standardize(mean: Array, std: Array, low: Array, high: Array) -> tuple[Arra
 
 
 def _sample_truncated_normal(key: Array, mean: Array, std: Array, low: Array, high: Array) -> Array:
-    uniform = jax.random.uniform(key, jnp.shape(mean), minval=float(jnp.finfo(jnp.float32).tiny))
+    uniform = jax.random.uniform(
+        key, jnp.shape(mean), jnp.float32, float(jnp.finfo(jnp.float32).tiny), 1.0
+    )
     return _quantile(uniform, mean, std, low, high)
 
 
@@ -159,7 +161,7 @@ def _quantile(uniform: Array, mean: Array, std: Array, low: Array, high: Array) 
 
 def _quantiles(mean: Array, std: Array, low: Array, high: Array) -> Array:
     """Returns evenly spaced quantiles, ``[_QUANTILES, ...]``."""
-    shares = (jnp.arange(_QUANTILES) + 0.5) / _QUANTILES
+    shares = (jnp.arange(_QUANTILES, dtype=jnp.float32) + 0.5) / _QUANTILES
     return jax.vmap(lambda u: _quantile(jnp.full(jnp.shape(mean), u), mean, std, low, high))(shares)
 
 

@@ -86,7 +86,7 @@ class PointFamily(TaskFamily[PointTask, PointState]):
     def start(self, key: Array) -> Array:
         """Draws the position in which an episode begins: the origin, unless overridden."""
         del key
-        return jnp.zeros(2)
+        return jnp.zeros(2, jnp.float32)
 
     def arrived(self, position: Array, goal: Array) -> Array:
         """Whether the episode terminates at ``position``: never, unless overridden."""
@@ -184,7 +184,7 @@ class PointNavigation(PointFamily):
         self.check_split(split)
         half = self.side / 2
         if split != "far":
-            return PointTask(jax.random.uniform(key, (2,), minval=-half, maxval=half))
+            return PointTask(jax.random.uniform(key, (2,), jnp.float32, -half, half))
         return PointTask(between_squares(key, half, 2 * half))
 
     def pay(self, before: Array, after: Array, goal: Array) -> Array:
@@ -262,6 +262,11 @@ class SparsePointNavigation(PointFamily):
             self._require_integer("num_goals", 2)
             self._require_integer("holdout", 0, self.num_goals - 1)
 
+    @property
+    def disjoint_splits(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True unless there are finitely many goals and none is held out."""
+        return self.num_goals is None or self.holdout > 0
+
     def angles(self, split: str = "train") -> np.ndarray:
         """Returns the angles from which ``split`` draws, where they are finitely many.
 
@@ -286,7 +291,7 @@ class SparsePointNavigation(PointFamily):
         self.check_split(split)
         if split == "lower" or self.num_goals is None:
             low = math.pi if split == "lower" else 0.0
-            angle = jax.random.uniform(key, minval=low, maxval=low + math.pi)
+            angle = jax.random.uniform(key, (), jnp.float32, low, low + math.pi)
         else:
             angles = jnp.asarray(self.angles(split), jnp.float32)
             angle = angles[jax.random.randint(key, (), 0, len(angles))]
@@ -358,6 +363,7 @@ class PointNavigationCorners(PointFamily):
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test", "far")
+    disjoint_splits: ClassVar[bool] = False
     rewards: ClassVar[tuple[str, ...]] = ("sparse", "distance", "squared")
     reach: ClassVar[float] = 0.2
 
@@ -375,7 +381,7 @@ class PointNavigationCorners(PointFamily):
         return PointTask(size * jnp.asarray(_CORNERS)[jax.random.randint(key, (), 0, 4)])
 
     def start(self, key: Array) -> Array:
-        return jax.random.uniform(key, (2,), minval=-0.2, maxval=0.2)
+        return jax.random.uniform(key, (2,), jnp.float32, -0.2, 0.2)
 
     def pay(self, before: Array, after: Array, goal: Array) -> Array:
         distance = jnp.linalg.norm(after - goal)

@@ -61,7 +61,7 @@ def search(family: PointFamily, goals: np.ndarray, tolerance: float) -> Referenc
 
     def begin(params: Any, key: Array) -> _Belief:
         del key
-        return _Belief(jnp.ones(len(params), bool), jnp.zeros(2))
+        return _Belief(jnp.ones(len(params), bool), jnp.zeros(2, jnp.float32))
 
     def act(params: Any, carry: _Belief, inputs: PolicyInput, key: Array) -> tuple[Array, _Belief]:
         del key
@@ -69,7 +69,9 @@ def search(family: PointFamily, goals: np.ndarray, tolerance: float) -> Referenc
         known = exclude(params, carry, inputs.obs, inputs.prev_reward)
         possible = jnp.where(inputs.episode_start, carry.possible, known)
         # Equally near are those that differ by rounding.
-        distance = _distances(params, inputs.obs) + 1e-5 * jnp.arange(len(params))
+        distance = _distances(params, inputs.obs) + 1e-5 * jnp.arange(
+            len(params), dtype=jnp.float32
+        )
         goal = params[jnp.argmin(jnp.where(possible, distance, jnp.inf))]
         return family.action_space.clip(goal - inputs.obs), _Belief(possible, inputs.obs)
 
@@ -110,7 +112,12 @@ def trilateration(family: PointNavigation) -> Reference:
 
     def begin(params: Any, key: Array) -> _Fix:
         del params, key
-        return _Fix(jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.zeros((2, 2)), jnp.zeros(2))
+        return _Fix(
+            jnp.zeros((), jnp.int32),
+            jnp.zeros((), jnp.float32),
+            jnp.zeros((2, 2), jnp.float32),
+            jnp.zeros(2, jnp.float32),
+        )
 
     def act(params: Any, carry: _Fix, inputs: PolicyInput, key: Array) -> tuple[Array, _Fix]:
         del params, key
@@ -129,7 +136,7 @@ def trilateration(family: PointNavigation) -> Reference:
         later = (count >= 3) & ~inputs.episode_start
         misfit = carry.misfit + jnp.where(later, missed, 0.0)
         towards = family.action_space.clip(goals[jnp.argmin(misfit)] - inputs.obs)
-        right, up = jnp.asarray([a, 0.0]), jnp.asarray([0.0, a])
+        right, up = jnp.asarray([[a, 0.0], [0.0, a]], jnp.float32)
         action = jnp.where(count == 0, right, jnp.where(count == 1, up, towards))
         return action, _Fix(jnp.minimum(count + 1, 3), first, goals, misfit)
 

@@ -177,12 +177,12 @@ class Polynomial(SupervisedFamily[PolynomialTask]):
         self.check_split(split)
         degree_key, coefficient_key, kind_key, step_key = jax.random.split(key, 4)
         low, high = self.degrees
-        degree = jax.random.randint(degree_key, (), low, high + 1)
-        k = jnp.arange(high + 1)
+        degree = jax.random.randint(degree_key, (), low, high + 1, jnp.int32)
+        k = jnp.arange(high + 1, dtype=jnp.int32)
         std = jnp.where(k <= degree, jnp.sqrt((2 * k + 1) / (degree + 1)), 0.0)
         scale = self.scale * (2.0 if split == "far" else 1.0)
-        both = scale * std[None] * jax.random.normal(coefficient_key, (2, high + 1))
-        stepped = jax.random.uniform(kind_key) < self.steps
+        both = scale * std[None] * jax.random.normal(coefficient_key, (2, high + 1), jnp.float32)
+        stepped = jax.random.uniform(kind_key, (), jnp.float32) < self.steps
         coefficients = jnp.where(stepped, both, both[:1])
         step = jnp.where(stepped, _uniform(step_key, (-1.0, 1.0)), 0.0)
         return PolynomialTask(coefficients, step)
@@ -210,7 +210,7 @@ def _sample_examples(family: Sinusoid | Polynomial, key: Array, task: object, nu
     x = _uniform(input_key, family.inputs, (num, 1))
     y = family.function(task, x)  # pyright: ignore[reportArgumentType]
     if family.noise > 0:
-        y = y + family.noise * jax.random.normal(noise_key, y.shape)
+        y = y + family.noise * jax.random.normal(noise_key, y.shape, y.dtype)
     return Examples(x, y)
 
 

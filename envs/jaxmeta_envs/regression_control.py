@@ -80,6 +80,10 @@ class RegressionControl(TaskFamily[PolynomialTask | SinusoidTask, RegressionStat
         return self.regression.splits
 
     @property
+    def disjoint_splits(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.regression.disjoint_splits
+
+    @property
     def observation_space(self) -> Box:
         return Box(*self.regression.inputs, (1,))
 

@@ -39,7 +39,7 @@ class RestlessTask(NamedTuple):
     def probs(self) -> Array:
         """Probability that the first arm pays, at each pull, ``[T]``."""
         steps = self.volatility * jnp.cumsum(self.noise)[:-1]
-        return reflect(self.start + jnp.concatenate([jnp.zeros((1,)), steps]))
+        return reflect(self.start + jnp.concatenate([jnp.zeros(1, steps.dtype), steps]))
 
 
 class RestlessState(NamedTuple):
@@ -141,9 +141,9 @@ class RestlessBandit(TaskFamily[RestlessTask, RestlessState]):
         }.get(split, (self.low_volatility, self.high_volatility))
         volatility = jnp.where(jax.random.bernoulli(volatility_key), high, low)
         return RestlessTask(
-            start=jax.random.uniform(start_key),
+            start=jax.random.uniform(start_key, (), jnp.float32),
             volatility=volatility.astype(jnp.float32),
-            noise=jax.random.normal(noise_key, (self.num_pulls,)),
+            noise=jax.random.normal(noise_key, (self.num_pulls,), jnp.float32),
         )
 
     def reset(self, key: Array, task: RestlessTask) -> tuple[RestlessState, Array]:

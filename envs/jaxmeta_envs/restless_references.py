@@ -138,7 +138,7 @@ def walk_transition(volatility: float, num_cells: int) -> np.ndarray:
 def _begin_filter(params: FilterGrid, key: Array) -> Array:
     """Returns the belief, probabilities ``[V, G]``: uniform."""
     del key
-    return jnp.full(params.transition.shape[:2], 1.0 / params.transition[:, :, 0].size)
+    return jnp.full(params.transition.shape[:2], 1.0 / params.transition[:, :, 0].size, jnp.float32)
 
 
 def _act_by_filter(

@@ -30,17 +30,17 @@ def sample_dirichlet(key: Array, alpha: Array) -> Array:
     def propose(loop: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         key, value, pending = loop
         key, normal_key, uniform_key = jax.random.split(key, 3)
-        x = jax.random.normal(normal_key, alpha.shape)
+        x = jax.random.normal(normal_key, alpha.shape, d.dtype)
         v = (1 + x / jnp.sqrt(9 * d)) ** 3
         log_v = jnp.log(jnp.maximum(v, jnp.finfo(v.dtype).tiny))
-        log_u = -jax.random.exponential(uniform_key, alpha.shape)
+        log_u = -jax.random.exponential(uniform_key, alpha.shape, d.dtype)
         accepted = pending & (v > 0) & (log_u < 0.5 * x**2 + d * (1 - v + log_v))
         return key, jnp.where(accepted, jnp.log(d) + log_v, value), pending & ~accepted
 
     start = (key, jnp.zeros_like(d), jnp.ones(alpha.shape, bool))
     _, log_gamma, _ = jax.lax.while_loop(lambda loop: loop[2].any(), propose, start)
     # In logarithms, because the boost underflows for concentrations near 0.
-    boost = -jax.random.exponential(boost_key, alpha.shape) / alpha
+    boost = -jax.random.exponential(boost_key, alpha.shape, d.dtype) / alpha
     return jax.nn.softmax(jnp.where(alpha < 1, log_gamma + boost, log_gamma), axis=-1)
 
 
@@ -59,8 +59,8 @@ def between_squares(key: Array, inner: float, outer: float) -> Array:
     """
     # On the edge of a square whose area is uniform between the two.
     size_key, place_key, edge_key = jax.random.split(key, 3)
-    size = jnp.sqrt(jax.random.uniform(size_key, minval=inner**2, maxval=outer**2))
-    along = jax.random.uniform(place_key, minval=-1.0, maxval=1.0)
+    size = jnp.sqrt(jax.random.uniform(size_key, (), jnp.float32, inner**2, outer**2))
+    along = jax.random.uniform(place_key, (), jnp.float32, -1.0, 1.0)
     edge = jax.random.randint(edge_key, (), 0, 4)
     sign = jnp.where(edge < 2, 1.0, -1.0)
     point = jnp.stack([along, sign])
@@ -76,8 +76,8 @@ def between_circles(key: Array, inner: float, outer: float) -> Array:
         outer: Radius of the outer one.
     """
     size_key, angle_key = jax.random.split(key)
-    size = jnp.sqrt(jax.random.uniform(size_key, minval=inner**2, maxval=outer**2))
-    return size * on_circle(jax.random.uniform(angle_key, maxval=2 * jnp.pi))
+    size = jnp.sqrt(jax.random.uniform(size_key, (), jnp.float32, inner**2, outer**2))
+    return size * on_circle(jax.random.uniform(angle_key, (), jnp.float32, 0.0, 2 * jnp.pi))
 
 
 def on_circle(angle: Array) -> Array:

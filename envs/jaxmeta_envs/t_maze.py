@@ -83,6 +83,7 @@ class TMaze(TaskFamily[TMazeTask, TMazeState]):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test", "certain", "noisier")
     finite_horizon: ClassVar[bool] = True
+    disjoint_splits: ClassVar[bool] = False
 
     corridor_length: int = 5
     reliability: float = 0.8
@@ -124,7 +125,7 @@ class TMaze(TaskFamily[TMazeTask, TMazeState]):
         arm_key, cue_key = jax.random.split(key)
         arm = jax.random.bernoulli(arm_key).astype(jnp.int32)
         # The draw lies in [0, 1), so that a reliability of 1 leaves no exception.
-        common = jax.random.uniform(cue_key) < task.reliability
+        common = jax.random.uniform(cue_key, (), jnp.float32) < task.reliability
         cue = jnp.where(common == (task.inverted == 0), arm, 1 - arm)
         return TMazeState(arm, jnp.zeros((), jnp.int32)), cue
 

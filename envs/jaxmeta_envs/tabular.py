@@ -141,12 +141,14 @@ class TabularMDP(TaskFamily[TabularTask, TabularState]):
         reward_key, transition_key = jax.random.split(key)
         shape = (self.num_states, self.num_actions)
         prior_mean = self.prior_mean - (2 * self.prior_std if split == "low-reward" else 0)
-        reward_mean = prior_mean + self.prior_std * jax.random.normal(reward_key, shape)
+        reward_mean = prior_mean + self.prior_std * jax.random.normal(
+            reward_key, shape, jnp.float32
+        )
         concentration = self.dirichlet * (0.1 if split == "sparse-transitions" else 1)
         full_shape = (*shape, self.num_states)
         if concentration == 1:
             # Normalised exponentials: the same distribution without rejection sampling.
-            weights = jax.random.exponential(transition_key, full_shape)
+            weights = jax.random.exponential(transition_key, full_shape, jnp.float32)
             transition = weights / weights.sum(-1, keepdims=True)
         else:
             alpha = jnp.full(full_shape, concentration, jnp.float32)
@@ -164,7 +166,7 @@ class TabularMDP(TaskFamily[TabularTask, TabularState]):
         action = self.action_space.clip(action)
         # One call to the generator: the first normal, through its own distribution
         # function, is the uniform that picks the next state.
-        noise = jax.random.normal(key, (2,))
+        noise = jax.random.normal(key, (2,), jnp.float32)
         # Compared with all but the last entry, which is 1 up to rounding.
         bounds = task.cumulative[state.position, action, :-1]
         position = jnp.sum(ndtr(noise[0]) >= bounds, dtype=jnp.int32)

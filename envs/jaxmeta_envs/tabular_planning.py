@@ -104,7 +104,8 @@ class Posterior(NamedTuple):
 def nothing_seen(num_states: int, num_actions: int) -> Posterior:
     """Returns the statistics before the first episode."""
     shape = (num_states, num_actions)
-    return Posterior(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((*shape, num_states)))
+    zero = jnp.zeros(shape, jnp.float32)
+    return Posterior(zero, zero, jnp.zeros((*shape, num_states), jnp.float32))
 
 
 def observe(posterior: Posterior, episodes: Trajectory, count_last: bool = False) -> Posterior:
@@ -164,5 +165,5 @@ def sample_process(key: Array, prior: Prior, posterior: Posterior) -> tuple[Arra
     """Draws expected rewards ``[S, A]`` and transition probabilities ``[S, A, S]``."""
     reward_key, transition_key = jax.random.split(key)
     loc, scale = reward_moments(prior, posterior)
-    reward = loc + scale * jax.random.normal(reward_key, loc.shape)
+    reward = loc + scale * jax.random.normal(reward_key, loc.shape, loc.dtype)
     return reward, sample_dirichlet(transition_key, prior.dirichlet + posterior.transitions)

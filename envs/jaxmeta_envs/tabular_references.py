@@ -152,7 +152,7 @@ def oracle(family: TabularMDP) -> Reference:
         del key
         _, task = params
         q = optimal_q(task.reward_mean, task.transition, family.horizon)
-        return _Plan(Posterior(*[jnp.zeros(())] * 3), q, jnp.zeros((), jnp.int32))
+        return _Plan(Posterior(*[jnp.zeros((), jnp.float32)] * 3), q, jnp.zeros((), jnp.int32))
 
     return Reference(AdaptivePolicy(begin, _act_by_plan), told_task=True)
 

@@ -74,7 +74,8 @@ class TwoStep(TaskFamily[TwoStepTask, TwoStepState]):
     70.59 in 100 rounds is the most, see `optimal_returns`.
 
     Splits:
-        train, test: As above.
+        train, test: As above. In a twelfth of the tasks of both nothing is ever swapped: these
+            are the same two tasks.
         reversed: What is common and what is rare are exchanged.
         stable: The rich state is never swapped.
         volatile: It is swapped four times as often, at most every other round.
@@ -97,6 +98,7 @@ class TwoStep(TaskFamily[TwoStepTask, TwoStepState]):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test", "reversed", "stable", "volatile")
     finite_horizon: ClassVar[bool] = True
+    disjoint_splits: ClassVar[bool] = False
     # Rewards are paid for the second-stage state, which the action before it led to.
     reward_of_state: ClassVar[bool] = True
 
@@ -137,9 +139,9 @@ class TwoStep(TaskFamily[TwoStepTask, TwoStepState]):
             split, self.switch_prob
         )
         common = 1.0 - self.common_prob if split == "reversed" else self.common_prob
-        swap = jnp.full((self.num_rounds,), switch).at[0].set(0.5)
+        swap = jnp.full((self.num_rounds,), switch, jnp.float32).at[0].set(0.5)
         swaps = jax.random.bernoulli(key, swap).astype(jnp.int32)
-        return TwoStepTask(jnp.cumsum(swaps) % 2, jnp.asarray(common, jnp.float32))
+        return TwoStepTask(jnp.cumsum(swaps, dtype=jnp.int32) % 2, jnp.asarray(common, jnp.float32))
 
     def reset(self, key: Array, task: TwoStepTask) -> tuple[TwoStepState, Array]:
         del key, task
@@ -149,7 +151,7 @@ class TwoStep(TaskFamily[TwoStepTask, TwoStepState]):
     def step(
         self, key: Array, state: TwoStepState, action: Array, task: TwoStepTask
     ) -> tuple[TwoStepState, Timestep]:
-        draw = jax.random.uniform(key)
+        draw = jax.random.uniform(key, (), jnp.float32)
         at_first = state.position == 0
         own = self.action_space.clip(action)
         reached = jnp.where(draw < task.common, own, 1 - own).astype(jnp.int32)

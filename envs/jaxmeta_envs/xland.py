@@ -68,7 +68,7 @@ class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
 
     Without a benchmark the goals are, with equal probability, to hold one of the objects,
     to stand beside one (and go forward), or to put two of them side by side; there are no
-    rules, and train and test follow the same distribution.
+    rules, and train and test draw from the same finitely many tasks.
 
     Attributes:
         env_id: Registered name in xminigrid: layout and size.
@@ -103,6 +103,11 @@ class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
         )
 
     @property
+    def disjoint_splits(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True with a benchmark, whose rulesets are divided; they are taken to be distinct."""
+        return self.benchmark is not None
+
+    @property
     def observation_space(self) -> Box:
         return Box(0.0, 1.0, (VIEW_SIZE**2 * (NUM_TILES + NUM_COLORS),))
 
@@ -134,7 +139,9 @@ class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
 
     def reset(self, key: Array, task: XLandTask) -> tuple[XLandState, Array]:
         env, params = self._environment(task)
-        start = env.reset(params, key)
+        # xminigrid mixes types of 32 bits with what JAX has for a default.
+        with jax.enable_x64(False):
+            start = env.reset(params, key)
         state = start.state
         time = jnp.zeros((), jnp.int32)
         return XLandState(state.grid, state.agent, time), _one_hot(start.observation)
@@ -161,7 +168,8 @@ class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
             discount=None,
             observation=None,
         )
-        after = env.step(params, before, self.action_space.clip(action))
+        with jax.enable_x64(False):
+            after = env.step(params, before, self.action_space.clip(action))
         terminated = after.discount == 0.0
         time = state.time + 1
         timestep = Timestep(
@@ -195,8 +203,8 @@ def _draw_ruleset(key: Array, num_objects: int) -> XLandTask:
 
 def _one_hot(view: Array) -> Array:
     """Returns tile and color of every cell in sight one-hot, float32 ``[625]``."""
-    tiles = jax.nn.one_hot(view[..., 0], NUM_TILES)
-    colors = jax.nn.one_hot(view[..., 1], NUM_COLORS)
+    tiles = jax.nn.one_hot(view[..., 0], NUM_TILES, dtype=jnp.float32)
+    colors = jax.nn.one_hot(view[..., 1], NUM_COLORS, dtype=jnp.float32)
     return jnp.concatenate([tiles, colors], axis=-1).reshape(-1)
 
 

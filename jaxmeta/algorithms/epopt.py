@@ -345,7 +345,7 @@ class EPOpt(Algorithm):
         if isinstance(self.baseline, LinearBaseline):
             seen = self._seen(family, state.params, steps)
             values = self.baseline.value(state.baseline, *seen)
-            beyond = jnp.zeros(self.episodes_per_task)
+            beyond = jnp.zeros(self.episodes_per_task, jnp.float32)
         else:
             values = moments.denormalize(trial.extras.value)
             beyond = moments.denormalize(values_beyond(network, state.params, steps))

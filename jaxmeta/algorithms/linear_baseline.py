@@ -42,7 +42,7 @@ class LinearBaseline:
 
     def init(self, obs_size: int) -> Array:
         """Returns the first weights, ``[2 obs_size + 4]``, of a value that is 0."""
-        return jnp.zeros(2 * obs_size + 4)
+        return jnp.zeros(2 * obs_size + 4, jnp.float32)
 
     def value(self, weights: Array, obs: Array, time: Array) -> Array:
         """Returns values ``[...]`` of observations ``[..., obs_size]`` at steps ``[...]``."""
@@ -75,7 +75,7 @@ class LinearBaseline:
         size = jnp.sqrt(jnp.maximum(squares / count, 1e-12))
         features = features / size[None]
         gram, moment = total((_product(features.T, features), _product(features.T, returns)))
-        ridge = self.ridge * jnp.eye(len(size))
+        ridge = self.ridge * jnp.eye(len(size), dtype=size.dtype)
         return solve_positive(gram / count + ridge, moment / count) / size
 
 

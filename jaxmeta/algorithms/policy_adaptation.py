@@ -165,7 +165,7 @@ class PolicyAdaptation:
             weights = self.baseline.fit(
                 obs.reshape(-1, obs.shape[-1]), time.ravel(), to_go.ravel(), steps.mask.ravel()
             )
-            value, beyond = self.baseline.value(weights, obs, time), jnp.zeros(len(obs))
+            value, beyond = self.baseline.value(weights, obs, time), jnp.zeros(len(obs), obs.dtype)
         else:
             value = moments.denormalize(self.network.replay(policy, steps.inputs, steps.mask)[1])
             beyond = moments.denormalize(values_beyond(self.network, policy, steps))

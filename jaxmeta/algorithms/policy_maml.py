@@ -341,7 +341,7 @@ class PolicyMAML(Algorithm):
 
         def penalty(params: MetaParams, batch: Batch) -> Array:
             inputs: MetaInputs = batch.inputs
-            total = jnp.zeros(batch.mask.shape[0])
+            total = jnp.zeros(batch.mask.shape[0], jnp.float32)
             if inner:
                 of_task = functools.partial(self._inner_penalty, adaptation, params)
                 total += jax.vmap(of_task)(inputs)

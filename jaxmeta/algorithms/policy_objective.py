@@ -64,6 +64,6 @@ class PolicyObjective:
 def prior_policy(action_space: Space, actions: Actions) -> Distribution:
     """Returns the policy that knows nothing, see `PolicyObjective`."""
     if isinstance(action_space, Discrete):
-        return Categorical(jnp.zeros(action_space.n))
-    zeros = jnp.zeros(action_space.shape)
+        return Categorical(jnp.zeros(action_space.n, jnp.float32))
+    zeros = jnp.zeros(action_space.shape, jnp.float32)
     return continuous_policy(action_space, actions, zeros, zeros)

@@ -163,7 +163,7 @@ class PolicyHead(nn.Module):
         if isinstance(space, Discrete):
             return Categorical(out)
         begin = nn.initializers.constant(math.log(self.initial_std))
-        log_std = self.param("log_std", begin, (space.flat_size,))
+        log_std = self.param("log_std", begin, (space.flat_size,), jnp.float32)
         mean, log_std = out.reshape(space.shape), log_std.reshape(space.shape)
         return continuous_policy(space, self.actions, mean, log_std)
 

@@ -89,8 +89,8 @@ class FastWeights(Memory):
         }
 
     def initial_carry(self, input_size: int) -> FastWeightsCarry:
-        table = jnp.zeros((self.num_heads, self.key_size, self.value_size))
-        return FastWeightsCarry(table, jnp.zeros(input_size))
+        table = jnp.zeros((self.num_heads, self.key_size, self.value_size), jnp.float32)
+        return FastWeightsCarry(table, jnp.zeros(input_size, jnp.float32))
 
     def step(
         self, params: Params, carry: FastWeightsCarry, x: Array

@@ -127,7 +127,7 @@ class GRUCell(nn.Module):
             self.param("input_kernel", kernel, (len(x), 3 * size)),
             self.param("hidden_kernel", _per_gate(orthogonal(), 3), (size, 3 * size)),
             self.param("bias", _gate_bias, (3 * size,), 3, self.update_bias),
-            self.param("hidden_bias", nn.initializers.zeros, (size,)),
+            self.param("hidden_bias", nn.initializers.zeros, (size,), jnp.float32),
         )
         return gru_step(weights, h, x)
 
@@ -175,7 +175,7 @@ class GRU(Memory):
 
     def initial_carry(self, input_size: int) -> Array:
         del input_size
-        return jnp.zeros(self.hidden_size)
+        return jnp.zeros(self.hidden_size, jnp.float32)
 
     def step(self, params: Params, carry: Array, x: Array) -> tuple[Array, Array]:
         new_carry = jnp.asarray(self._cell().apply(params, carry, x))
@@ -246,7 +246,8 @@ class LSTM(Memory):
 
     def initial_carry(self, input_size: int) -> tuple[Array, Array]:
         del input_size
-        return jnp.zeros(self.hidden_size), jnp.zeros(self.hidden_size)
+        empty = jnp.zeros(self.hidden_size, jnp.float32)
+        return empty, empty
 
     def step(
         self, params: Params, carry: tuple[Array, Array], x: Array
@@ -272,4 +273,4 @@ def _gate_bias(key: Array, shape: tuple[int, ...], gates: int, second: float) ->
     """Zeros, but ``second`` for the second gate."""
     del key
     size = shape[0] // gates
-    return jnp.zeros(shape).at[size : 2 * size].set(second)
+    return jnp.zeros(shape, jnp.float32).at[size : 2 * size].set(second)

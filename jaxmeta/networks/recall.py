@@ -111,11 +111,11 @@ class Recall(Memory):
         return params
 
     def initial_carry(self, input_size: int) -> RecallCarry:
-        table = jnp.zeros((self.num_heads, self.key_size, self.value_size + 1))
-        return RecallCarry((table,) * self.hops, jnp.zeros(input_size))
+        table = jnp.zeros((self.num_heads, self.key_size, self.value_size + 1), jnp.float32)
+        return RecallCarry((table,) * self.hops, jnp.zeros(input_size, jnp.float32))
 
     def step(self, params: Params, carry: RecallCarry, x: Array) -> tuple[RecallCarry, Array]:
-        features, tables = jnp.zeros(0), []
+        features, tables = jnp.zeros(0, x.dtype), []
         for hop, before in enumerate(carry.tables):
             own = params[f"hop_{hop}"]
             embedded, notes = self._prepare(own, carry.previous, x, features)
@@ -137,7 +137,7 @@ class Recall(Memory):
         del checkpoint  # nothing of the tables is stored but at the borders of chunks
         seen = jax.vmap(last_played, in_axes=(0, 1, 1), out_axes=1)(carry.previous, xs, played)
         on = played[..., None, None].astype(xs.dtype)
-        features, tables = jnp.zeros((*played.shape, 0)), []
+        features, tables = jnp.zeros((*played.shape, 0), xs.dtype), []
         for hop, before in enumerate(carry.tables):
             prepare = functools.partial(self._prepare, params[f"hop_{hop}"])
             read = functools.partial(self._features, params[f"hop_{hop}"])
@@ -179,7 +179,7 @@ class _Writer(nn.Module):
             return unit(jax.nn.relu(address(x).reshape(self.num_heads, self.key_size)))
 
         value = value.reshape(self.num_heads, self.value_size)
-        note = jnp.concatenate([value, jnp.ones((self.num_heads, 1))], axis=-1)
+        note = jnp.concatenate([value, jnp.ones((self.num_heads, 1), value.dtype)], axis=-1)
         return embedded, Notes(key(previous), key(x), weight[:, None] * note)
 
 
@@ -202,7 +202,7 @@ def note_and_find(table: Array, notes: Notes, chunk: int = _CHUNK) -> tuple[Arra
         x = jnp.pad(x, ((0, missing),) + ((0, 0),) * (x.ndim - 1))
         return jnp.moveaxis(x.reshape(-1, chunk, *x.shape[1:]), 1, 3)
 
-    until = jnp.tile(jnp.tril(jnp.ones((chunk, chunk))), (2, 1))[None, None]
+    until = jnp.tile(jnp.tril(jnp.ones((chunk, chunk), table.dtype)), (2, 1))[None, None]
 
     def step(table: Array, row: Notes) -> tuple[Array, Array]:
         asked = jnp.concatenate([row.key, row.query], axis=2)  # before, now

@@ -23,7 +23,8 @@ class Moments(NamedTuple):
 
     @classmethod
     def empty(cls, shape: tuple[int, ...] = ()) -> Moments:
-        return cls(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape))
+        zero = jnp.zeros(shape, jnp.float32)
+        return cls(zero, zero, zero)
 
     def update(self, mean: Array, variance: Array, rate: float, seen: Array) -> Moments:
         """Forgets by ``rate`` and adds a batch with this mean and variance.

@@ -24,3 +24,9 @@ def select(condition: Array, yes: Tree, no: Tree) -> Tree:
 def add_scaled(tree: Tree, scale: Array | float, other: Tree) -> Tree:
     """Returns ``tree + scale · other``, leaf by leaf."""
     return jax.tree.map(lambda a, b: a + scale * b, tree, other)
+
+
+def narrow(tree: Tree) -> Tree:
+    """Returns the pytree with float64 as float32 and int64 as int32, all else as it is."""
+    shorter = {jnp.dtype("float64"): jnp.float32, jnp.dtype("int64"): jnp.int32}
+    return jax.tree.map(lambda x: x.astype(shorter.get(x.dtype, x.dtype)), tree)

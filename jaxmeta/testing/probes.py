@@ -171,6 +171,6 @@ def other_actions(space: Space, actions: Array, key: Array) -> Array:
     """Returns actions that differ from the given ones, ``[N, ...]``."""
     keys = jax.random.split(key, len(actions))
     if isinstance(space, Discrete):
-        shift = jax.vmap(lambda k: jax.random.randint(k, (), 1, space.n))(keys)
+        shift = jax.vmap(lambda k: jax.random.randint(k, (), 1, space.n, space.dtype))(keys)
         return (actions + shift) % space.n
     return jax.vmap(space.sample)(keys)

@@ -11,9 +11,9 @@ from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.gridworld import GridNavigation, GridState, GridTask
 from jaxmeta_envs.gridworld_solver import distances, goal_cells, optimal_plan
 
-PUBLISHED = GridNavigation()
-SMALL = GridNavigation(size=4, episode_length=6)
-RACE = GridNavigation.shortest_path(4, episode_length=8)
+PUBLISHED = GridNavigation(holdout=0)
+SMALL = GridNavigation(holdout=0, size=4, episode_length=6)
+RACE = GridNavigation.shortest_path(4, episode_length=8, holdout=0)
 
 
 @functools.cache
@@ -63,8 +63,8 @@ def test_defaults_are_the_published_protocol():
 
 
 def test_equal_families_are_equal_keys():
-    assert hash(GridNavigation(size=5)) == hash(PUBLISHED)
-    assert GridNavigation(size=5) == PUBLISHED != GridNavigation(size=6)
+    assert hash(GridNavigation(holdout=0, size=5)) == hash(PUBLISHED)
+    assert GridNavigation(holdout=0, size=5) == PUBLISHED != GridNavigation(holdout=0, size=6)
     assert dataclasses.replace(PUBLISHED, size=4, episode_length=6) == SMALL
 
 
@@ -101,6 +101,17 @@ def test_held_out_goals_are_drawn_by_test_only(holdout):
     assert train | test == set(PUBLISHED.goals().tolist())
     assert family.goals("far").tolist() == PUBLISHED.goals("far").tolist()
     assert family.optimal_returns(4) is None
+
+
+@pytest.mark.parametrize(("size", "number"), [(3, 1), (4, 2), (5, 4), (8, 12)])
+def test_a_fifth_of_the_goals_is_held_out_by_default(size, number):
+    family = GridNavigation(size=size)
+    assert len(family.goals("test")) == number
+    assert not set(family.goals("train").tolist()) & set(family.goals("test").tolist())
+    assert (
+        GridNavigation.shortest_path(size).goals("test").tolist() == family.goals("test").tolist()
+    )
+    assert family.optimal_returns(2) is None
 
 
 def test_held_out_goals_are_spread_over_the_rows():
@@ -302,13 +313,13 @@ def bayes_adaptive_value(family, num_episodes):
 @pytest.mark.parametrize(
     ("family", "num_episodes"),
     [
-        (GridNavigation(size=3, episode_length=4), 1),
-        (GridNavigation(size=3, episode_length=4), 3),
-        (GridNavigation(size=3, episode_length=5, step_reward=0.0, goal_reward=0.5), 2),
-        (GridNavigation(size=3, episode_length=8), 2),
-        (GridNavigation.shortest_path(3, 4), 3),
-        (GridNavigation.shortest_path(3), 2),
-        (dataclasses.replace(GridNavigation.shortest_path(3, 4), goal_reward=5.0), 2),
+        (GridNavigation(holdout=0, size=3, episode_length=4), 1),
+        (GridNavigation(holdout=0, size=3, episode_length=4), 3),
+        (GridNavigation(holdout=0, size=3, episode_length=5, step_reward=0.0, goal_reward=0.5), 2),
+        (GridNavigation(holdout=0, size=3, episode_length=8), 2),
+        (GridNavigation.shortest_path(3, 4, holdout=0), 3),
+        (GridNavigation.shortest_path(3, holdout=0), 2),
+        (dataclasses.replace(GridNavigation.shortest_path(3, 4, holdout=0), goal_reward=5.0), 2),
         (SMALL, 2),
         (RACE, 2),
     ],
@@ -327,7 +338,7 @@ def test_optimal_returns_of_the_published_task():
 
 @pytest.mark.parametrize(
     "family",
-    [PUBLISHED, SMALL, RACE, GridNavigation(size=3, episode_length=4)],
+    [PUBLISHED, SMALL, RACE, GridNavigation(holdout=0, size=3, episode_length=4)],
     ids=["published", "small", "race", "tiny"],
 )
 def test_playing_the_plan_on_every_goal_attains_the_optimum_exactly(family):
@@ -358,14 +369,14 @@ def test_a_plan_walks_where_it_says_it_does():
 def test_goals_beyond_the_reach_of_a_trial_are_planned_as_never_found():
     plan = optimal_plan(5, 8, 1, 9.0)
     assert (plan.episode == 1).sum() == 21 - 7
-    family = GridNavigation(episode_length=8)
+    family = GridNavigation(holdout=0, episode_length=8)
     seen = plan.step[plan.episode == 0]
     expected = (np.sum(9 - seen - 0.1 * (seen - 1)) - 0.8 * 14) / 21
     np.testing.assert_allclose(family.optimal_returns(1), [expected])
 
 
 def test_a_search_too_long_is_given_up_and_leaves_no_reference(monkeypatch):
-    family = GridNavigation(size=6)
+    family = GridNavigation(holdout=0, size=6)
     cheap = functools.partial(optimal_plan, max_expansions=500)
     monkeypatch.setattr("jaxmeta_envs.gridworld.optimal_plan", cheap)
     assert family.optimal_returns(4) is None
@@ -374,6 +385,6 @@ def test_a_search_too_long_is_given_up_and_leaves_no_reference(monkeypatch):
 
 def test_grids_with_room_for_a_sweep_are_solved_at_any_size():
     d = distances(8, goal_cells(8))
-    optimum = GridNavigation.shortest_path(8).optimal_returns(2)
+    optimum = GridNavigation.shortest_path(8, holdout=0).optimal_returns(2)
     # The sweep sees a new goal at every step from the second on.
     np.testing.assert_allclose(optimum, [-np.arange(2, 62).mean(), -d.mean()])
