@@ -17,7 +17,6 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm, check_acts
-from jaxmeta.algorithms.episodes import returns_to_go
 from jaxmeta.algorithms.estimators import LVC, Estimator
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaParams
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
@@ -64,9 +63,9 @@ class MetaInputs(NamedTuple):
         inputs: What the adapted policy saw, ``[B, L]``.
         inner: What it adapted to, leaves ``[B, K, N, T, ...]``.
         before: What the policies that played ``inner`` said, leaves ``[B, K, N, T, ...]``.
-        credit: Of the episodes of each inner step: discounted return per step of those after
-            it that count, less its mean over tasks, ``[B, K]``, in the units of the advantages,
-            such that its mean over the steps of all tasks is one over tasks.
+        credit: Of the episodes of each inner step: what the task is worth after it to the risk
+            measure, less the mean of the other tasks, ``[B, K]``, per step and in the units of
+            the advantages, such that its mean over the steps of all tasks is one over tasks.
         gain_scale: What brings a mean of gains over the episodes of a step to such units,
             ``[B, K]``.
     """
@@ -116,7 +115,9 @@ class PolicyMAML(Algorithm):
         gae_lambda: λ of generalized advantage estimation.
         value_decay: Forgetting rate per update of the moments that normalise a value
             network's targets.
-        risk: Which tasks count in the outer loop, by their return after adaptation.
+        risk: Which tasks count in the outer loop, by their mean return after adaptation (and in
+            the episodes before, if the objective counts them), undiscounted. `EMAML` credits
+            the episodes of a step with the influence of the task on this measure.
 
     Reference: Finn et al. 2017, arXiv 1703.03400; Rothfuss et al. 2019, arXiv 1810.06784.
     Differs from the papers: products with the Hessian are exact; the default estimator is
@@ -203,7 +204,9 @@ class PolicyMAML(Algorithm):
         )(adapted, steps)
         returns = jnp.mean(jnp.sum(steps.reward, axis=2), axis=1)
         of_all = parallel.gather_tasks(returns)
-        weights = self.risk.weights(of_all, state.updates)
+        earned = jnp.mean(jnp.sum(inner_reward, axis=3), axis=2) * self._counts_all
+        counted = parallel.gather_tasks(returns + jnp.sum(earned, axis=1))
+        weights = self.risk.weights(counted, state.updates)
         batch, moments, metrics = make_batch(
             steps,
             log_prob,
@@ -215,9 +218,19 @@ class PolicyMAML(Algorithm):
         )
         if not self._has_value_network:
             batch = batch._replace(target=jnp.zeros_like(batch.target))
-        credit, gain_scale = self._worth(inner, inner_reward, steps, metrics["advantage_std"])
+        worth = counted if len(counted) == 1 else self.risk.influence(counted, state.updates)
+        share = parallel.own_tasks(weights / jnp.mean(weights))
+        credit = _credit(parallel.own_tasks(worth), share, earned)
+        per_step, gain_scale = _lengths(inner.mask, steps.mask, share)
+        unit = metrics["advantage_std"] + 1e-8
         before = jax.vmap(adaptation.inner_policies, (None, 0))(state.params.meta, inner)
-        inputs = MetaInputs(batch.inputs, inner, jax.lax.stop_gradient(before), credit, gain_scale)
+        inputs = MetaInputs(
+            batch.inputs,
+            inner,
+            jax.lax.stop_gradient(before),
+            credit * per_step[:, None] / unit,
+            gain_scale / unit,
+        )
         rate = value_at(self.learning_rate, state.updates)
         meta, opt_state, losses = self._optimizer.improve(
             lambda params, inputs, mask: self._replay(adaptation, params, inputs, mask),
@@ -296,28 +309,11 @@ class PolicyMAML(Algorithm):
 
         return jax.vmap(one)(inputs, mask)
 
-    def _worth(
-        self, inner: InnerData, inner_reward: Array, steps: Trajectory, scale: Array
-    ) -> tuple[Array, Array]:
-        """Returns ``credit`` and ``gain_scale`` of `MetaInputs`, each ``[B, K]``."""
-        of_steps = jax.vmap(jax.vmap(returns_to_go, (0, 0, None)), (0, 0, None))
-        rows = of_steps(inner_reward, inner.mask, self.discount)[..., 0]
-        last = jax.vmap(returns_to_go, (0, 0, None))(steps.reward, steps.mask, self.discount)
-        earned = jnp.concatenate(
-            [jnp.mean(rows, axis=2), jnp.mean(last[..., 0], axis=1)[:, None]], axis=1
-        )
-        if not self._counts_all:
-            earned = earned.at[:, :-1].set(0.0)
-        later = jnp.cumsum(earned[:, ::-1], axis=1)[:, -2::-1]
-        later -= parallel.mean_over_tasks(later)[None]
-        # The optimiser averages over steps, where a task with long episodes has many.
-        length = jnp.mean(jnp.sum(steps.mask, axis=2), axis=1)[:, None]
-        inner_length = jnp.mean(jnp.sum(inner.mask, axis=3), axis=2)
-        scale += 1e-8
-        return later / (length * scale), inner_length / (length * scale)
-
     def _penalty(self, adaptation: PolicyAdaptation) -> Callable[[Any, Batch], Array] | None:
-        """Returns what the outer loss has besides the adapted policy's surrogate, per task."""
+        """Returns what the outer loss has besides the adapted policy's surrogate, per task.
+
+        Credit is that of the whole measure already; the rest is weighed like the surrogate.
+        """
         inner = self.kl_coef > 0 or self.estimator.credits_sampling or self._counts_all
         outer = self.objective.outer_anchor_coef > 0
         if not inner and not outer:
@@ -325,32 +321,71 @@ class PolicyMAML(Algorithm):
 
         def penalty(params: MetaParams, batch: Batch) -> Array:
             inputs: MetaInputs = batch.inputs
-            total = jnp.zeros(batch.mask.shape[0])
+            total = credit = jnp.zeros(batch.mask.shape[0])
             if inner:
                 of_task = functools.partial(self._inner_penalty, adaptation, params)
-                total += jax.vmap(of_task)(inputs)
+                total, credit = jax.vmap(of_task)(inputs)
             if outer:
                 said, _ = self._replay(adaptation, params, inputs, batch.mask)
                 rows = jax.tree.map(lambda x: x[:, None], (said, inputs.inputs, batch.mask))
                 kl = jax.vmap(functools.partial(adaptation.anchor_kl, params))(*rows)
                 total += self.objective.outer_anchor_coef * kl
-            return total
+            return batch.weight * total - credit
 
         return penalty
 
     def _inner_penalty(
         self, adaptation: PolicyAdaptation, params: MetaParams, inputs: MetaInputs
-    ) -> Array:
-        """Returns what is charged to the policies that play for the steps of a task."""
+    ) -> tuple[Array, Array]:
+        """Returns what is charged to the policies that play for the steps, and their credit."""
         data = inputs.inner
         said = adaptation.inner_policies(params, data)
         kl = jax.vmap(each_step(lambda old, new: old.kl(new)))(inputs.before, said)
         penalty = self.kl_coef * jnp.sum(jax.vmap(masked_mean)(kl, data.mask))
         log_prob = jax.vmap(each_step(lambda d, a: d.log_prob(a)))(said, data.action)
+        credit = jnp.zeros(())
         if self.estimator.credits_sampling:
             args = log_prob, data.behaviour, data.mask
-            penalty -= jnp.sum(jax.vmap(sampling_credit)(*args, inputs.credit))
+            credit = jnp.sum(jax.vmap(sampling_credit)(*args, inputs.credit))
         if self._counts_all:
             args = log_prob, data.behaviour, data.gain, data.mask
             penalty -= jnp.sum(inputs.gain_scale * jax.vmap(likelihood_ratio)(*args))
-        return penalty
+        return penalty, credit
+
+
+def _credit(worth: Array, share: Array, earned: Array) -> Array:
+    """Returns what each step's episodes are credited with, ``[B, K]``, in units of return.
+
+    It is the worth of the task less what its episodes up to that step earned, which later ones
+    do not change, and less a baseline that they have no influence on: the mean of the other
+    tasks, or nothing if there is none.
+
+    Args:
+        worth: Of each task to the risk measure, ``[B]``.
+        share: Weight of each task, over the mean weight, ``[B]``.
+        earned: What the episodes of each step earned, if that counts; else 0, ``[B, K]``.
+    """
+    credit = worth[:, None] - share[:, None] * jnp.cumsum(earned, axis=1)
+    of_all, others = parallel.sum_over_tasks((credit, jnp.ones(len(worth))))
+    return credit - (of_all[None] - credit) / jnp.maximum(others - 1.0, 1.0)
+
+
+def _lengths(inner: Array, after: Array, share: Array) -> tuple[Array, Array]:
+    """Returns what brings a number of each task, and sums of its steps, to the outer loss's units.
+
+    The optimiser averages over all steps, where a task with long episodes has many, and divides
+    by the weighted mean length of an episode.
+
+    Args:
+        inner: Whether a step was played, ``[B, K, N, T]``.
+        after: The same after adaptation, ``[B, N, T]``.
+        share: Weight of each task, over the mean weight, ``[B]``.
+
+    Returns:
+        ``[B]``, and for means over the steps of each inner step ``[B, K]``; the latter is yet
+        to be multiplied by the weight of the task, as the outer loss has it.
+    """
+    length = jnp.mean(jnp.sum(after, axis=2, dtype=jnp.float32), axis=1)
+    mean, kept = parallel.mean_over_tasks((length, share * length))
+    inner_length = jnp.mean(jnp.sum(inner, axis=3, dtype=jnp.float32), axis=2)
+    return mean / (kept * length), inner_length / length[:, None]
