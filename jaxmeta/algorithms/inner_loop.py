@@ -252,10 +252,31 @@ class InnerLoop:
         Returns:
             Adapted network parameters, and the loss before each step, ``[K]``.
         """
+        params, (losses, _) = self.follow(meta, loss, data, lambda params, data: ())
+        return params, losses
 
-        def steps(fast: Fast, data: Any, second_order: bool) -> tuple[Fast, Array]:
-            def body(fast: Fast, data: Any) -> tuple[Fast, Array]:
-                return self.step(meta, fast, loss, data, second_order=second_order)
+    def follow(
+        self, meta: MetaParams, loss: Loss, data: Any, look: Callable[[Any, Any], Any]
+    ) -> tuple[Any, tuple[Array, Any]]:
+        """Takes the steps of training, looking before each of them.
+
+        Args:
+            meta: Where to start.
+            loss: To make small.
+            data: What ``loss`` and ``look`` read at each step, leaves ``[K, ...]``.
+            look: ``(params, data) -> anything``, differentiated through the steps like what
+                follows them.
+
+        Returns:
+            Adapted network parameters; the losses ``[K]`` and what was looked at before each
+            step, leaves ``[K, ...]``.
+        """
+
+        def steps(fast: Fast, data: Any, second_order: bool) -> tuple[Fast, tuple[Array, Any]]:
+            def body(fast: Fast, data: Any) -> tuple[Fast, tuple[Array, Any]]:
+                seen = look(fast.params, data)
+                fast, value = self.step(meta, fast, loss, data, second_order=second_order)
+                return fast, (value, seen)
 
             count = jax.tree.leaves(data)[0].shape[0]
             body = jax.checkpoint(body) if self.checkpoint else body
@@ -263,24 +284,24 @@ class InnerLoop:
                 return jax.lax.scan(body, fast, data)
             # Not an unrolled scan: under vmap its carry has a tasks axis from the start, and
             # the first step would multiply by one copy per task of weights that all share.
-            values = []
+            found = []
             for k in range(count):
-                fast, value = body(fast, jax.tree.map(lambda x, k=k: x[k], data))
-                values.append(value)
-            return fast, jnp.stack(values)
+                fast, one = body(fast, jax.tree.map(lambda x, k=k: x[k], data))
+                found.append(one)
+            return fast, jax.tree.map(lambda *x: jnp.stack(x), *found)
 
         fast = self.begin(meta)
         if self.steps == 0:
-            return fast.params, jnp.zeros(0)
+            return fast.params, (jnp.zeros(0), ())
         kept = self.steps if self.second_order_steps is None else self.second_order_steps
         first = max(self.steps - kept, 0)
-        losses = []
+        parts = []
         for part, second_order in ((slice(first), False), (slice(first, None), True)):
             rows = jax.tree.map(lambda x, part=part: x[part], data)
             if jax.tree.leaves(rows)[0].shape[0]:
-                fast, values = steps(fast, rows, second_order)
-                losses.append(values)
-        return fast.params, jnp.concatenate(losses)
+                fast, found = steps(fast, rows, second_order)
+                parts.append(found)
+        return fast.params, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
     def _split(self, params: Any) -> tuple[Any, Any]:
         """Returns the leaves that adapt and the others, each with None for the rest."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +35,14 @@ from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import MLP, ActorCritic
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
-from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit
+from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit, standardize
 from jaxmeta.risk import Mean, RiskMeasure, return_statistics
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily
 from jaxmeta_envs.errors import require
+
+StandardizeOver = Literal["batch", "task"]
+"""See `PolicyMAML.standardize_over`."""
 
 
 class PolicyMAMLState(NamedTuple):
@@ -105,8 +108,16 @@ class PolicyMAML(Algorithm):
             and step, or a network with these layers, which adapts with the policy.
         optimizer: How the outer loop improves the initial parameters.
         objective: What policies are to have besides reward, in the inner loop and the outer.
-        kl_coef: Weight of the divergence of the policies that play the inner episodes from
-            those that played them; it keeps several outer steps on one batch honest.
+        standardize_over: Over which steps after adaptation advantages have mean 0 and
+            deviation 1: ``"batch"``, those of all tasks, or ``"task"``, those of each by itself,
+            as in the code of MAML and ProMP. With the first, the default, the outer gradient is
+            that of one measure of all returns: a task counts by what there is to be won in it,
+            and one that leaves nothing to be won has no say. With the second every task counts
+            alike, also where the scales of their rewards differ; what is noise in a task that
+            is solved then counts like signal in another.
+        kl_coef: Weight of the mean ``KL(played ‖ now)``, by step, of the policies that play the
+            inner episodes now from those that played them; it keeps several outer steps on one
+            batch honest.
         learning_rate: Step size of Adam in the outer loop, constant or a schedule over
             updates; TRPO with the linear baseline has no use for it.
         entropy_coef: Weight of the adapted policy's entropy, constant or a schedule.
@@ -133,6 +144,7 @@ class PolicyMAML(Algorithm):
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
     optimizer: PPO | TRPO = field(default_factory=TRPO)
     objective: PolicyObjective = field(default_factory=PolicyObjective)
+    standardize_over: StandardizeOver = "batch"
     kl_coef: float = 0.0
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.0
@@ -153,6 +165,12 @@ class PolicyMAML(Algorithm):
             self.num_tasks,
             f"a positive multiple of {multiple}, the minibatches of optimizer",
         )
+        over = self.standardize_over
+        require(over in get_args(StandardizeOver), "standardize_over", over, "batch or task")
+        # What is earned before and after, or in one task and another, is added up in one unit.
+        one_unit = self.estimator.credits_sampling or self._counts_all
+        text = "batch, with EMAML or rewards of all episodes, which are compared across tasks"
+        require(over == "batch" or not one_unit, "standardize_over", over, text)
         for name in ("kl_coef", "value_coef"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         check_positive(self.learning_rate, "learning_rate")
@@ -218,6 +236,9 @@ class PolicyMAML(Algorithm):
         )
         if not self._has_value_network:
             batch = batch._replace(target=jnp.zeros_like(batch.target))
+        if self.standardize_over == "task":
+            alone = jax.vmap(standardize)(advantage, steps.mask)
+            batch = batch._replace(advantage=jax.vmap(flat)(alone))
         worth = counted if len(counted) == 1 else self.risk.influence(counted, state.updates)
         share = parallel.own_tasks(weights / jnp.mean(weights))
         credit = _credit(parallel.own_tasks(worth), share, earned)

@@ -13,6 +13,7 @@ from jaxmeta import MLP, PPO, TRPO, CVaR
 from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.policy_maml import PolicyMAML
+from jaxmeta.algorithms.policy_objective import PolicyObjective
 from jaxmeta.rollout import play_adaptation
 from jaxmeta.testing import check_algorithm
 from jaxmeta.testing.conformance import fast_jit
@@ -184,6 +185,38 @@ def test_the_divergence_penalty_keeps_the_first_policy_near_the_one_that_played(
     assert moved(100.0) < 0.05
 
 
+@pytest.mark.parametrize("over", ["batch", "task"])
+def test_advantages_are_standardised_over_all_tasks_or_each_by_itself(over):
+    """Two tasks, of which one pays ten times as much: their scores in the outer gradient."""
+    family = TwoScales()
+    seen = []
+
+    class Looking(PPO):
+        def improve(self, replay, params, opt_state, batch, *args, **kwargs):
+            seen.append(batch)
+            return super().improve(replay, params, opt_state, batch, *args, **kwargs)
+
+    algorithm = PolicyMAML(
+        num_tasks=8,
+        shots=6,
+        network=MLP((3,), "tanh"),
+        optimizer=Looking(epochs=1, minibatches=1),
+        standardize_over=over,
+    )
+    update = lambda key: (algorithm.update(family, algorithm.init(family, key), key), seen[-1])[1]  # noqa: E731
+    batch = fast_jit(update)(jax.random.key(0))
+    advantage, size = np.asarray(batch.advantage), np.asarray(batch.inputs.inputs.obs)[:, 0]
+    assert {*size.tolist()} == {0, 1}
+    assert batch.mask.all()
+    deviation = advantage.std(1)
+    if over == "task":
+        np.testing.assert_allclose(advantage.mean(1), 0.0, atol=1e-5)
+        np.testing.assert_allclose(deviation, 1.0, rtol=1e-3)
+    else:
+        np.testing.assert_allclose([advantage.mean(), advantage.std()], [0.0, 1.0], atol=1e-3)
+        assert deviation[size == 1].min() > 3 * deviation[size == 0].max()
+
+
 class OneArmTask(NamedTuple):
     arm: jax.Array
 
@@ -216,6 +249,27 @@ class OneArmPays(TaskFamily[OneArmTask, tuple]):
     def step(self, key, state, action, task):
         reward = (action == task.arm).astype(jnp.float32)
         return (), Timestep(jnp.int32(0), reward, jnp.asarray(True), jnp.asarray(False))
+
+
+@dataclass(frozen=True)
+class TwoScales(OneArmPays):
+    """The same with three arms of which one pays 1, or 10 in tasks that are seen to."""
+
+    @property
+    def observation_space(self):
+        return Discrete(2)
+
+    @property
+    def action_space(self):
+        return Discrete(3)
+
+    def reset(self, key, task):
+        return (), task.arm % 2
+
+    def step(self, key, state, action, task):
+        scale = jnp.where(task.arm % 2 == 1, 10.0, 1.0)
+        reward = scale * (action == task.arm)
+        return (), Timestep(task.arm % 2, reward, jnp.asarray(True), jnp.asarray(False))
 
 
 def learned(**changes):
@@ -261,6 +315,12 @@ def test_a_broken_learner_does_not_find_it(broken):
         ({"num_tasks": 6, "optimizer": PPO(minibatches=4)}, "num_tasks is 6; .* multiple of 4"),
         ({"num_tasks": 0}, "num_tasks is 0; it must be a positive multiple"),
         ({"kl_coef": -1.0}, "kl_coef is -1.0; it must be at least 0"),
+        ({"standardize_over": "step"}, "standardize_over is 'step'; it must be batch or task"),
+        ({"standardize_over": "task", "estimator": EMAML()}, "standardize_over is 'task'.*EMAML"),
+        (
+            {"standardize_over": "task", "objective": PolicyObjective(episodes="all")},
+            "standardize_over is 'task'.*all episodes",
+        ),
         ({"value_coef": -1.0}, "value_coef is -1.0; it must be at least 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"discount": 1.5}, "discount is 1.5"),

@@ -153,6 +153,39 @@ def test_the_outer_objective_is_differentiated_through_the_steps(continuous, est
         assert kl > 1e-3
 
 
+@pytest.mark.usefixtures("wide")
+@pytest.mark.parametrize("kept", [0, 1, None])
+def test_the_policies_that_play_are_differentiated_through_the_steps_that_count(kept):
+    """Of three steps the last ``kept``, as in what the steps lead to: no mixture of orders."""
+    inner = InnerLoop(steps=3, optimizer=SGD(0.2), second_order_steps=kept)
+    adaptation = dataclasses.replace(TINY, inner=inner)._adaptation(ToyFamily())
+    rng = np.random.default_rng(3)
+    params = jax.tree.map(lambda x: x + 0.5, adaptation.network.init(jax.random.key(0)))
+    meta = inner.init(jax.random.key(1), jax.tree.map(jnp.float64, params))
+    data = [made_up_data(adaptation.family, rng) for _ in range(3)]
+    weights = jnp.asarray(rng.normal(size=(3, 2, 3)))
+
+    def by_hand(initial):
+        params, said = initial, []
+        for k, rows in enumerate(data):
+            said.append(adaptation.network.replay(params, rows.inputs, rows.mask)[0].log_probs)
+            slope = jax.grad(adaptation._loss(meta._replace(initial=initial)))(params, rows)
+            if kept is not None and k < 3 - kept:
+                slope = jax.lax.stop_gradient(slope)
+            params = jax.tree.map(lambda x, g: x - 0.2 * g, params, slope)
+        return jnp.stack(said)
+
+    def ours(initial):
+        rows = jax.tree.map(lambda *x: jnp.stack(x), *data)
+        return adaptation.inner_policies(meta._replace(initial=initial), rows).log_probs
+
+    def slope(function):
+        weighed = lambda x: jnp.sum(weights[..., None] * function(x)[..., :1])  # noqa: E731
+        return jax.flatten_util.ravel_pytree(jax.jit(jax.grad(weighed))(meta.initial))[0]
+
+    np.testing.assert_allclose(slope(ours), slope(by_hand), rtol=1e-9, atol=1e-12)
+
+
 def test_an_anchor_where_adaptation_begins_does_not_pull_in_the_first_step():
     """And the prior does."""
     rng, family = np.random.default_rng(2), ToyFamily()
