@@ -175,6 +175,9 @@ class InnerLoop:
         checkpoint: Compute a step again when it is differentiated, instead of keeping what
             it computed: less memory for many steps.
         extra_step_factor: At evaluation, factor of the steps after those of training.
+        minibatches: In training a task has so many times the examples that a step sees, a fixed
+            set. A step sees one part of it, and after so many steps the set is parted anew. None:
+            whatever the learner's outer part is made for, see there.
 
     Reference: Finn et al. 2017, arXiv 1703.03400; Raghu et al. 2020, arXiv 1909.09157 (ANIL).
     """
@@ -185,11 +188,14 @@ class InnerLoop:
     second_order_steps: int | None = None
     checkpoint: bool = False
     extra_step_factor: float = 1.0
+    minibatches: int | None = None
 
     def __post_init__(self) -> None:
         require(self.steps >= 0, "steps", self.steps, "at least 0")
         kept = self.second_order_steps
         require(kept is None or kept >= 0, "second_order_steps", kept, "at least 0, or None")
+        parts = self.minibatches
+        require(parts is None or parts >= 1, "minibatches", parts, "at least 1, or None")
         factor = self.extra_step_factor
         require(factor > 0, "extra_step_factor", factor, "above 0")
         try:
@@ -211,6 +217,24 @@ class InnerLoop:
     def init(self, key: Array, params: Any) -> MetaParams:
         """Returns the first meta-parameters around network parameters."""
         return MetaParams(params, self.optimizer.init(key, self._split(params)[0]))
+
+    def deal(self, key: Array, examples: Any, parts: int) -> Any:
+        """Returns what each step sees of a fixed set, in passes over parts that are drawn anew.
+
+        Args:
+            key: Of the parts.
+            examples: Leaves ``[parts * n, ...]``.
+            parts: Into how many the set is parted.
+
+        Returns:
+            Leaves ``[K, n, ...]``.
+        """
+        count = jax.tree.leaves(examples)[0].shape[0]
+        passes = -(-self.steps // parts)
+        keys = jax.random.split(key, passes)
+        orders = jax.vmap(lambda key: jax.random.permutation(key, count))(keys)
+        rows = orders.reshape(passes * parts, count // parts)[: self.steps]
+        return jax.tree.map(lambda x: x[rows], examples)
 
     def begin(self, meta: MetaParams) -> Fast:
         """Returns where adaptation to a new task begins."""

@@ -155,10 +155,16 @@ class PolicyAdaptation:
         if isinstance(self.baseline, LinearBaseline):
             to_go = returns_to_go(steps.reward, steps.mask, self.discount)
             obs, time = seen_by_baseline(self.family, steps.inputs)
-            weights = self.baseline.fit(
-                obs.reshape(-1, obs.shape[-1]), time.ravel(), to_go.ravel(), steps.mask.ravel()
+            rows, length = time.shape
+            episode = jnp.repeat(jnp.arange(rows), length) if rows > 1 else None
+            value = self.baseline.fitted_values(
+                obs.reshape(-1, obs.shape[-1]),
+                time.ravel(),
+                to_go.ravel(),
+                steps.mask.ravel(),
+                groups=episode,
             )
-            value, beyond = self.baseline.value(weights, obs, time), jnp.zeros(len(obs))
+            value, beyond = value.reshape(time.shape), jnp.zeros(rows)
         else:
             value = moments.denormalize(self.network.replay(policy, steps.inputs, steps.mask)[1])
             beyond = moments.denormalize(values_beyond(self.network, policy, steps))

@@ -157,6 +157,9 @@ class PolicyMAML(Algorithm):
     def __post_init__(self) -> None:
         require(self.shots >= 1, "shots", self.shots, "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")
+        parts = self.inner.minibatches
+        text = "None: a policy plays new episodes for every step"
+        require(parts is None, "inner.minibatches", parts, text)
         require(self.initial_std > 0, "initial_std", self.initial_std, "above 0")
         multiple = self.task_multiple
         require(

@@ -14,6 +14,7 @@ from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikel
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.policy_maml import PolicyMAML
 from jaxmeta.algorithms.policy_objective import PolicyObjective
+from jaxmeta.ops.moments import Moments
 from jaxmeta.rollout import play_adaptation
 from jaxmeta.testing import check_algorithm
 from jaxmeta.testing.conformance import fast_jit
@@ -217,6 +218,57 @@ def test_advantages_are_standardised_over_all_tasks_or_each_by_itself(over):
         assert deviation[size == 1].min() > 3 * deviation[size == 0].max()
 
 
+def test_the_outer_loop_learns_from_the_episodes_and_values_after_adaptation():
+    """Not from those that adaptation learned from; targets are in units of the new moments."""
+    seen = []
+
+    class Looking(PPO):
+        def improve(self, replay, params, opt_state, batch, *args, **kwargs):
+            seen.append(batch)
+            return super().improve(replay, params, opt_state, batch, *args, **kwargs)
+
+    family = FAMILY
+    algorithm = dataclasses.replace(
+        TINY,
+        baseline=MLP((4,), "tanh"),
+        inner=InnerLoop(optimizer=SGD(3.0)),
+        optimizer=Looking(epochs=1, minibatches=1),
+        gae_lambda=0.5,
+    )
+    key = jax.random.key(5)
+    start = algorithm.init(family, key)
+    moments = Moments(*map(jnp.float32, (2.0, 9.0, 0.5)))
+    start = start._replace(params=start.params._replace(value_moments=moments))
+    first = start.params.meta.initial
+
+    def both(key):
+        task_key, play_key, _ = jax.random.split(key, 3)
+        tasks = jax.vmap(family.sample_task)(jax.random.split(task_key, 4))
+        adaptation = algorithm._adaptation(family)
+        met = jax.vmap(lambda t, k: adaptation.play(start.params, t, k))(
+            tasks, jax.random.split(play_key, 4)
+        )
+        worth = [
+            jax.vmap(lambda p, s: adaptation.advantages(moments, p, s))(params, met.steps)
+            for params in (met.adapted, jax.tree.map(lambda x: x[None].repeat(4, 0), first))
+        ]
+        new, _ = algorithm.update(family, start, key)
+        return met, worth, new.params.value_moments, seen[-1]
+
+    met, worth, new, batch = jax.tree.map(np.asarray, fast_jit(both)(key))
+    np.testing.assert_array_equal(batch.action, met.steps.action.reshape(4, -1))
+    np.testing.assert_array_equal(batch.inputs.inner.action[:, 0], met.inner.action[:, 0])
+    assert np.any(batch.action != met.inner.action[:, 0].reshape(4, -1))
+    np.testing.assert_allclose(batch.log_prob, met.log_prob.reshape(4, -1), rtol=1e-5)
+    (value, advantage), (_, of_first) = ((v.reshape(4, -1), a.reshape(4, -1)) for v, a in worth)
+    standard = (advantage - advantage.mean()) / advantage.std()
+    np.testing.assert_allclose(batch.advantage, standard, atol=1e-4)
+    assert np.max(np.abs(standard - (of_first - of_first.mean()) / of_first.std())) > 1e-3
+    target = value + advantage
+    np.testing.assert_allclose(batch.target, (target - new.mean) / new.variance**0.5, rtol=1e-3)
+    assert abs(new.mean - 2.0) > 0.05
+
+
 class OneArmTask(NamedTuple):
     arm: jax.Array
 
@@ -312,6 +364,7 @@ def test_a_broken_learner_does_not_find_it(broken):
     [
         ({"shots": 0}, "shots is 0; it must be at least 1"),
         ({"inner": InnerLoop(steps=0)}, "inner.steps is 0; it must be at least 1"),
+        ({"inner": InnerLoop(minibatches=2)}, "inner.minibatches is 2; it must be None"),
         ({"num_tasks": 6, "optimizer": PPO(minibatches=4)}, "num_tasks is 6; .* multiple of 4"),
         ({"num_tasks": 0}, "num_tasks is 0; it must be a positive multiple"),
         ({"kl_coef": -1.0}, "kl_coef is -1.0; it must be at least 0"),

@@ -229,3 +229,45 @@ def test_an_actor_and_critic_with_all_terms_keep_the_contract_of_an_algorithm():
 def test_impossible_settings_are_refused(bad, message):
     with pytest.raises(ConfigError, match=message):
         PolicyObjective(**bad)
+
+
+@pytest.mark.usefixtures("wide")
+def test_the_inner_penalty_is_the_divergence_of_what_played_from_what_would_now():
+    """Charged, of each task by its weight, and from the former to the latter: KL(played ‖ now)."""
+    algorithm = dataclasses.replace(TINY, kl_coef=0.3, objective=PolicyObjective())
+    adaptation, rng = algorithm._adaptation(ToyFamily()), np.random.default_rng(5)
+    played, now = (
+        algorithm.inner.init(
+            jax.random.key(1),
+            jax.tree.map(
+                lambda x: jnp.asarray(rng.normal(size=x.shape)),
+                adaptation.network.init(jax.random.key(0)),
+            ),
+        )
+        for _ in range(2)
+    )
+    data = [made_up_data(adaptation.family, rng) for _ in range(2)]
+    inner = jax.tree.map(lambda *x: jnp.stack(x)[None], *data)
+    before = jax.vmap(adaptation.inner_policies, (None, 0))(played, inner)
+    after = jax.tree.map(lambda x: x.reshape(1, 6, *x.shape[2:]), data[0])
+    nothing = jnp.zeros((1, 2))
+    inputs = MetaInputs(after.inputs, inner, before, nothing, nothing)
+    zero = jnp.zeros((1, 6))
+    batch = Batch(inputs, after.action, zero, zero, zero, after.mask, jnp.full(1, 2.0))
+    found = algorithm._penalty(adaptation)(now, batch)
+
+    one = dataclasses.replace(algorithm, inner=InnerLoop(steps=1, optimizer=SGD(0.2)))
+    only = inputs._replace(
+        inner=jax.tree.map(lambda x: x[:, :1], inner),
+        before=jax.tree.map(lambda x: x[:, :1], before),
+        credit=nothing[:, :1],
+        gain_scale=nothing[:, :1],
+    )
+    found_one = one._penalty(one._adaptation(adaptation.family))(now, batch._replace(inputs=only))
+    kept = np.asarray(data[0].mask)
+    obs = np.asarray(data[0].inputs.obs)[kept]
+    said = [spoken(x.initial, obs, False) for x in (played, now)]
+    forward, reverse = (entropy_and_kl(*x, False)[1].mean() for x in (said, said[::-1]))
+    assert abs(forward - reverse) > 0.1 * forward
+    np.testing.assert_allclose(found_one, [2.0 * 0.3 * forward], rtol=1e-9)
+    assert found[0] > found_one[0]  # the second step's comes on top
