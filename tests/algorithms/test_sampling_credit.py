@@ -10,7 +10,7 @@ import pytest
 
 from jaxmeta import CVaR, Mean, parallel
 from jaxmeta.algorithms.estimators import EMAML, LogLikelihood
-from jaxmeta.algorithms.policy_maml import _credit
+from jaxmeta.algorithms.policy_maml import _credit, _lengths
 from jaxmeta.testing.conformance import fast_jit
 from jaxmeta.testing.meta_gradients import Adaptation, batches, multiplicity
 from jaxmeta.testing.tiny_family import mean_p_value, sample_meta_gradients
@@ -173,3 +173,17 @@ def test_what_was_earned_up_to_a_step_is_no_credit_to_it():
     worth = Mean().influence(total, jnp.int32(0))
     later = np.asarray([[6.0, 4.0], [13.0, 6.0]])
     np.testing.assert_allclose(_credit(worth, jnp.ones(2), earned), later - later[::-1])
+
+
+def test_numbers_of_tasks_are_brought_to_the_units_of_a_mean_over_all_steps():
+    """Two tasks with episodes of 4 and 2 steps after adaptation, of 3 and 1 before it."""
+    after, inner = (
+        jnp.arange(4)[None, None] < jnp.array(n)[:, None, None] for n in ([4, 2], [3, 1])
+    )
+    for share in ([1.0, 1.0], [2.0, 0.0]):
+        share = np.array(share)
+        per_task, of_inner = _lengths(inner[:, None], after, jnp.asarray(share))
+        # The optimiser's mean counts the tasks 4 : 2, and has the mean kept length below it.
+        found = np.array([4.0, 2.0]) * per_task / 6.0
+        np.testing.assert_allclose(found, 0.5 / np.mean(share * [4.0, 2.0]) * np.ones(2), rtol=1e-6)
+        np.testing.assert_allclose(of_inner[:, 0], [3 / 4, 1 / 2], rtol=1e-6)
