@@ -82,8 +82,10 @@ METHODS: dict[str, Method] = {
     "reptile": Method(
         "Moves the start of gradient descent towards where it ends; differentiates nothing twice.",
         MAML(
+            num_tasks=1,
             network=MLP((64, 64), "tanh"),
-            inner=InnerLoop(steps=32, optimizer=SGD(0.02)),
+            first_weights="uniform",
+            inner=InnerLoop(steps=5, optimizer=SGD(0.02), minibatches=5),
             outer=Reptile(),
             learning_rate=Schedule(0.1, 0.0),
         ),

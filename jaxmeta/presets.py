@@ -169,7 +169,7 @@ def _supervised(method: str, tasks: SupervisedFamily, updates: int) -> TrainConf
 _SINE_METHODS = ("maml", "fomaml", "anil", "meta-sgd", "pretraining")
 _OF_METHODS = {(name, "sinusoid"): _supervised(name, Sinusoid(), 70_000) for name in _SINE_METHODS}
 _OF_METHODS["reptile", "sinusoid"] = _supervised(
-    "reptile", Sinusoid(phase=(0.0, 2 * math.pi)), 30_000
+    "reptile", Sinusoid(phase=(0.0, 2 * math.pi), points=50), 30_000
 )
 
 

@@ -56,9 +56,11 @@ class Sinusoid(SupervisedFamily[SinusoidTask]):
         phase: Lowest and highest φ, radians.
         inputs: Lowest and highest x.
         noise: Standard deviation of normal noise on the labels.
+        points: Number of x that there are, evenly spaced: examples are drawn from them, none
+            twice before each was drawn once. None: uniform between the two.
 
     Reference: Finn et al. 2017, arXiv 1703.03400; Nichol et al. 2018, arXiv 1803.02999, take
-    phases up to 2π and write the phase with a plus.
+    phases up to 2π and write the phase with a plus; their demonstration has 50 points.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test", "far")
@@ -67,10 +69,13 @@ class Sinusoid(SupervisedFamily[SinusoidTask]):
     phase: Range = (0.0, math.pi)
     inputs: Range = (-5.0, 5.0)
     noise: float = 0.0
+    points: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("amplitude", "phase", "inputs"):
             _check_range(name, getattr(self, name))
+        points = self.points
+        require(points is None or points >= 1, "points", points, "at least 1, or None")
         require(self.noise >= 0, "noise", self.noise, "at least 0")
 
     @property
@@ -89,7 +94,7 @@ class Sinusoid(SupervisedFamily[SinusoidTask]):
         return SinusoidTask(_uniform(amplitude_key, amplitudes), _uniform(phase_key, self.phase))
 
     def sample_examples(self, key: Array, task: SinusoidTask, num: int) -> Examples:
-        return _sample_examples(self, key, task, num)
+        return _sample_examples(self, key, task, num, self.points)
 
     def function(self, task: SinusoidTask, x: Array) -> Array:
         return task.amplitude * jnp.sin(x - task.phase)
@@ -205,9 +210,16 @@ class Polynomial(SupervisedFamily[PolynomialTask]):
         return {"oracle": self.function, "zero": _zero}
 
 
-def _sample_examples(family: Sinusoid | Polynomial, key: Array, task: object, num: int) -> Examples:
+def _sample_examples(
+    family: Sinusoid | Polynomial, key: Array, task: object, num: int, points: int | None = None
+) -> Examples:
     input_key, noise_key = jax.random.split(key)
-    x = _uniform(input_key, family.inputs, (num, 1))
+    if points is None:
+        x = _uniform(input_key, family.inputs, (num, 1))
+    else:
+        passes = jax.random.split(input_key, -(-num // points))
+        order = jax.vmap(lambda key: jax.random.permutation(key, points))(passes)
+        x = jnp.linspace(*family.inputs, points)[order.reshape(-1)[:num], None]
     y = family.function(task, x)  # pyright: ignore[reportArgumentType]
     if family.noise > 0:
         y = y + family.noise * jax.random.normal(noise_key, y.shape, y.dtype)

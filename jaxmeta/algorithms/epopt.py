@@ -375,12 +375,14 @@ class EPOpt(Algorithm):
             return state.baseline
         to_go = jax.vmap(lambda s: returns_to_go(s.reward, s.mask, discount))(steps)
         obs, time = jax.vmap(lambda s: self._seen(family, params, s))(steps)
+        simulators = parallel.own_tasks(jnp.arange(self.num_tasks, dtype=jnp.int32))
         return self.baseline.fit(
             obs.reshape(-1, obs.shape[-1]),
             time.reshape(-1),
             to_go.reshape(-1),
             steps.mask.reshape(-1),
             total=parallel.sum_over_devices,
+            groups=jnp.repeat(simulators, steps.mask[0].size),
         )
 
 

@@ -59,7 +59,11 @@ class EMAML(MetaGradientEstimator):
     """`LogLikelihood`, with credit to the trajectories that adaptation learns from.
 
     Exact, in expectation, for the objective ``E_τ[J(θ + α g(τ))]`` of finitely many
-    trajectories τ.
+    trajectories τ, with J the undiscounted return of an episode, if the algorithm has
+    ``discount=1`` and ``gae_lambda=1``. Below (0.99 by default) the credit still is of the
+    undiscounted return, and whole; it is the policy gradient after adaptation whose advantages
+    then look less far ahead, as without a meta-learner. The inner step g may discount as it will.
+    Credit is less the mean of the other tasks; with one task, which has none, it varies most.
 
     Reference: Stadie et al. 2018, arXiv 1803.01118; Al-Shedivat et al. 2018, arXiv 1710.03641.
     """

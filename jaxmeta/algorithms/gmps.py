@@ -148,6 +148,9 @@ class GuidedMetaPolicySearch(Algorithm):
         for name in ("shots", "demonstrations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")
+        parts = self.inner.minibatches
+        text = "None: a policy plays new episodes for every step"
+        require(parts is None, "inner.minibatches", parts, text)
         multiple = self.task_multiple
         require(
             self.num_tasks >= 1 and self.num_tasks % multiple == 0,

@@ -175,6 +175,9 @@ class InnerLoop:
         checkpoint: Compute a step again when it is differentiated, instead of keeping what
             it computed: less memory for many steps.
         extra_step_factor: At evaluation, factor of the steps after those of training.
+        minibatches: In training a task has so many times the examples that a step sees, a fixed
+            set. A step sees one part of it, and after so many steps the set is parted anew. None:
+            whatever the learner's outer part is made for, see there.
 
     Reference: Finn et al. 2017, arXiv 1703.03400; Raghu et al. 2020, arXiv 1909.09157 (ANIL).
     """
@@ -185,11 +188,14 @@ class InnerLoop:
     second_order_steps: int | None = None
     checkpoint: bool = False
     extra_step_factor: float = 1.0
+    minibatches: int | None = None
 
     def __post_init__(self) -> None:
         require(self.steps >= 0, "steps", self.steps, "at least 0")
         kept = self.second_order_steps
         require(kept is None or kept >= 0, "second_order_steps", kept, "at least 0, or None")
+        parts = self.minibatches
+        require(parts is None or parts >= 1, "minibatches", parts, "at least 1, or None")
         factor = self.extra_step_factor
         require(factor > 0, "extra_step_factor", factor, "above 0")
         try:
@@ -211,6 +217,24 @@ class InnerLoop:
     def init(self, key: Array, params: Any) -> MetaParams:
         """Returns the first meta-parameters around network parameters."""
         return MetaParams(params, self.optimizer.init(key, self._split(params)[0]))
+
+    def deal(self, key: Array, examples: Any, parts: int) -> Any:
+        """Returns what each step sees of a fixed set, in passes over parts that are drawn anew.
+
+        Args:
+            key: Of the parts.
+            examples: Leaves ``[parts * n, ...]``.
+            parts: Into how many the set is parted.
+
+        Returns:
+            Leaves ``[K, n, ...]``.
+        """
+        count = jax.tree.leaves(examples)[0].shape[0]
+        passes = -(-self.steps // parts)
+        keys = jax.random.split(key, passes)
+        orders = jax.vmap(lambda key: jax.random.permutation(key, count))(keys)
+        rows = orders.reshape(passes * parts, count // parts)[: self.steps]
+        return jax.tree.map(lambda x: x[rows], examples)
 
     def begin(self, meta: MetaParams) -> Fast:
         """Returns where adaptation to a new task begins."""
@@ -252,10 +276,31 @@ class InnerLoop:
         Returns:
             Adapted network parameters, and the loss before each step, ``[K]``.
         """
+        params, (losses, _) = self.follow(meta, loss, data, lambda params, data: ())
+        return params, losses
 
-        def steps(fast: Fast, data: Any, second_order: bool) -> tuple[Fast, Array]:
-            def body(fast: Fast, data: Any) -> tuple[Fast, Array]:
-                return self.step(meta, fast, loss, data, second_order=second_order)
+    def follow(
+        self, meta: MetaParams, loss: Loss, data: Any, look: Callable[[Any, Any], Any]
+    ) -> tuple[Any, tuple[Array, Any]]:
+        """Takes the steps of training, looking before each of them.
+
+        Args:
+            meta: Where to start.
+            loss: To make small.
+            data: What ``loss`` and ``look`` read at each step, leaves ``[K, ...]``.
+            look: ``(params, data) -> anything``, differentiated through the steps like what
+                follows them.
+
+        Returns:
+            Adapted network parameters; the losses ``[K]`` and what was looked at before each
+            step, leaves ``[K, ...]``.
+        """
+
+        def steps(fast: Fast, data: Any, second_order: bool) -> tuple[Fast, tuple[Array, Any]]:
+            def body(fast: Fast, data: Any) -> tuple[Fast, tuple[Array, Any]]:
+                seen = look(fast.params, data)
+                fast, value = self.step(meta, fast, loss, data, second_order=second_order)
+                return fast, (value, seen)
 
             count = jax.tree.leaves(data)[0].shape[0]
             body = jax.checkpoint(body) if self.checkpoint else body
@@ -263,24 +308,24 @@ class InnerLoop:
                 return jax.lax.scan(body, fast, data)
             # Not an unrolled scan: under vmap its carry has a tasks axis from the start, and
             # the first step would multiply by one copy per task of weights that all share.
-            values = []
+            found = []
             for k in range(count):
-                fast, value = body(fast, jax.tree.map(lambda x, k=k: x[k], data))
-                values.append(value)
-            return fast, jnp.stack(values)
+                fast, one = body(fast, jax.tree.map(lambda x, k=k: x[k], data))
+                found.append(one)
+            return fast, jax.tree.map(lambda *x: jnp.stack(x), *found)
 
         fast = self.begin(meta)
         if self.steps == 0:
-            return fast.params, jnp.zeros(0)
+            return fast.params, (jnp.zeros(0), ())
         kept = self.steps if self.second_order_steps is None else self.second_order_steps
         first = max(self.steps - kept, 0)
-        losses = []
+        parts = []
         for part, second_order in ((slice(first), False), (slice(first, None), True)):
             rows = jax.tree.map(lambda x, part=part: x[part], data)
             if jax.tree.leaves(rows)[0].shape[0]:
-                fast, values = steps(fast, rows, second_order)
-                losses.append(values)
-        return fast.params, jnp.concatenate(losses)
+                fast, found = steps(fast, rows, second_order)
+                parts.append(found)
+        return fast.params, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
     def _split(self, params: Any) -> tuple[Any, Any]:
         """Returns the leaves that adapt and the others, each with None for the rest."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jax import Array
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.inner_loop import Fast, InnerLoop, MetaParams
-from jaxmeta.networks import MLP, Regressor, feedforward_regressor
+from jaxmeta.networks import MLP, FirstWeights, Regressor, feedforward_regressor
 from jaxmeta.ops.trees import num_bytes
 from jaxmeta.risk import Mean, RiskMeasure
 from jaxmeta.schedules import Schedule, check_positive, value_at
@@ -43,8 +43,9 @@ class MetaGradient:
 class Reptile:
     """Moves the initial parameters towards the adapted ones, ``φ ← φ + ε mean(φ_K - φ)``.
 
-    In training every inner step sees new examples of its task. ε is the learning rate of
-    the algorithm; one task per update is the serial form.
+    In training every inner step sees new examples of its task, unless ``inner.minibatches``
+    says how many parts a fixed set of them has. ε is the learning rate of the algorithm; one
+    task per update is the serial form.
 
     Reference: Nichol et al. 2018, arXiv 1803.02999.
     """
@@ -80,22 +81,27 @@ class MAML(Algorithm):
 
     Attributes:
         num_tasks: Tasks per update, over all devices.
-        shots: Examples of a task that a gradient step sees.
+        shots: Examples of a task that a gradient step sees. All steps see the same, unless
+            ``inner.minibatches`` or `Reptile` has more of them.
         queries: Other examples that the adapted parameters are judged on.
         network: Hidden layers.
+        first_weights: ``"he"``: normal, scaled by the inputs of a unit, with biases of 0.
+            ``"uniform"``: weights and biases uniform up to one over the root of the inputs, as
+            PyTorch has them; without biases, tanh units of one input are all odd functions.
         inner: How it adapts.
         outer: How the initialisation learns from that.
         learning_rate: Step size of the outer loop, constant or a schedule over updates.
         risk: Which tasks count: all, or those with the largest losses.
 
     Reference: Finn et al. 2017, arXiv 1703.03400.
-    Differs from the paper: weights begin scaled by the inputs of a unit.
+    Differs from the paper: how the weights begin.
     """
 
     num_tasks: int = 25
     shots: int = 10
     queries: int = 10
     network: MLP = field(default_factory=lambda: MLP((40, 40), "relu"))
+    first_weights: FirstWeights = "he"
     inner: InnerLoop = field(default_factory=InnerLoop)
     outer: MetaGradient | Reptile = field(default_factory=MetaGradient)
     learning_rate: float | Schedule = 1e-3
@@ -104,6 +110,10 @@ class MAML(Algorithm):
     def __post_init__(self) -> None:
         for name in ("num_tasks", "shots", "queries"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        known = get_args(FirstWeights)
+        require(
+            self.first_weights in known, "first_weights", self.first_weights, " or ".join(known)
+        )
         check_positive(self.learning_rate, "learning_rate")
         self.risk.check(self.num_tasks)
         if isinstance(self.outer, Reptile):
@@ -204,22 +214,31 @@ class MAML(Algorithm):
 
     @property
     def _support_sets(self) -> int:
-        fresh = isinstance(self.outer, Reptile)
-        return self.inner.steps if fresh else 1
+        """How many times the examples of one step a task has."""
+        if self.inner.steps == 0:
+            return 0
+        fresh = self.inner.steps if isinstance(self.outer, Reptile) else 1
+        return self.inner.minibatches or fresh
 
     def _sample(self, family: SupervisedFamily, key: Array) -> tuple[Examples, Examples]:
         """Draws a task; returns the support of every inner step ``[K, shots]``, and queries."""
         task_key, support_key, query_key = jax.random.split(key, 3)
         task = family.sample_task(task_key)
-        sets = self._support_sets
+        query = family.sample_examples(query_key, task, self.queries)
+        sets, steps = self._support_sets, self.inner.steps
+        if sets == 0:
+            return jax.tree.map(lambda x: jnp.zeros((0, self.shots, *x.shape[1:])), query), query
         support = family.sample_examples(support_key, task, sets * self.shots)
-        steps = self.inner.steps
+        if self.inner.minibatches:
+            return self.inner.deal(jax.random.fold_in(support_key, 1), support, sets), query
         support = jax.tree.map(lambda x: x.reshape(sets, self.shots, *x.shape[1:]), support)
         support = jax.tree.map(lambda x: jnp.broadcast_to(x, (steps, *x.shape[1:])), support)
-        return support, family.sample_examples(query_key, task, self.queries)
+        return support, query
 
     def _network(self, family: SupervisedFamily) -> Regressor:
-        return feedforward_regressor(family.input_size, family.output_size, self.network)
+        return feedforward_regressor(
+            family.input_size, family.output_size, self.network, self.first_weights
+        )
 
     def _init_outer(self, params: MetaParams) -> Any:
         return () if isinstance(self.outer, Reptile) else self._transform().init(params)

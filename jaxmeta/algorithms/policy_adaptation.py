@@ -162,10 +162,16 @@ class PolicyAdaptation:
         if isinstance(self.baseline, LinearBaseline):
             to_go = returns_to_go(steps.reward, steps.mask, self.discount)
             obs, time = seen_by_baseline(self.family, steps.inputs)
-            weights = self.baseline.fit(
-                obs.reshape(-1, obs.shape[-1]), time.ravel(), to_go.ravel(), steps.mask.ravel()
+            rows, length = time.shape
+            episode = jnp.repeat(jnp.arange(rows), length) if rows > 1 else None
+            value = self.baseline.fitted_values(
+                obs.reshape(-1, obs.shape[-1]),
+                time.ravel(),
+                to_go.ravel(),
+                steps.mask.ravel(),
+                groups=episode,
             )
-            value, beyond = self.baseline.value(weights, obs, time), jnp.zeros(len(obs), obs.dtype)
+            value, beyond = value.reshape(time.shape), jnp.zeros(rows, jnp.float32)
         else:
             value = moments.denormalize(self.network.replay(policy, steps.inputs, steps.mask)[1])
             beyond = moments.denormalize(values_beyond(self.network, policy, steps))
@@ -173,19 +179,21 @@ class PolicyAdaptation:
 
     def run(self, meta: MetaParams, data: InnerData) -> Any:
         """Returns the parameters that stored episodes ``[K, N, T]`` lead to."""
-        first_order = self.estimator.first_order
-        inner = replace(self.inner, second_order_steps=0) if first_order else self.inner
-        return inner.run(meta, self._loss(meta), data)[0]
+        return self._differentiated.run(meta, self._loss(meta), data)[0]
 
     def inner_policies(self, meta: MetaParams, data: InnerData) -> Distribution:
         """Returns what the policies that play for the steps say, ``[K, N, T]``."""
-        fast, said = self.inner.begin(meta), []
-        for k in range(self.inner.steps):
-            rows = jax.tree.map(lambda x, k=k: x[k], data)
-            said.append(self.network.replay(fast.params, rows.inputs, rows.mask)[0])
-            second_order = not self.estimator.first_order
-            fast, _ = self.inner.step(meta, fast, self._loss(meta), rows, second_order=second_order)
-        return jax.tree.map(lambda *x: jnp.stack(x), *said)
+
+        def look(params: Any, rows: InnerData) -> Distribution:
+            return self.network.replay(params, rows.inputs, rows.mask)[0]
+
+        return self._differentiated.follow(meta, self._loss(meta), data, look)[1][1]
+
+    @property
+    def _differentiated(self) -> InnerLoop:
+        """The inner loop, differentiated through as far as the estimator is to be."""
+        first_order = self.estimator.first_order
+        return replace(self.inner, second_order_steps=0) if first_order else self.inner
 
     def anchor_kl(
         self, meta: MetaParams, said: Distribution, inputs: PolicyInput, mask: Array

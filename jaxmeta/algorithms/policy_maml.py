@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm, check_acts
-from jaxmeta.algorithms.episodes import returns_to_go
 from jaxmeta.algorithms.estimators import LVC, Estimator
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaParams
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
@@ -41,11 +40,14 @@ from jaxmeta.networks import (
 )
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
-from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit
+from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit, standardize
 from jaxmeta.risk import Mean, RiskMeasure, return_statistics
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily
 from jaxmeta_envs.errors import require
+
+StandardizeOver = Literal["batch", "task"]
+"""See `PolicyMAML.standardize_over`."""
 
 
 class PolicyMAMLState(NamedTuple):
@@ -69,9 +71,9 @@ class MetaInputs(NamedTuple):
         inputs: What the adapted policy saw, ``[B, L]``.
         inner: What it adapted to, leaves ``[B, K, N, T, ...]``.
         before: What the policies that played ``inner`` said, leaves ``[B, K, N, T, ...]``.
-        credit: Of the episodes of each inner step: discounted return per step of those after
-            it that count, less its mean over tasks, ``[B, K]``, in the units of the advantages,
-            such that its mean over the steps of all tasks is one over tasks.
+        credit: Of the episodes of each inner step: what the task is worth after it to the risk
+            measure, less the mean of the other tasks, ``[B, K]``, per step and in the units of
+            the advantages, such that its mean over the steps of all tasks is one over tasks.
         gain_scale: What brings a mean of gains over the episodes of a step to such units,
             ``[B, K]``.
     """
@@ -112,8 +114,16 @@ class PolicyMAML(Algorithm):
             and step, or a network with these layers, which adapts with the policy.
         optimizer: How the outer loop improves the initial parameters.
         objective: What policies are to have besides reward, in the inner loop and the outer.
-        kl_coef: Weight of the divergence of the policies that play the inner episodes from
-            those that played them; it keeps several outer steps on one batch honest.
+        standardize_over: Over which steps after adaptation advantages have mean 0 and
+            deviation 1: ``"batch"``, those of all tasks, or ``"task"``, those of each by itself,
+            as in the code of MAML and ProMP. With the first, the default, the outer gradient is
+            that of one measure of all returns: a task counts by what there is to be won in it,
+            and one that leaves nothing to be won has no say. With the second every task counts
+            alike, also where the scales of their rewards differ; what is noise in a task that
+            is solved then counts like signal in another.
+        kl_coef: Weight of the mean ``KL(played ‖ now)``, by step, of the policies that play the
+            inner episodes now from those that played them; it keeps several outer steps on one
+            batch honest.
         learning_rate: Step size of Adam in the outer loop, constant or a schedule over
             updates; TRPO with the linear baseline has no use for it.
         entropy_coef: Weight of the adapted policy's entropy, constant or a schedule.
@@ -122,7 +132,9 @@ class PolicyMAML(Algorithm):
         gae_lambda: λ of generalized advantage estimation.
         value_decay: Forgetting rate per update of the moments that normalise a value
             network's targets.
-        risk: Which tasks count in the outer loop, by their return after adaptation.
+        risk: Which tasks count in the outer loop, by their mean return after adaptation (and in
+            the episodes before, if the objective counts them), undiscounted. `EMAML` credits
+            the episodes of a step with the influence of the task on this measure.
 
     Reference: Finn et al. 2017, arXiv 1703.03400; Rothfuss et al. 2019, arXiv 1810.06784.
     Differs from the papers: products with the Hessian are exact; the default estimator is
@@ -139,6 +151,7 @@ class PolicyMAML(Algorithm):
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
     optimizer: PPO | TRPO = field(default_factory=TRPO)
     objective: PolicyObjective = field(default_factory=PolicyObjective)
+    standardize_over: StandardizeOver = "batch"
     kl_coef: float = 0.0
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.0
@@ -151,6 +164,9 @@ class PolicyMAML(Algorithm):
     def __post_init__(self) -> None:
         require(self.shots >= 1, "shots", self.shots, "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")
+        parts = self.inner.minibatches
+        text = "None: a policy plays new episodes for every step"
+        require(parts is None, "inner.minibatches", parts, text)
         require(self.initial_std > 0, "initial_std", self.initial_std, "above 0")
         check_actions(self.actions)
         multiple = self.task_multiple
@@ -160,6 +176,12 @@ class PolicyMAML(Algorithm):
             self.num_tasks,
             f"a positive multiple of {multiple}, the minibatches of optimizer",
         )
+        over = self.standardize_over
+        require(over in get_args(StandardizeOver), "standardize_over", over, "batch or task")
+        # What is earned before and after, or in one task and another, is added up in one unit.
+        one_unit = self.estimator.credits_sampling or self._counts_all
+        text = "batch, with EMAML or rewards of all episodes, which are compared across tasks"
+        require(over == "batch" or not one_unit, "standardize_over", over, text)
         for name in ("kl_coef", "value_coef"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         check_positive(self.learning_rate, "learning_rate")
@@ -211,7 +233,9 @@ class PolicyMAML(Algorithm):
         )(adapted, steps)
         returns = jnp.mean(jnp.sum(steps.reward, axis=2), axis=1)
         of_all = parallel.gather_tasks(returns)
-        weights = self.risk.weights(of_all, state.updates)
+        earned = jnp.mean(jnp.sum(inner_reward, axis=3), axis=2) * self._counts_all
+        counted = parallel.gather_tasks(returns + jnp.sum(earned, axis=1))
+        weights = self.risk.weights(counted, state.updates)
         batch, moments, metrics = make_batch(
             steps,
             log_prob,
@@ -223,9 +247,22 @@ class PolicyMAML(Algorithm):
         )
         if not self._has_value_network:
             batch = batch._replace(target=jnp.zeros_like(batch.target))
-        credit, gain_scale = self._worth(inner, inner_reward, steps, metrics["advantage_std"])
+        if self.standardize_over == "task":
+            alone = jax.vmap(standardize)(advantage, steps.mask)
+            batch = batch._replace(advantage=jax.vmap(flat)(alone))
+        worth = counted if len(counted) == 1 else self.risk.influence(counted, state.updates)
+        share = parallel.own_tasks(weights / jnp.mean(weights))
+        credit = _credit(parallel.own_tasks(worth), share, earned)
+        per_step, gain_scale = _lengths(inner.mask, steps.mask, share)
+        unit = metrics["advantage_std"] + 1e-8
         before = jax.vmap(adaptation.inner_policies, (None, 0))(state.params.meta, inner)
-        inputs = MetaInputs(batch.inputs, inner, jax.lax.stop_gradient(before), credit, gain_scale)
+        inputs = MetaInputs(
+            batch.inputs,
+            inner,
+            jax.lax.stop_gradient(before),
+            credit * per_step[:, None] / unit,
+            gain_scale / unit,
+        )
         rate = value_at(self.learning_rate, state.updates)
         meta, opt_state, losses = self._optimizer.improve(
             lambda params, inputs, mask: self._replay(adaptation, params, inputs, mask),
@@ -312,28 +349,11 @@ class PolicyMAML(Algorithm):
 
         return jax.vmap(one)(inputs, mask)
 
-    def _worth(
-        self, inner: InnerData, inner_reward: Array, steps: Trajectory, scale: Array
-    ) -> tuple[Array, Array]:
-        """Returns ``credit`` and ``gain_scale`` of `MetaInputs`, each ``[B, K]``."""
-        of_steps = jax.vmap(jax.vmap(returns_to_go, (0, 0, None)), (0, 0, None))
-        rows = of_steps(inner_reward, inner.mask, self.discount)[..., 0]
-        last = jax.vmap(returns_to_go, (0, 0, None))(steps.reward, steps.mask, self.discount)
-        earned = jnp.concatenate(
-            [jnp.mean(rows, axis=2), jnp.mean(last[..., 0], axis=1)[:, None]], axis=1
-        )
-        if not self._counts_all:
-            earned = earned.at[:, :-1].set(0.0)
-        later = jnp.cumsum(earned[:, ::-1], axis=1)[:, -2::-1]
-        later -= parallel.mean_over_tasks(later)[None]
-        # The optimiser averages over steps, where a task with long episodes has many.
-        length = jnp.mean(jnp.sum(steps.mask, axis=2), axis=1)[:, None]
-        inner_length = jnp.mean(jnp.sum(inner.mask, axis=3), axis=2)
-        scale += 1e-8
-        return later / (length * scale), inner_length / (length * scale)
-
     def _penalty(self, adaptation: PolicyAdaptation) -> Callable[[Any, Batch], Array] | None:
-        """Returns what the outer loss has besides the adapted policy's surrogate, per task."""
+        """Returns what the outer loss has besides the adapted policy's surrogate, per task.
+
+        Credit is that of the whole measure already; the rest is weighed like the surrogate.
+        """
         inner = self.kl_coef > 0 or self.estimator.credits_sampling or self._counts_all
         outer = self.objective.outer_anchor_coef > 0
         if not inner and not outer:
@@ -341,32 +361,71 @@ class PolicyMAML(Algorithm):
 
         def penalty(params: MetaParams, batch: Batch) -> Array:
             inputs: MetaInputs = batch.inputs
-            total = jnp.zeros(batch.mask.shape[0], jnp.float32)
+            total = credit = jnp.zeros(batch.mask.shape[0], jnp.float32)
             if inner:
                 of_task = functools.partial(self._inner_penalty, adaptation, params)
-                total += jax.vmap(of_task)(inputs)
+                total, credit = jax.vmap(of_task)(inputs)
             if outer:
                 said, _ = self._replay(adaptation, params, inputs, batch.mask)
                 rows = jax.tree.map(lambda x: x[:, None], (said, inputs.inputs, batch.mask))
                 kl = jax.vmap(functools.partial(adaptation.anchor_kl, params))(*rows)
                 total += self.objective.outer_anchor_coef * kl
-            return total
+            return batch.weight * total - credit
 
         return penalty
 
     def _inner_penalty(
         self, adaptation: PolicyAdaptation, params: MetaParams, inputs: MetaInputs
-    ) -> Array:
-        """Returns what is charged to the policies that play for the steps of a task."""
+    ) -> tuple[Array, Array]:
+        """Returns what is charged to the policies that play for the steps, and their credit."""
         data = inputs.inner
         said = adaptation.inner_policies(params, data)
         kl = jax.vmap(each_step(lambda old, new: old.kl(new)))(inputs.before, said)
         penalty = self.kl_coef * jnp.sum(jax.vmap(masked_mean)(kl, data.mask))
         log_prob = jax.vmap(each_step(lambda d, a: d.log_prob(a)))(said, data.action)
+        credit = jnp.zeros(())
         if self.estimator.credits_sampling:
             args = log_prob, data.behaviour, data.mask
-            penalty -= jnp.sum(jax.vmap(sampling_credit)(*args, inputs.credit))
+            credit = jnp.sum(jax.vmap(sampling_credit)(*args, inputs.credit))
         if self._counts_all:
             args = log_prob, data.behaviour, data.gain, data.mask
             penalty -= jnp.sum(inputs.gain_scale * jax.vmap(likelihood_ratio)(*args))
-        return penalty
+        return penalty, credit
+
+
+def _credit(worth: Array, share: Array, earned: Array) -> Array:
+    """Returns what each step's episodes are credited with, ``[B, K]``, in units of return.
+
+    It is the worth of the task less what its episodes up to that step earned, which later ones
+    do not change, and less a baseline that they have no influence on: the mean of the other
+    tasks, or nothing if there is none.
+
+    Args:
+        worth: Of each task to the risk measure, ``[B]``.
+        share: Weight of each task, over the mean weight, ``[B]``.
+        earned: What the episodes of each step earned, if that counts; else 0, ``[B, K]``.
+    """
+    credit = worth[:, None] - share[:, None] * jnp.cumsum(earned, axis=1)
+    of_all, others = parallel.sum_over_tasks((credit, jnp.ones(len(worth))))
+    return credit - (of_all[None] - credit) / jnp.maximum(others - 1.0, 1.0)
+
+
+def _lengths(inner: Array, after: Array, share: Array) -> tuple[Array, Array]:
+    """Returns what brings a number of each task, and sums of its steps, to the outer loss's units.
+
+    The optimiser averages over all steps, where a task with long episodes has many, and divides
+    by the weighted mean length of an episode.
+
+    Args:
+        inner: Whether a step was played, ``[B, K, N, T]``.
+        after: The same after adaptation, ``[B, N, T]``.
+        share: Weight of each task, over the mean weight, ``[B]``.
+
+    Returns:
+        ``[B]``, and for means over the steps of each inner step ``[B, K]``; the latter is yet
+        to be multiplied by the weight of the task, as the outer loss has it.
+    """
+    length = jnp.mean(jnp.sum(after, axis=2, dtype=jnp.float32), axis=1)
+    mean, kept = parallel.mean_over_tasks((length, share * length))
+    inner_length = jnp.mean(jnp.sum(inner, axis=3, dtype=jnp.float32), axis=2)
+    return mean / (kept * length), inner_length / length[:, None]

@@ -21,7 +21,7 @@ Replay = Callable[[Any, Any, Array], tuple[Distribution, Array]]
 """``(params, inputs [B, L], mask [B, L]) -> (distributions [B, L], values [B, L])``."""
 
 Penalty = Callable[[Any, Any], Array]
-"""``(params, batch) -> losses [B]`` of trials besides that of their actions."""
+"""``(params, batch) -> losses [B]`` of trials besides that of their actions, weighed already."""
 
 Terms = dict[str, Array]
 """Named quantities of steps ``[B, L]``, or their means."""

@@ -103,8 +103,8 @@ class PPO(PolicyOptimizer):
                 "policy_loss": -clipped_surrogate(log_ratio, part.advantage, self.clip),
                 "clip_fraction": jnp.asarray(beyond, jnp.float32),
             }
-            terms |= penalty_term(penalty, params, part)
-            return weigh(terms, part) | {"value_loss": 0.5 * (values - part.target) ** 2}
+            unweighted = {"value_loss": 0.5 * (values - part.target) ** 2}
+            return weigh(terms, part) | unweighted | penalty_term(penalty, params, part)
 
         def loss(means: Terms) -> Array:
             loss = means["policy_loss"] + self.value_coef * means["value_loss"]

@@ -292,7 +292,8 @@ class RL2(Algorithm):
             beyond: What the value output says of what would come after it, a scalar.
             worth: What it is paid at its end in place of its rewards; None for these.
         """
-        moments, steps = state.value_moments, jax.tree.map(flat, trial.trajectory)
+        moments = state.value_moments.nearest_seen()
+        steps = jax.tree.map(flat, trial.trajectory)
         values = moments.denormalize(flat(trial.extras.value))
         last = _at_last(steps.mask)
         if worth is None:

@@ -167,8 +167,8 @@ class TRPO(PolicyOptimizer):
                 "entropy": terms["entropy"],
                 "kl": each_step(lambda old, new: old.kl(new))(before, distributions),
             }
-            terms |= penalty_term(penalty, params, batch)
-            return mean_terms(weigh(terms, batch), batch.mask, count)
+            terms = weigh(terms, batch) | penalty_term(penalty, params, batch)
+            return mean_terms(terms, batch.mask, count)
 
         def loss(terms: Terms) -> Array:
             loss = terms["policy_loss"] - entropy_coef * terms["entropy"]

@@ -16,7 +16,7 @@ from jaxmeta.networks.fast_weights import FastWeights
 from jaxmeta.networks.feedforward import feedforward_actor_critic
 from jaxmeta.networks.memory import GRU, LSTM, Memory
 from jaxmeta.networks.recall import Recall
-from jaxmeta.networks.regressor import Regressor, feedforward_regressor
+from jaxmeta.networks.regressor import FirstWeights, Regressor, feedforward_regressor
 
 __all__ = [
     "GRU",
@@ -26,6 +26,7 @@ __all__ = [
     "ActorCritic",
     "ActorCriticOutput",
     "FastWeights",
+    "FirstWeights",
     "InputMoments",
     "Memory",
     "Recall",

@@ -40,6 +40,19 @@ class Moments(NamedTuple):
         new_variance = (1.0 - share) * self.variance + share * variance + spread
         return Moments(new_mean, new_variance, weight)
 
+    def nearest_seen(self) -> Moments:
+        """Returns moments ``[L]`` in which an entry that was never seen is like its neighbour.
+
+        That is the nearest that was, the earlier of two; if there is none, all stay empty. A step
+        of a trial that no trial has reached yet so has the value of one that was reached.
+        """
+        place = jnp.arange(self.weight.shape[0])
+        distance = jnp.abs(place[:, None] - place[None])
+        seen = (self.weight > 0)[None]
+        nearest = jnp.argmin(jnp.where(seen, distance, len(place)), axis=1)
+        nearest = jnp.where(jnp.any(seen), nearest, place)
+        return Moments(self.mean[nearest], self.variance[nearest], self.weight[nearest])
+
     @property
     def std(self) -> Array:
         """Standard deviation, at least what float32 tells apart at the mean's distance.

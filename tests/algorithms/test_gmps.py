@@ -223,6 +223,7 @@ def test_it_learns_to_do_after_adaptation_what_the_expert_does():
         ({"shots": 0}, "shots is 0"),
         ({"demonstrations": 0}, "demonstrations is 0"),
         ({"inner": InnerLoop(steps=0)}, r"inner\.steps is 0"),
+        ({"inner": InnerLoop(minibatches=2)}, r"inner\.minibatches is 2.*None"),
         ({"estimator": EMAML()}, "estimator is EMAML.*credit"),
         ({"objective": PolicyObjective(outer_anchor_coef=1.0)}, "inner loop alone"),
         ({"objective": PolicyObjective(episodes="all")}, "inner loop alone"),

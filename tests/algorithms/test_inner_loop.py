@@ -266,6 +266,7 @@ def test_meta_gradients_equal_finite_differences(float64, family, inner):
     [
         (InnerLoop, {"steps": -1}, "steps is -1; it must be at least 0"),
         (InnerLoop, {"second_order_steps": -1}, "second_order_steps is -1"),
+        (InnerLoop, {"minibatches": 0}, "minibatches is 0; it must be at least 1, or None"),
         (InnerLoop, {"extra_step_factor": 0.0}, "extra_step_factor is 0.0; it must be above 0"),
         (InnerLoop, {"adapts": "("}, "adapts is '\\('; it must be a regular expression"),
         (SGD, {"learning_rate": 0.0}, "learning_rate is 0.0; it must be above 0"),
@@ -286,3 +287,23 @@ def test_a_filter_that_finds_nothing_is_refused_with_what_there_is():
     with pytest.raises(ConfigError, match="adapts is 'tail'; it must be found in one of body/w"):
         InnerLoop(adapts="tail").check(lambda key: params)
     InnerLoop(adapts="head").check(lambda key: params)
+
+
+@pytest.mark.parametrize("steps", [3, 4, 8])
+def test_minibatches_go_through_a_fixed_set_pass_by_pass(steps):
+    inner = InnerLoop(steps=steps, minibatches=4)
+    examples = {"x": jnp.arange(20.0), "y": jnp.arange(20)}
+    dealt = jax.vmap(lambda key: inner.deal(key, examples, 4))(
+        jax.random.split(jax.random.key(0), 50)
+    )
+    np.testing.assert_array_equal(dealt["x"], dealt["y"])
+    assert dealt["x"].shape == (50, steps, 5)
+    rows = np.asarray(dealt["y"]).reshape(50, -1)
+    for first in range(0, rows.shape[1], 20):
+        passed = np.sort(rows[:, first : first + 20], axis=1)
+        assert np.all(np.diff(passed) > 0), "none twice in a pass"
+    firsts = np.bincount(rows[:, :5].ravel(), minlength=20)
+    assert firsts.min() > 0, "any example may be in the first part"
+    if steps == 8:
+        parts = np.sort(rows.reshape(50, 8, 5), axis=2)
+        assert np.mean(np.all(parts[:, 0] == parts[:, 4], axis=1)) < 0.1, "parted anew"

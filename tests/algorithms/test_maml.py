@@ -7,7 +7,9 @@ from jaxmeta import parallel
 from jaxmeta.algorithms.inner_loop import SGD, Adam, InnerLoop, MetaSGD
 from jaxmeta.algorithms.maml import MAML, MetaGradient, Reptile
 from jaxmeta.networks import MLP
+from jaxmeta.presets import preset
 from jaxmeta.risk import CVaR
+from jaxmeta.schedules import Schedule
 from jaxmeta.testing import ToyRegression, check_algorithm
 from jaxmeta_envs.bandits import BernoulliBandit
 from jaxmeta_envs.errors import ConfigError
@@ -24,6 +26,7 @@ PARTS = {
     "pretraining": {"inner": InnerLoop(steps=0)},
     "CVaR": {"risk": CVaR(0.5)},
     "Reptile": {"outer": Reptile(), "inner": InnerLoop(steps=2), "learning_rate": 0.1},
+    "minibatches": {"inner": InnerLoop(steps=3, minibatches=2), "first_weights": "uniform"},
 }
 
 
@@ -93,17 +96,23 @@ def test_a_batch_weighs_the_largest_losses_alone_under_cvar():
     assert metrics["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
 
 
-def test_reptile_goes_a_share_of_the_way_to_the_adapted_parameters():
-    algorithm = MAML(**TINY, outer=Reptile(), inner=InnerLoop(steps=3), learning_rate=0.25)
+@pytest.mark.parametrize("minibatches", [None, 3, 2])
+def test_reptile_goes_a_share_of_the_way_to_the_adapted_parameters(minibatches):
+    inner = InnerLoop(steps=4, minibatches=minibatches)
+    algorithm = MAML(**TINY, outer=Reptile(), inner=inner, learning_rate=0.25)
     family, state, key, (support, _) = small(algorithm)
-    assert support.x.shape == (4, 3, 3, 1)
-    assert len(np.unique(np.asarray(support.x[0]))) == 9, "every step sees new examples"
+    assert support.x.shape == (4, 4, 3, 1)
+    sets = minibatches or 4  # by default every step sees new examples
+    for seen in np.asarray(support.x):
+        assert len(np.unique(seen)) == 3 * sets
+        assert len(np.unique(seen[:sets])) == 3 * sets
+    assert algorithm.env_steps_per_update(family) == 4 * (3 * sets + 5)
     network = algorithm._network(family)
     weights = jax.tree.map(np.asarray, state.params.initial)
     adapted = []
     for task in range(4):
         params = weights
-        for step in range(3):
+        for step in range(4):
             x, y = support.x[task, step], support.y[task, step]
             grads = jax.grad(lambda p, x=x, y=y: jnp.mean((network.apply(p, x) - y) ** 2))(params)
             params = jax.tree.map(lambda p, g: p - 0.01 * g, params, grads)
@@ -115,6 +124,46 @@ def test_reptile_goes_a_share_of_the_way_to_the_adapted_parameters():
         jax.tree.leaves(new.params.initial), jax.tree.leaves(expected), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_examples_that_no_step_sees_are_not_counted():
+    """Of pretraining the queries alone."""
+    family = Sinusoid()
+    assert MAML(inner=InnerLoop(steps=0)).env_steps_per_update(family) == 25 * 10
+    reptile = {"outer": Reptile(), "learning_rate": 0.1}
+    for settings, sets in (
+        ({}, 1),
+        ({"inner": InnerLoop(steps=3)}, 1),
+        ({"inner": InnerLoop(steps=3, minibatches=2)}, 2),
+        (reptile | {"inner": InnerLoop(steps=3)}, 3),
+    ):
+        assert MAML(**settings).env_steps_per_update(family) == 25 * (10 * sets + 10)
+
+
+def test_the_preset_of_reptile_is_its_authors_demonstration():
+    """Of 50 points on a grid, one task an iteration: five parts of ten, each seen once."""
+    config = preset("reptile", "sinusoid")
+    algorithm: MAML = config.algorithm
+    assert config.total_env_steps == 30_000 * algorithm.env_steps_per_update(config.tasks)
+    assert algorithm.inner.optimizer == SGD(0.02)
+    assert (algorithm.learning_rate, algorithm.outer) == (Schedule(0.1, 0.0), Reptile())
+    assert (algorithm.num_tasks, algorithm.shots, algorithm.policy(config.tasks).shots) == (
+        1,
+        10,
+        10,
+    )
+    support, _ = algorithm._sample(config.tasks, jax.random.key(0))
+    assert support.x.shape == (5, 10, 1)
+    np.testing.assert_allclose(np.sort(support.x.ravel()), np.linspace(-5, 5, 50), atol=1e-5)
+    weights = algorithm.init(config.tasks, jax.random.key(0)).params.initial
+    layers = jax.tree.leaves(weights, is_leaf=lambda x: "kernel" in x)
+    assert [layer["kernel"].shape for layer in layers] == [(1, 64), (64, 64), (64, 1)]
+    for layer in layers:
+        bound = layer["kernel"].shape[0] ** -0.5
+        for leaf in layer.values():
+            assert np.abs(leaf).max() <= bound
+        assert layer["kernel"].std() == pytest.approx(bound / 3**0.5, rel=0.2)
+    assert layers[0]["bias"].std() == pytest.approx(1 / 3**0.5, rel=0.2)
 
 
 def test_it_adapts_at_test_time_as_in_training():
@@ -170,6 +219,7 @@ def test_it_learns_to_fit_a_wave_in_one_step_where_pretraining_does_not():
         ({"queries": 0}, "queries"),
         ({"num_tasks": 0}, "num_tasks"),
         ({"learning_rate": 0.0}, "learning_rate"),
+        ({"first_weights": "zero"}, "first_weights is 'zero'; it must be he or uniform"),
         ({"outer": Reptile(), "inner": InnerLoop(steps=0)}, "inner.steps"),
         ({"outer": Reptile(), "risk": CVaR(0.5)}, "risk"),
         ({"risk": CVaR(0.01)}, "risk.fraction"),

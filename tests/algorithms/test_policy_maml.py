@@ -13,6 +13,8 @@ from jaxmeta import MLP, PPO, TRPO, CVaR
 from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.policy_maml import PolicyMAML
+from jaxmeta.algorithms.policy_objective import PolicyObjective
+from jaxmeta.ops.moments import Moments
 from jaxmeta.rollout import play_adaptation
 from jaxmeta.testing import check_algorithm
 from jaxmeta.testing.conformance import fast_jit
@@ -184,6 +186,89 @@ def test_the_divergence_penalty_keeps_the_first_policy_near_the_one_that_played(
     assert moved(100.0) < 0.05
 
 
+@pytest.mark.parametrize("over", ["batch", "task"])
+def test_advantages_are_standardised_over_all_tasks_or_each_by_itself(over):
+    """Two tasks, of which one pays ten times as much: their scores in the outer gradient."""
+    family = TwoScales()
+    seen = []
+
+    class Looking(PPO):
+        def improve(self, replay, params, opt_state, batch, *args, **kwargs):
+            seen.append(batch)
+            return super().improve(replay, params, opt_state, batch, *args, **kwargs)
+
+    algorithm = PolicyMAML(
+        num_tasks=8,
+        shots=6,
+        network=MLP((3,), "tanh"),
+        optimizer=Looking(epochs=1, minibatches=1),
+        standardize_over=over,
+    )
+    update = lambda key: (algorithm.update(family, algorithm.init(family, key), key), seen[-1])[1]  # noqa: E731
+    batch = fast_jit(update)(jax.random.key(0))
+    advantage, size = np.asarray(batch.advantage), np.asarray(batch.inputs.inputs.obs)[:, 0]
+    assert {*size.tolist()} == {0, 1}
+    assert batch.mask.all()
+    deviation = advantage.std(1)
+    if over == "task":
+        np.testing.assert_allclose(advantage.mean(1), 0.0, atol=1e-5)
+        np.testing.assert_allclose(deviation, 1.0, rtol=1e-3)
+    else:
+        np.testing.assert_allclose([advantage.mean(), advantage.std()], [0.0, 1.0], atol=1e-3)
+        assert deviation[size == 1].min() > 3 * deviation[size == 0].max()
+
+
+def test_the_outer_loop_learns_from_the_episodes_and_values_after_adaptation():
+    """Not from those that adaptation learned from; targets are in units of the new moments."""
+    seen = []
+
+    class Looking(PPO):
+        def improve(self, replay, params, opt_state, batch, *args, **kwargs):
+            seen.append(batch)
+            return super().improve(replay, params, opt_state, batch, *args, **kwargs)
+
+    family = FAMILY
+    algorithm = dataclasses.replace(
+        TINY,
+        baseline=MLP((4,), "tanh"),
+        inner=InnerLoop(optimizer=SGD(3.0)),
+        optimizer=Looking(epochs=1, minibatches=1),
+        gae_lambda=0.5,
+    )
+    key = jax.random.key(5)
+    start = algorithm.init(family, key)
+    moments = Moments(*map(jnp.float32, (2.0, 9.0, 0.5)))
+    start = start._replace(params=start.params._replace(value_moments=moments))
+    first = start.params.meta.initial
+
+    def both(key):
+        task_key, play_key, _ = jax.random.split(key, 3)
+        tasks = jax.vmap(family.sample_task)(jax.random.split(task_key, 4))
+        adaptation = algorithm._adaptation(family)
+        met = jax.vmap(lambda t, k: adaptation.play(start.params, t, k))(
+            tasks, jax.random.split(play_key, 4)
+        )
+        worth = [
+            jax.vmap(lambda p, s: adaptation.advantages(moments, p, s))(params, met.steps)
+            for params in (met.adapted, jax.tree.map(lambda x: x[None].repeat(4, 0), first))
+        ]
+        new, _ = algorithm.update(family, start, key)
+        return met, worth, new.params.value_moments, seen[-1]
+
+    met, worth, new, batch = jax.tree.map(np.asarray, fast_jit(both)(key))
+    np.testing.assert_array_equal(batch.action, met.steps.action.reshape(4, -1))
+    np.testing.assert_array_equal(batch.inputs.inner.action[:, 0], met.inner.action[:, 0])
+    assert np.any(batch.action != met.inner.action[:, 0].reshape(4, -1))
+    np.testing.assert_allclose(batch.log_prob, met.log_prob.reshape(4, -1), rtol=1e-5)
+    (value, advantage), (_, of_first) = ((v.reshape(4, -1), a.reshape(4, -1)) for v, a in worth)
+    standard = (advantage - advantage.mean()) / advantage.std()
+    np.testing.assert_allclose(batch.advantage, standard, atol=1e-4)
+    assert np.max(np.abs(standard - (of_first - of_first.mean()) / of_first.std())) > 1e-3
+    target = value + advantage
+    np.testing.assert_allclose(batch.target, (target - new.mean) / new.variance**0.5, rtol=1e-3)
+    assert abs(new.mean - 2.0) > 0.05
+
+
 class OneArmTask(NamedTuple):
     arm: jax.Array
 
@@ -216,6 +301,27 @@ class OneArmPays(TaskFamily[OneArmTask, tuple]):
     def step(self, key, state, action, task):
         reward = (action == task.arm).astype(jnp.float32)
         return (), Timestep(jnp.int32(0), reward, jnp.asarray(True), jnp.asarray(False))
+
+
+@dataclass(frozen=True)
+class TwoScales(OneArmPays):
+    """The same with three arms of which one pays 1, or 10 in tasks that are seen to."""
+
+    @property
+    def observation_space(self):
+        return Discrete(2)
+
+    @property
+    def action_space(self):
+        return Discrete(3)
+
+    def reset(self, key, task):
+        return (), task.arm % 2
+
+    def step(self, key, state, action, task):
+        scale = jnp.where(task.arm % 2 == 1, 10.0, 1.0)
+        reward = scale * (action == task.arm)
+        return (), Timestep(task.arm % 2, reward, jnp.asarray(True), jnp.asarray(False))
 
 
 def learned(**changes):
@@ -258,9 +364,16 @@ def test_a_broken_learner_does_not_find_it(broken):
     [
         ({"shots": 0}, "shots is 0; it must be at least 1"),
         ({"inner": InnerLoop(steps=0)}, "inner.steps is 0; it must be at least 1"),
+        ({"inner": InnerLoop(minibatches=2)}, "inner.minibatches is 2; it must be None"),
         ({"num_tasks": 6, "optimizer": PPO(minibatches=4)}, "num_tasks is 6; .* multiple of 4"),
         ({"num_tasks": 0}, "num_tasks is 0; it must be a positive multiple"),
         ({"kl_coef": -1.0}, "kl_coef is -1.0; it must be at least 0"),
+        ({"standardize_over": "step"}, "standardize_over is 'step'; it must be batch or task"),
+        ({"standardize_over": "task", "estimator": EMAML()}, "standardize_over is 'task'.*EMAML"),
+        (
+            {"standardize_over": "task", "objective": PolicyObjective(episodes="all")},
+            "standardize_over is 'task'.*all episodes",
+        ),
         ({"value_coef": -1.0}, "value_coef is -1.0; it must be at least 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"discount": 1.5}, "discount is 1.5"),

@@ -57,7 +57,7 @@ def algorithm_of(estimator, case, inner=None, baseline=None):
         shots=SHOTS,
         estimator=estimator(),
         inner=inner or InnerLoop(steps=case.steps, optimizer=SGD(RATE)),
-        baseline=baseline or (LinearBaseline(RIDGE) if case.fitted else MLP()),
+        baseline=baseline or (LinearBaseline(RIDGE, RIDGE) if case.fitted else MLP()),
     )
     return tabular(maml, case.family)
 
@@ -172,22 +172,22 @@ class OfAllTasks(SGD):
 class NeverFitted(LinearBaseline):
     """Planted: the value of everything is 0."""
 
-    def fit(self, obs, time, returns, mask, total=None):
-        return self.init(obs.shape[-1])
+    def fitted_values(self, obs, time, returns, mask, total=None, groups=None):
+        return jnp.zeros_like(returns)
 
 
 class FittedToAll(LinearBaseline):
     """Planted: one value function for the episodes of all tasks."""
 
-    def fit(self, obs, time, returns, mask, total=None):
-        return super().fit(obs, time, returns, mask, averaged)
+    def fitted_values(self, obs, time, returns, mask, total=None, groups=None):
+        return super().fitted_values(obs, time, returns, mask, averaged)
 
 
 DEFECTS = {
     "inner gradients averaged": (ONE, InnerLoop(optimizer=OfAllTasks(RATE)), None),
     "second step not followed": (TWO, InnerLoop(2, SGD(RATE), second_order_steps=1), None),
-    "values never fitted": (FITTED, None, NeverFitted(RIDGE)),
-    "values fitted to all tasks": (FITTED, None, FittedToAll(RIDGE)),
+    "values never fitted": (FITTED, None, NeverFitted(RIDGE, RIDGE)),
+    "values fitted to all tasks": (FITTED, None, FittedToAll(RIDGE, RIDGE)),
 }
 
 

@@ -154,6 +154,39 @@ def test_the_outer_objective_is_differentiated_through_the_steps(continuous, est
         assert kl > 1e-3
 
 
+@pytest.mark.usefixtures("wide")
+@pytest.mark.parametrize("kept", [0, 1, None])
+def test_the_policies_that_play_are_differentiated_through_the_steps_that_count(kept):
+    """Of three steps the last ``kept``, as in what the steps lead to: no mixture of orders."""
+    inner = InnerLoop(steps=3, optimizer=SGD(0.2), second_order_steps=kept)
+    adaptation = dataclasses.replace(TINY, inner=inner)._adaptation(ToyFamily())
+    rng = np.random.default_rng(3)
+    params = jax.tree.map(lambda x: x + 0.5, adaptation.network.init(jax.random.key(0)))
+    meta = inner.init(jax.random.key(1), jax.tree.map(jnp.float64, params))
+    data = [made_up_data(adaptation.family, rng) for _ in range(3)]
+    weights = jnp.asarray(rng.normal(size=(3, 2, 3)))
+
+    def by_hand(initial):
+        params, said = initial, []
+        for k, rows in enumerate(data):
+            said.append(adaptation.network.replay(params, rows.inputs, rows.mask)[0].log_probs)
+            slope = jax.grad(adaptation._loss(meta._replace(initial=initial)))(params, rows)
+            if kept is not None and k < 3 - kept:
+                slope = jax.lax.stop_gradient(slope)
+            params = jax.tree.map(lambda x, g: x - 0.2 * g, params, slope)
+        return jnp.stack(said)
+
+    def ours(initial):
+        rows = jax.tree.map(lambda *x: jnp.stack(x), *data)
+        return adaptation.inner_policies(meta._replace(initial=initial), rows).log_probs
+
+    def slope(function):
+        weighed = lambda x: jnp.sum(weights[..., None] * function(x)[..., :1])  # noqa: E731
+        return jax.flatten_util.ravel_pytree(jax.jit(jax.grad(weighed))(meta.initial))[0]
+
+    np.testing.assert_allclose(slope(ours), slope(by_hand), rtol=1e-9, atol=1e-12)
+
+
 def test_an_anchor_where_adaptation_begins_does_not_pull_in_the_first_step():
     """And the prior does."""
     rng, family = np.random.default_rng(2), ToyFamily()
@@ -203,3 +236,45 @@ def test_an_actor_and_critic_with_all_terms_keep_the_contract_of_an_algorithm():
 def test_impossible_settings_are_refused(bad, message):
     with pytest.raises(ConfigError, match=message):
         PolicyObjective(**bad)
+
+
+@pytest.mark.usefixtures("wide")
+def test_the_inner_penalty_is_the_divergence_of_what_played_from_what_would_now():
+    """Charged, of each task by its weight, and from the former to the latter: KL(played ‖ now)."""
+    algorithm = dataclasses.replace(TINY, kl_coef=0.3, objective=PolicyObjective())
+    adaptation, rng = algorithm._adaptation(ToyFamily()), np.random.default_rng(5)
+    played, now = (
+        algorithm.inner.init(
+            jax.random.key(1),
+            jax.tree.map(
+                lambda x: jnp.asarray(rng.normal(size=x.shape)),
+                adaptation.network.init(jax.random.key(0)),
+            ),
+        )
+        for _ in range(2)
+    )
+    data = [made_up_data(adaptation.family, rng) for _ in range(2)]
+    inner = jax.tree.map(lambda *x: jnp.stack(x)[None], *data)
+    before = jax.vmap(adaptation.inner_policies, (None, 0))(played, inner)
+    after = jax.tree.map(lambda x: x.reshape(1, 6, *x.shape[2:]), data[0])
+    nothing = jnp.zeros((1, 2))
+    inputs = MetaInputs(after.inputs, inner, before, nothing, nothing)
+    zero = jnp.zeros((1, 6))
+    batch = Batch(inputs, after.action, zero, zero, zero, after.mask, jnp.full(1, 2.0))
+    found = algorithm._penalty(adaptation)(now, batch)
+
+    one = dataclasses.replace(algorithm, inner=InnerLoop(steps=1, optimizer=SGD(0.2)))
+    only = inputs._replace(
+        inner=jax.tree.map(lambda x: x[:, :1], inner),
+        before=jax.tree.map(lambda x: x[:, :1], before),
+        credit=nothing[:, :1],
+        gain_scale=nothing[:, :1],
+    )
+    found_one = one._penalty(one._adaptation(adaptation.family))(now, batch._replace(inputs=only))
+    kept = np.asarray(data[0].mask)
+    obs = np.asarray(data[0].inputs.obs)[kept]
+    said = [spoken(x.initial, obs, False) for x in (played, now)]
+    forward, reverse = (entropy_and_kl(*x, False)[1].mean() for x in (said, said[::-1]))
+    assert abs(forward - reverse) > 0.1 * forward
+    np.testing.assert_allclose(found_one, [2.0 * 0.3 * forward], rtol=1e-9)
+    assert found[0] > found_one[0]  # the second step's comes on top

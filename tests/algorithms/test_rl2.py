@@ -59,6 +59,19 @@ def test_for_a_risk_a_trial_is_paid_at_its_end_and_undiscounted():
     np.testing.assert_allclose((advantage + value)[played], -7.0, rtol=1e-5)
 
 
+def test_a_step_that_no_trial_reached_before_has_the_value_of_its_neighbour():
+    family = Counter()
+    state, network = started(TINY, family), TINY._network(family)
+    moments = state.value_moments
+    reached = jnp.arange(len(moments.weight)) == 1
+    moments = moments._replace(weight=jnp.where(reached, 0.5, 0.0))
+    state = state._replace(value_moments=moments)
+    task = CounterTask(jnp.int32(9), jnp.float32(0.2))
+    trial, said = TINY._play(family, network, state, task, jax.random.key(2))
+    value = TINY._advantages(state, trial, said, None)[1]
+    np.testing.assert_allclose(value, 3.1 + 2.0 * trial.extras.value.ravel(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("ends", ["truncated", "terminated"])
 @pytest.mark.parametrize("length", [2, 9])
 def test_the_return_runs_through_the_trial_and_ends_with_it(ends, length):

@@ -43,3 +43,15 @@ def test_what_was_not_seen_stays_as_it_is():
     np.testing.assert_allclose(moments.weight, [7 / 8, 1 / 2], rtol=1e-6)
     empty = Moments.empty((1,)).update(jnp.ones(1), jnp.ones(1), 0.5, jnp.array([False]))
     assert np.all(np.isfinite(empty.normalize(jnp.ones(1))))
+
+
+def test_what_was_never_seen_is_like_the_nearest_that_was():
+    empty = Moments.empty((6,))
+    seen = jnp.asarray([False, True, False, False, True, False])
+    moments = empty.update(jnp.arange(6.0), 4.0 * jnp.arange(6.0), 0.9, seen).nearest_seen()
+    np.testing.assert_allclose(moments.mean, [1.0, 1.0, 1.0, 4.0, 4.0, 4.0], rtol=1e-6)
+    np.testing.assert_allclose(moments.std**2, [4.0, 4.0, 4.0, 16.0, 16.0, 16.0], rtol=1e-6)
+    for entry, same in zip(moments, moments.nearest_seen(), strict=True):
+        np.testing.assert_array_equal(entry, same)
+    for entry, same in zip(empty, empty.nearest_seen(), strict=True):
+        np.testing.assert_array_equal(entry, same)
