@@ -316,7 +316,7 @@ class InnerLoop:
 
         fast = self.begin(meta)
         if self.steps == 0:
-            return fast.params, (jnp.zeros(0), ())
+            return fast.params, (jnp.zeros(0, jnp.float32), ())
         kept = self.steps if self.second_order_steps is None else self.second_order_steps
         first = max(self.steps - kept, 0)
         parts = []

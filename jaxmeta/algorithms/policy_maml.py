@@ -383,7 +383,7 @@ class PolicyMAML(Algorithm):
         kl = jax.vmap(each_step(lambda old, new: old.kl(new)))(inputs.before, said)
         penalty = self.kl_coef * jnp.sum(jax.vmap(masked_mean)(kl, data.mask))
         log_prob = jax.vmap(each_step(lambda d, a: d.log_prob(a)))(said, data.action)
-        credit = jnp.zeros(())
+        credit = jnp.float32(0.0)
         if self.estimator.credits_sampling:
             args = log_prob, data.behaviour, data.mask
             credit = jnp.sum(jax.vmap(sampling_credit)(*args, inputs.credit))
@@ -406,7 +406,7 @@ def _credit(worth: Array, share: Array, earned: Array) -> Array:
         earned: What the episodes of each step earned, if that counts; else 0, ``[B, K]``.
     """
     credit = worth[:, None] - share[:, None] * jnp.cumsum(earned, axis=1)
-    of_all, others = parallel.sum_over_tasks((credit, jnp.ones(len(worth))))
+    of_all, others = parallel.sum_over_tasks((credit, jnp.ones(len(worth), jnp.float32)))
     return credit - (of_all[None] - credit) / jnp.maximum(others - 1.0, 1.0)
 
 
