@@ -91,7 +91,7 @@ def _missing(cell, config, stored):
     return [
         path
         for path, value in _flatten(today)
-        if path not in flat and not any(path.startswith(p) for p in stored.SINCE)
+        if path not in flat and not any(path.startswith(p) for p in (*stored.SINCE, *stored.IDLE))
     ]
 
 
@@ -135,6 +135,18 @@ def test_settings_that_are_no_part_of_what_is_learned_make_nothing_stale(files):
     experiment = files.PRESET_FILES["rl2", "two-step"]
     config = dataclasses.replace(experiment.config(), num_seeds=9, seed=7, checkpoint_every=1)
     assert files.stored.changes(experiment.cell, config) == []
+
+
+def test_a_setting_without_effect_makes_nothing_stale(files):
+    """How continuous actions are distributed is nothing to a bandit, and much to a point."""
+    for name, stale in (
+        (("maml", "bernoulli-bandit"), False),
+        (("maml", "point-navigation"), True),
+    ):
+        experiment = files.PRESET_FILES[name]
+        cell = json.loads(json.dumps(experiment.cell))
+        cell["config"]["algorithm"]["actions"] = "of another kind"
+        assert any("actions" in x for x in files.stored.changes(cell, experiment.config())) == stale
 
 
 def test_cells_of_the_paper_that_were_not_run_are_shown(files, page):

@@ -141,9 +141,6 @@ ROWS: dict[str, Row] = {
         COLUMNS,
         may_diverge=False,
     ),
-    "reptile-5": Row(
-        "Reptile, 5 tasks", reptile(5), _ALL_PHASES, 30_000, COLUMNS, may_diverge=False
-    ),
     "reptile-serial": Row(
         "Reptile, serial", reptile(1), _ALL_PHASES, 30_000, COLUMNS, may_diverge=False
     ),

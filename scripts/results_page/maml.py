@@ -30,8 +30,12 @@ META_SGD = Protocol(
     ("first step sizes as in `MetaSGD()` (paper: uniform from 0.005 to 0.1)",),
 )
 REPTILE = Protocol(
-    {"algorithm.num_tasks": ("tasks of an update", 1)},
-    ("new examples in every inner step (paper: minibatches of 10 out of 50 of a task)",),
+    {
+        "algorithm.num_tasks": ("tasks of an update", 1),
+        "algorithm.inner.steps": ("inner steps", 5),
+        "algorithm.inner.minibatches": ("minibatches of a task's points, of 10 each", 5),
+        "tasks.points": ("points of a task", 50),
+    }
 )
 
 
@@ -100,6 +104,7 @@ EXPERIMENTS = (
             preset="reptile" if row == "reptile" else None,
             not_comparable="the paper has a figure without numbers",
         )
-        for row in ("reptile", "reptile-5", "reptile-serial")
+        for row in maml_sinusoid.ROWS
+        if row.startswith("reptile")
     ),
 )

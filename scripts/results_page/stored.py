@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxmeta import TrainConfig, serialization
+from jaxmeta_envs.spaces import Discrete
 
 HELD = ("algorithm", "tasks", "total_env_steps", "matmul_precision")
 """The settings that decide what is learned; the others decide what is written, and when."""
@@ -22,6 +23,14 @@ A setting that is missing in a file and not named here makes the file stale: the
 setting is not taken for what an old run did.
 """
 ABSENT = "(no such setting)"
+
+
+def _chooses(config: TrainConfig) -> bool:
+    return isinstance(getattr(config.tasks, "action_space", None), Discrete)
+
+
+IDLE: dict[str, Callable[[TrainConfig], bool]] = {"algorithm.actions": _chooses}
+"""Settings that change nothing where this holds: how continuous actions are distributed."""
 
 
 def settings(cell: dict) -> dict[str, Any]:
@@ -41,9 +50,9 @@ def changes(cell: dict, config: TrainConfig) -> list[str]:
     kept, today = settings(cell), settings_of(config)
     if "config" not in cell:
         today = {name: today[name] for name in kept}
-    return [
-        f"`{path}`: {brief(old)} → {brief(new)}" for path, old, new in _differences(kept, today)
-    ]
+    idle = {path for path, holds in IDLE.items() if holds(config)}
+    found = [change for change in _differences(kept, today) if change[0] not in idle]
+    return [f"`{path}`: {brief(old)} → {brief(new)}" for path, old, new in found]
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
