@@ -184,6 +184,23 @@ def test_what_differs_from_a_paper_is_read_from_the_file(files):
     assert not any("standard deviation" in part for part in experiment.differs)
 
 
+def test_what_no_setting_says_is_so(files):
+    """The notes and texts that speak of numbers of tasks, updates and of PPO."""
+    for experiment in files.EXPERIMENTS:
+        cell, notes = experiment.cell, " ".join(experiment.differs)
+        if cell is None:
+            continue
+        tasks = cell.get("held_out_tasks", cell.get("evaluation", {}).get("num_tasks"))
+        for told in re.findall(r"([\d,]+) held-out (?:goals|tasks)", notes):
+            assert int(told.replace(",", "")) == tasks
+        for told in re.findall(r"(\d+) updates, the last", notes):
+            config = experiment.config()
+            assert int(told) * config.plan().env_steps_per_update == config.total_env_steps
+    robust = [e for e in files.EXPERIMENTS if e.method == "epopt"]
+    by_ppo = {e.file for e in robust if isinstance(e.config().algorithm.optimizer, jaxmeta.PPO)}
+    assert by_ppo == {e.file for e in robust} - {"epopt/hopper-published"}
+
+
 def test_intervals_are_those_of_the_returns(page):
     """From seeds' means and the standard error alone, as from the returns themselves."""
     intervals = page("results_page.intervals")

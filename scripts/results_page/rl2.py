@@ -22,7 +22,7 @@ SEEDS = 5
 PAPER = Protocol(
     {
         "algorithm.memory.kind": ("memory", "jaxmeta.networks.memory:GRU"),
-        "algorithm.memory.hidden_size": ("its units", 256),
+        "algorithm.memory.hidden_size": ("units of the memory", 256),
         "algorithm.value_network": ("value network", "separate"),
         "algorithm.optimizer.clip": ("clip", 0.1),
         "algorithm.optimizer.epochs": ("epochs", 5),

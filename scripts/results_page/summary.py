@@ -10,6 +10,13 @@ MODULES = {"rl2": rl2, "epopt": epopt, "maml": maml, "policies": policies, "gmps
 EXPERIMENTS: tuple[Experiment, ...] = tuple(
     experiment for name in METHODS for experiment in MODULES[name].EXPERIMENTS
 )
+SHORT = {
+    "rl2": "RL²",
+    "epopt": "EPOpt",
+    "maml": "regression",
+    "policies": "policies",
+    "gmps": "guided",
+}
 PRESET_FILES = {e.preset: e for e in EXPERIMENTS if e.preset is not None}
 
 
@@ -55,7 +62,7 @@ def summary() -> str:
         reading = experiment.reading
         rows.append(
             [
-                f"{METHODS[experiment.method].split(',')[0]}: {experiment.name}",
+                f"{SHORT[experiment.method]}: {experiment.name}",
                 f"{experiment.score} {ARROWS[experiment.higher_is_better]}",
                 ours(experiment),
                 paper(experiment),
