@@ -211,12 +211,9 @@ def test_intervals_are_those_of_the_returns(page):
     found = intervals.crossed(returns.mean(1).tolist(), error, 50)
     of_seeds = returns.mean(1).var(ddof=1) / 4
     of_tasks = error**2 - of_seeds
-    freedom = error**4 / (of_seeds**2 / 3 + of_tasks**2 / 49)
-    reach = stats.t.ppf(0.975, freedom) * error
-    assert found[:3] == pytest.approx(
-        (returns.mean(), *(returns.mean() + reach * np.array([-1, 1])))
-    )
-    assert 3 < freedom < 52
+    mean = returns.mean()
+    reach = np.sqrt(stats.t.ppf(0.975, 3) ** 2 * of_seeds + stats.t.ppf(0.975, 49) ** 2 * of_tasks)
+    assert found[:3] == pytest.approx((mean, mean - reach, mean + reach))
     means = returns.mean(1)
     expected = stats.t.interval(0.95, 3, means.mean(), stats.sem(means))
     assert intervals.over_seeds(means.tolist())[1:3] == pytest.approx(expected)
@@ -226,6 +223,16 @@ def test_intervals_are_those_of_the_returns(page):
     assert found[1:3] == pytest.approx((expected.low, expected.high))
     assert intervals.crossed([1.0], 0.5, 30).over == "tasks"
     assert intervals.shown(intervals.over_seeds([2.0]), 1) == "2.0 (one seed)"
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_intervals_hold_the_truth_as_often_as_they_say(page, seeds):
+    intervals, rng, held = page("results_page.intervals"), np.random.default_rng(1), []
+    for _ in range(1000):
+        x = rng.normal(size=(seeds, 1)) + rng.normal(size=(1, 50)) + rng.normal(size=(seeds, 50))
+        found = intervals.crossed(x.mean(1).tolist(), float(statistics.standard_error(x)), 50)
+        held.append(found.low <= 0 <= found.high)
+    assert 0.92 < np.mean(held) < 0.98
 
 
 @pytest.mark.parametrize(

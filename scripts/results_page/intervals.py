@@ -1,8 +1,7 @@
 """The one kind of interval of the page: t intervals, from what the files keep of a measurement.
 
 Files keep the mean of each seed, and where they were written so the standard error over seeds and
-tasks; the returns themselves are too many to keep. Both are enough for an interval with the degrees
-of freedom of Welch and Satterthwaite.
+tasks; the returns themselves are too many to keep. Both are enough for an interval.
 """
 
 from __future__ import annotations
@@ -39,23 +38,22 @@ def crossed(per_seed: Sequence[float], standard_error: float, num_tasks: int) ->
     """Returns the interval over seeds and tasks, which are crossed.
 
     The squared standard error is a part that the seeds' means show, with S - 1 degrees of
-    freedom, and what is left of it, which is due to the tasks, with B - 1. With one seed the
-    interval is over tasks alone.
+    freedom, and what is left of it, which is due to the tasks, with B - 1. Each counts with the
+    square of its own quantile of Student's t. With one seed the interval is over tasks alone.
 
     Args:
         per_seed: Mean of each seed over the tasks ``[S]``.
         standard_error: Of the mean over both; see `jaxmeta.statistics.standard_error`.
         num_tasks: B, the same for all seeds.
     """
-    seeds, total = len(per_seed), standard_error**2
+    seeds = len(per_seed)
     if seeds == 1:
         return _around(per_seed[0], standard_error, num_tasks - 1, "tasks")
     of_seeds = float(np.var(per_seed, ddof=1)) / seeds
-    of_tasks = max(total - of_seeds, 0.0)
-    total = of_seeds + of_tasks
-    spread = of_seeds**2 / (seeds - 1) + of_tasks**2 / (num_tasks - 1)
-    freedom = total**2 / spread if spread > 0 else math.inf
-    return _around(float(np.mean(per_seed)), math.sqrt(total), freedom, "seeds and tasks")
+    of_tasks = max(standard_error**2 - of_seeds, 0.0)
+    of_both = _quantile(seeds - 1) ** 2 * of_seeds + _quantile(num_tasks - 1) ** 2 * of_tasks
+    value, reach = float(np.mean(per_seed)), math.sqrt(of_both)
+    return Estimate(value, value - reach, value + reach, "seeds and tasks")
 
 
 def over_seeds(per_seed: Sequence[float]) -> Estimate:
@@ -85,8 +83,12 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
 
 
 def _around(value: float, error: float, freedom: float, over: str) -> Estimate:
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
+    reach = _quantile(freedom) * error
     return Estimate(value, value - reach, value + reach, over)
+
+
+def _quantile(freedom: float) -> float:
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom))
 
 
 def shown(estimate: Estimate, digits: int) -> str:
