@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
+from jaxmeta.run_dir import read_record
 from jaxmeta.training import resume, train
 from jaxmeta_envs.errors import require
 
@@ -35,12 +36,15 @@ def finish(config: TrainConfig) -> Finished:
     """Trains, or goes on where the run's directory says that it was stopped.
 
     Raises:
-        ConfigError: If the configuration has no directory.
+        ConfigError: If the configuration has no directory, or the directory holds another run.
     """
     require(config.run_dir is not None, "run_dir", config.run_dir, "a directory")
     assert config.run_dir is not None
     if Path(config.run_dir, "config.json").exists():
-        return Finished(resume(config.run_dir), None)
+        begun = read_record(config.run_dir).config.total_env_steps
+        allowed = f"{begun}, as the run in {config.run_dir} began; move that one away"
+        require(config.total_env_steps == begun, "total_env_steps", config.total_env_steps, allowed)
+        return Finished(resume(config.run_dir, config=config), None)
     started = time.monotonic()
     result = train(config)
     return Finished(result, round((time.monotonic() - started) / 60, 2))

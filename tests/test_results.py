@@ -1,6 +1,7 @@
-"""RESULTS.md says what the files under results/ hold."""
+"""The scripts that write the files under results/, and what these hold."""
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import sys
@@ -36,10 +37,11 @@ def load_script(monkeypatch):
     return load
 
 
-def test_the_page_is_what_the_files_render_to(load_script):
-    script = load_script("render_results")
-    page = (ROOT / "RESULTS.md").read_text()
-    assert page.split(script.START)[1].split(script.END)[0].strip() == script.render().strip()
+@pytest.fixture
+def page(monkeypatch):
+    """Imports modules of scripts/, as the page does."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module
 
 
 @pytest.mark.parametrize("path", CELLS, ids=lambda p: p.stem)
@@ -84,7 +86,7 @@ def test_a_cell_is_trained_measured_and_written(load_script, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("swept", [None, ("half_length", 0.5, 0.6)])
 def test_robustness_is_trained_measured_and_written(
-    swept, load_script, tmp_path, monkeypatch, capsys
+    swept, load_script, page, tmp_path, monkeypatch, capsys
 ):
     script = load_script("reproduce/epopt_robustness")
     tiny = script.CartPole(episode_length=10)
@@ -104,7 +106,8 @@ def test_robustness_is_trained_measured_and_written(
         if swept is not None:
             assert policy["curve"]["half_length"][::12] == pytest.approx([0.5, 0.6])
             assert all(1 <= x <= 10 for x in policy["curve"]["return"])
-    section = load_script("render_results").describe_robustness(json.loads(text))
+    monkeypatch.setitem(page("reproduce.epopt_robustness").SETTINGS, "cartpole", setting)
+    section = page("results_page.appendix").robustness_table(json.loads(text))
     assert ("| half length | 0.5 | 0.517 |" in section) == (swept is not None)
     assert str(tmp_path) not in text
     assert "worst decile" in capsys.readouterr().out
@@ -113,7 +116,9 @@ def test_robustness_is_trained_measured_and_written(
 
 
 @pytest.mark.slow
-def test_locomotion_is_trained_measured_and_written(load_script, tmp_path, monkeypatch, capsys):
+def test_locomotion_is_trained_measured_and_written(
+    load_script, page, tmp_path, monkeypatch, capsys
+):
     script = load_script("reproduce/locomotion")
     # Nothing of it needs a body.
     monkeypatch.setitem(script.FAMILIES, "ant-goal", PointNavigation)
@@ -126,7 +131,7 @@ def test_locomotion_is_trained_measured_and_written(load_script, tmp_path, monke
     assert np.shape(result["training"]["return"]) == (10, 2)
     assert str(tmp_path) not in text
     assert "seed 1001: [-" in capsys.readouterr().out
-    render = load_script("render_results").describe_locomotion
+    render = page("results_page.appendix").locomotion_table
     section, training = render(result), render(result | {"evaluation": None})
     assert "| **PolicyMAML** | -" in section
     assert section.count("\n| ") - training.count("\n| ") == 6, "a heading, agent, four references"
@@ -137,8 +142,10 @@ def test_locomotion_is_trained_measured_and_written(load_script, tmp_path, monke
 
 
 @pytest.mark.slow
-def test_navigation_is_trained_measured_and_written(load_script, tmp_path, monkeypatch, capsys):
-    script, render = load_script("reproduce/maml_navigation"), load_script("render_results")
+def test_navigation_is_trained_measured_and_written(
+    load_script, page, tmp_path, monkeypatch, capsys
+):
+    script = load_script("reproduce/maml_navigation")
     tiny = jaxmeta.PolicyMAML(num_tasks=2, shots=2, network=jaxmeta.MLP((4,), "tanh"))
     tasks = PointNavigation(episode_length=5)
     preset = jaxmeta.TrainConfig(tiny, tasks, total_env_steps=1, updates_per_chunk=1)
@@ -151,7 +158,7 @@ def test_navigation_is_trained_measured_and_written(load_script, tmp_path, monke
     assert np.shape(cell["per_seed"]) == (2, script.ROWS)
     assert str(tmp_path) not in text
     assert "-11.68" in capsys.readouterr().out
-    section = render.describe_navigation("Points", [cell])
+    section = page("results_page.appendix").navigation_table([cell])
     assert "| **maml** | -" in section
     assert "| MAML's paper | -40.41 |" in section
     assert "| oracle | -" in section

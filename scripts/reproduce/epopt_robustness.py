@@ -76,9 +76,15 @@ class Setting(NamedTuple):
     episodes: int = 10
 
 
-_BASE: Any = jaxmeta.preset("epopt", "pendulum").algorithm
+_PLAIN = "The preset, on the range of the family."
+_PENDULUM: Any = jaxmeta.preset("epopt", "pendulum")
+_CARTPOLE: Any = jaxmeta.preset("epopt", "cartpole")
+_BASE: Any = _PENDULUM.algorithm
 SETTINGS = {
-    "pendulum": Setting(
+    "pendulum": Setting(_PENDULUM.tasks, _PENDULUM.algorithm, _PENDULUM.total_env_steps, _PLAIN),
+    "cartpole": Setting(_CARTPOLE.tasks, _CARTPOLE.algorithm, _CARTPOLE.total_env_steps, _PLAIN),
+    # Experiments: wider ranges than the presets', with schedules of their own.
+    "wide-pendulum": Setting(
         Pendulum(gravity=(9.9, 10.1), mass=(0.5, 2.5), length=(0.3, 1.2)),
         dataclasses.replace(_BASE, num_tasks=160),
         4_000_000,
@@ -86,7 +92,7 @@ SETTINGS = {
         "short and heavy pendulums ask for another policy than long and light ones. Between three "
         "and five quarters, the range of the family, the mean policy is already robust.",
     ),
-    "cartpole": Setting(
+    "wide-cartpole": Setting(
         CartPole(
             episode_length=200,
             gravity=(2.45, 39.2),
@@ -184,23 +190,31 @@ def sweep(result: Any, swept: tuple[str, float, float]) -> dict[str, list[float]
     return {name: found.grid[0].tolist(), "return": means.tolist()}
 
 
+def configure(
+    name: str, policy: str, runs: Path, seeds: int | None = None, steps: int | None = None
+) -> jaxmeta.TrainConfig:
+    """Returns how one of the `variants` is trained; seeds and steps of the setting if None."""
+    setting = SETTINGS[name]
+    return jaxmeta.TrainConfig(
+        algorithm=variants(setting.algorithm)[policy],
+        tasks=setting.tasks,
+        seed=FIRST_SEED,
+        num_seeds=seeds or setting.seeds,
+        total_env_steps=steps or setting.steps,
+        run_dir=str(runs / f"{name}-{policy.replace(' ', '-')}"),
+    )
+
+
 def compare(
     family: str, seeds: int | None, steps: int | None, num_tasks: int | None, runs: Path
 ) -> dict:
     """Trains and measures the variants on one family."""
     setting, found, started, whole = SETTINGS[family], {}, time.monotonic(), True
     seeds, num_tasks = seeds or setting.seeds, num_tasks or setting.num_tasks
-    for name, variant in variants(setting.algorithm).items():
-        run_dir = runs / f"{family}-{name.replace(' ', '-')}"
-        config = jaxmeta.TrainConfig(
-            algorithm=variant,
-            tasks=setting.tasks,
-            seed=FIRST_SEED,
-            num_seeds=seeds,
-            total_env_steps=steps or setting.steps,
-            run_dir=str(run_dir),
-        )
-        result, minutes = recording.finish(config)
+    trained = {}
+    for name in variants(setting.algorithm):
+        result, minutes = recording.finish(configure(family, name, runs, seeds, steps))
+        trained[name] = result.config
         whole &= minutes is not None
         evaluation = jaxmeta.evaluate(
             result,
@@ -213,10 +227,10 @@ def compare(
         found[name] = measure(evaluation.returns.mean(axis=2))
         if setting.swept is not None:
             found[name]["curve"] = sweep(result, setting.swept)
+    config = dataclasses.replace(trained["EPOpt(0.1)"], run_dir=None)
     return {
         "family": family,
-        "tasks": serialization.to_dict(setting.tasks),
-        "algorithm": serialization.to_dict(setting.algorithm),
+        "config": serialization.to_dict(config),
         "split": setting.split,
         "episodes": setting.episodes,
         "seeds": seeds,

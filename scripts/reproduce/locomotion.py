@@ -17,6 +17,7 @@ Reference: Finn et al. 2017, arXiv 1703.03400, figure 5 and appendix.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Literal
@@ -101,8 +102,7 @@ def describe(
     names = ("return_before", "return")
     return {
         "cell": run_dir.name,
-        "tasks": serialization.to_dict(config.tasks),
-        "algorithm": serialization.to_dict(config.algorithm),
+        "config": serialization.to_dict(dataclasses.replace(config, run_dir=None)),
         "seeds": config.num_seeds,
         **recording.provenance(),
         "minutes_of_all_seeds": minutes,

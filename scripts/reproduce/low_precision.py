@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 
 import jaxmeta
-from jaxmeta import recording
+from jaxmeta import recording, serialization
 from jaxmeta.intervals import mean_interval
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ def run(name: str, seeds: int, updates: int | None, num_tasks: int, runs: Path) 
     return {
         "cell": name,
         **recording.provenance(),
-        "first_seed": FIRST_SEED,
+        "config": serialization.to_dict(dataclasses.replace(exact.config, run_dir=None)),
         "score": exact.config.tasks.score,
         "env_steps_per_seed": exact.env_steps,
         "num_tasks": num_tasks,

@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import Schedule, preset, recording, serialization
+from jaxmeta import Schedule, intervals, preset, recording, serialization
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaSGD
 from jaxmeta.algorithms.maml import MAML
 from jaxmeta_envs.regression import Sinusoid
@@ -143,9 +143,16 @@ def train_row(
     name: str, protocol: Protocol, seeds: int, iterations: int | None, runs: Path
 ) -> recording.Finished:
     """Trains a row's seeds side by side; returns them and the minutes, None if it went on."""
-    row, run_dir = ROWS[name], runs / f"{protocol}-{name}"
+    return recording.finish(configure(name, protocol, seeds, iterations, runs))
+
+
+def configure(
+    name: str, protocol: Protocol, seeds: int, iterations: int | None, runs: Path
+) -> jaxmeta.TrainConfig:
+    """Returns how a row is trained; ``iterations`` in place of the row's if given."""
+    row = ROWS[name]
     algorithm, updates = row.make(STEP_SIZE[protocol]), iterations or row.iterations
-    config = jaxmeta.TrainConfig(
+    return jaxmeta.TrainConfig(
         algorithm=algorithm,
         tasks=row.tasks,
         seed=FIRST_SEED,
@@ -153,9 +160,8 @@ def train_row(
         total_env_steps=updates * algorithm.env_steps_per_update(row.tasks),
         updates_per_chunk=min(1000, updates),
         checkpoint_every=20,
-        run_dir=str(run_dir),
+        run_dir=str(runs / f"{protocol}-{name}"),
     )
-    return recording.finish(config)
 
 
 def adapting(result: jaxmeta.TrainResult, **inner: Any) -> jaxmeta.TrainResult:
@@ -200,7 +206,12 @@ def summarize(losses: np.ndarray) -> dict[str, list]:
         name: [round(x, 4) if x < DIVERGED else None for x in row.tolist()]
         for name, row in found.items()
     }
-    return summary | {"mean_per_seed": [summarize_seed(seed) for seed in losses]}
+    errors = [float(intervals.standard_error(row)) for row in np.moveaxis(losses, 2, 0)]
+    known = zip(errors, summary["mean"], strict=True)
+    return summary | {
+        "mean_per_seed": [summarize_seed(seed) for seed in losses],
+        "standard_error": [None if mean is None else float(f"{e:.4g}") for e, mean in known],
+    }
 
 
 def summarize_seed(losses: np.ndarray) -> list[float | None]:

@@ -204,6 +204,7 @@ def train_cell(
         "training_minutes_all_seeds": minutes,
         "env_steps_per_seed": result.env_steps,
         "held_out_tasks": num_tasks,
+        "baseline_tasks": num_tasks,
         "per_episode": returns.mean((0, 1), dtype=np.float64).round(4).tolist(),
         "per_seed": totals.mean(1).tolist(),
         "rl2": {
