@@ -50,6 +50,7 @@ FAMILIES: dict[str, type[LocomotionGoal]] = {
     "ant-goal": AntGoal,
 }
 AS_PUBLISHED = PolicyMAML(
+    actions="clipped",
     num_tasks=40,
     shots=20,
     network=MLP((100, 100), "relu"),
@@ -60,6 +61,7 @@ AS_PUBLISHED = PolicyMAML(
 # ProMP's parts. On seed 0 TRPO with the published step of 0.1 and LVC had not moved after 20
 # updates of this size, and these had after 5; nothing else was tried.
 REDUCED = PolicyMAML(
+    actions="clipped",
     num_tasks=10,
     shots=10,
     initial_std=0.6,

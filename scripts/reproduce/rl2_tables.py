@@ -145,6 +145,9 @@ class Cell:
 # Associative memory keeps arms apart, which a gated unit must first learn to: with 50 arms a tuning
 # seed of 4 million steps has 81.0 with it, 66.8 with GRU(64) and half the learning rate.
 LONG_BANDITS = jaxmeta.RL2(
+    # Inputs are one-hot, rewards of the order of 1.
+    normalize_observations=False,
+    normalize_rewards=False,
     num_tasks=64,
     memory=FastWeights(64),
     learning_rate=Schedule(2e-3, 0.0),
@@ -158,6 +161,9 @@ FEW_ARMS = dataclasses.replace(LONG_BANDITS, memory=GRU(64), learning_rate=Sched
 # A λ of 0 keeps the noise of later rewards out of the advantages, and an entropy of 0.2 to 0.5 nats
 # to the end keeps the policy from settling before it knows enough.
 LONG_MDPS = jaxmeta.RL2(
+    # Inputs are one-hot, rewards of the order of 1.
+    normalize_observations=False,
+    normalize_rewards=False,
     num_tasks=16,
     memory=Recall(64, num_heads=5, value_size=7, hops=2),
     learning_rate=Schedule(2e-3, 0.0),

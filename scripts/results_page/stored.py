@@ -13,9 +13,18 @@ HELD = ("algorithm", "tasks", "total_env_steps", "matmul_precision")
 """The settings that decide what is learned; the others decide what is written, and when."""
 
 SINCE: dict[str, Any] = {
+    "algorithm.actions": "clipped",
+    "algorithm.baseline.highest_ridge": 10.0,  # not chosen with so few features
+    "algorithm.first_weights": "he",
+    "algorithm.inner.minibatches": None,
+    "algorithm.normalize_observations": False,
+    "algorithm.normalize_rewards": False,
     "algorithm.risk": {"kind": "jaxmeta.risk:Mean"},
+    "algorithm.risk_over": "simulators",
+    "algorithm.standardize_over": "batch",
     "algorithm.value_lambda": None,
     "matmul_precision": "default",
+    "tasks.points": None,
 }
 """Settings that are younger than some files, with the value that means what was done before.
 

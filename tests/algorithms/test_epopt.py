@@ -164,7 +164,9 @@ class Stakes(Target):
 
 
 def trained_action(risk):
-    learner = EPOpt(risk=risk, network=MLP((4,), "tanh"), optimizer=TRPO(max_kl=0.02))
+    learner = EPOpt(
+        risk=risk, network=MLP((4,), "tanh"), actions="clipped", optimizer=TRPO(max_kl=0.02)
+    )
     family = Stakes()
     steps = 60 * learner.env_steps_per_update(family)
     config = jaxmeta.TrainConfig(algorithm=learner, tasks=family, total_env_steps=steps)
