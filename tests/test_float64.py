@@ -58,7 +58,7 @@ def test_a_family_is_of_32_bits_and_its_references_play(name):
             return tasks, family.sample_examples(key, task, 3)
         state, obs = family.reset(key, task)
         played = [family.step(key, state, family.action_space.sample(key), task)[1]] * steps
-        for policy, params, told_task in references.values():
+        for policy, params, told_task, _ in references.values():
             read = (params, task) if told_task else params
             played.append(play_adaptation(family, policy, read, task, key, 2))
         return tasks, obs, played

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxmeta.ops.linear import solve_positive
@@ -144,8 +145,9 @@ class LinearBaseline:
             return jnp.sum(jnp.where(within, off**2, 0.0)), weights
 
         chooses = self.highest_ridge > self.ridge
-        ridges = jnp.geomspace(self.ridge, self.highest_ridge, _RIDGES if chooses else 1)
-        errors, of_others = jax.lax.map(leave_out, ridges.astype(jnp.float32))
+        ridges = np.geomspace(self.ridge, self.highest_ridge, _RIDGES if chooses else 1)
+        ridges = jnp.asarray(ridges, jnp.float32)
+        errors, of_others = jax.lax.map(leave_out, ridges)
         errors = total(errors)
         enough = errors[0] <= _TOLERANCE * jnp.min(errors)
         chosen = jnp.where(enough, 0, jnp.argmin(errors))

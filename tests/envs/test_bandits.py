@@ -43,7 +43,7 @@ def _play(family, policy, told_task, num_pulls, num_trials, params, key):
 
 def play(family, reference, num_pulls, num_trials, seed=0):
     """Rewards ``[num_trials, num_pulls]``; equal seeds meet equal tasks."""
-    policy, params, told_task = reference
+    policy, params, told_task, _ = reference
     key = jax.random.key(seed)
     return np.asarray(_play(family, policy, told_task, num_pulls, num_trials, params, key))
 

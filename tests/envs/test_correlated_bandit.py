@@ -24,7 +24,7 @@ FAST_COMPILE = {"xla_backend_optimization_level": 0}
 
 def play(family, name, num_pulls, num_trials, split="train"):
     """Rewards ``[num_trials, num_pulls]``; policies meet the same tasks."""
-    policy, params, told_task = family.references(num_pulls)[name]
+    policy, params, told_task, _ = family.references(num_pulls)[name]
 
     def trial(key):
         task_key, play_key = jax.random.split(key)

@@ -78,7 +78,7 @@ def test_without_the_hint_the_best_is_eleven_and_a_third():
 
 def play_all_targets(family, name):
     """Rewards ``[N, n]`` on every task once; the policies are deterministic."""
-    policy, params, told_task = family.references(family.num_pulls)[name]
+    policy, params, told_task, _ = family.references(family.num_pulls)[name]
 
     def trial(target):
         task = InformativeTask(target)

@@ -19,7 +19,7 @@ FAST_COMPILE = {"xla_backend_optimization_level": 0}
 
 def play(family, reference, num_trials, split="train"):
     """Total rewards ``[num_trials]``; policies meet the same tasks."""
-    policy, params, told_task = reference
+    policy, params, told_task, _ = reference
 
     def trial(key):
         task_key, play_key = jax.random.split(key)

@@ -87,7 +87,7 @@ def all_trials(family=FAMILY):
 def play_all(name, family=FAMILY):
     """Expected reward of every episode over all trials, float64 ``[E]``."""
     task, arms, cues, weight = all_trials(family)
-    policy, params, told_task = family.references(family.num_episodes)[name]
+    policy, params, told_task, _ = family.references(family.num_episodes)[name]
     key = jax.random.key(0)
 
     def episode(read, carry, task, arm, cue):

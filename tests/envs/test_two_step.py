@@ -24,7 +24,7 @@ FAST_COMPILE = {"xla_backend_optimization_level": 0}
 @functools.cache
 def play(name):
     """Episodes of a reference, leaves ``[B, 2 R, ...]``, their tasks and their stays."""
-    policy, params, told_task = FAMILY.references(1)[name]
+    policy, params, told_task, _ = FAMILY.references(1)[name]
 
     def trial(key):
         task_key, play_key = jax.random.split(key)
