@@ -44,6 +44,7 @@ from jaxmeta_envs.two_step import TwoStep
 _AGENT = RL2(
     num_tasks=256,
     memory=GRU(64),
+    optimizer=PPO(),
     learning_rate=Schedule(2e-3, 0.0),
     entropy_coef=Schedule(0.1, 0.0),
     gae_lambda=0.7,

@@ -47,7 +47,7 @@ safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
 LAYERS = MLP((4,), "tanh")
 AGENTS = {
-    "rl2": (RL2(num_tasks=4, memory=GRU(4)), Counter()),
+    "rl2": (RL2(num_tasks=8, memory=GRU(4)), Counter()),
     "maml": (PolicyMAML(shots=2, network=LAYERS), PointNavigation(episode_length=5)),
     "waves": (
         MAML(network=LAYERS, shots=3, inner=InnerLoop(optimizer=SGD(0.1))),
@@ -339,11 +339,11 @@ def test_without_the_packages_the_extra_is_named(results, tmp_path, monkeypatch)
 
 FAMILY = TabularMDP(num_states=3, num_actions=2)
 KINDS = {
-    "lstm": (RL2(num_tasks=4, memory=LSTM(4)), FAMILY),
-    "fast weights": (RL2(num_tasks=4, memory=FastWeights()), FAMILY),
-    "recall": (RL2(num_tasks=4, memory=Recall()), FAMILY),
+    "lstm": (RL2(num_tasks=8, memory=LSTM(4)), FAMILY),
+    "fast weights": (RL2(num_tasks=8, memory=FastWeights()), FAMILY),
+    "recall": (RL2(num_tasks=8, memory=Recall()), FAMILY),
     "value of its own": (
-        RL2(num_tasks=4, memory=GRU(4), value_network="separate"),
+        RL2(num_tasks=8, memory=GRU(4), value_network="separate"),
         GridNavigation(),
     ),
     "actor and critic": (

@@ -273,7 +273,7 @@ def test_episodes_longer_than_it_can_adapt_from_are_refused():
 @pytest.fixture(scope="module")
 def result():
     """A recurrent agent, two seeds, that has not learned anything."""
-    config = TrainConfig(algorithm=RL2(num_tasks=4, memory=GRU(4)), tasks=Counter(), num_seeds=2)
+    config = TrainConfig(algorithm=RL2(num_tasks=8, memory=GRU(4)), tasks=Counter(), num_seeds=2)
     init = jax.jit(jax.vmap(lambda key: config.algorithm.init(config.tasks, key)))
     state = init(jax.random.split(jax.random.key(0), 2))
     state = state._replace(params=jax.tree.map(lambda x: 20 * x, state.params))  # not uniform

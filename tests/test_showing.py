@@ -49,7 +49,7 @@ FAMILIES = {
 @pytest.fixture(scope="module")
 def results():
     return {
-        "acts": untrained(RL2(num_tasks=4, memory=GRU(4)), FAMILIES["bandit"]),
+        "acts": untrained(RL2(num_tasks=8, memory=GRU(4)), FAMILIES["bandit"]),
         "predicts": untrained(MAML(network=MLP((4,), "tanh"), shots=3), Sinusoid()),
     }
 

@@ -90,7 +90,9 @@ class RL2(Algorithm):
         entropy_coef: Weight of the entropy bonus, constant or a schedule over updates.
         discount: γ, per step of the trial, constant or a schedule over updates. Rising from
             0, it first teaches what pays at once, then what pays later.
-        gae_lambda: λ of generalized advantage estimation.
+        gae_lambda: λ of generalized advantage estimation. Near 1 an action is told what it led to
+            many steps later, before the value has learned to foresee it; where most rewards are
+            others' doing (bandits), a lower one has less noise.
         value_lambda: λ of the returns that the value is fitted to; None takes ``gae_lambda``.
             Near 1 the value learns of what pays much later, while a small ``gae_lambda``
             keeps the noise of all that is paid in between out of the advantages.
@@ -119,16 +121,16 @@ class RL2(Algorithm):
     """
 
     episodes_per_trial: int | None = None
-    num_tasks: int = 512
+    num_tasks: int = 128
     memory: GRU | LSTM | FastWeights | Recall = field(default_factory=lambda: GRU(64))
     encoder: MLP | None = None
     value_network: Literal["shared", "separate"] = "shared"
-    optimizer: PPO | TRPO = field(default_factory=PPO)
+    optimizer: PPO | TRPO = field(default_factory=lambda: PPO(minibatches=8))
     risk: RiskMeasure = field(default_factory=Mean)
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.01
     discount: float | Schedule = 0.99
-    gae_lambda: float = 0.3
+    gae_lambda: float = 0.95
     value_lambda: float | None = None
     value_decay: float = 0.9
     observe_reward: bool = True

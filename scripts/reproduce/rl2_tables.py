@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import GRU, FastWeights, Recall, Schedule, intervals, recording, serialization
+from jaxmeta import GRU, PPO, FastWeights, Recall, Schedule, intervals, recording, serialization
 from jaxmeta.baselines import Score, play_baselines
 from jaxmeta_envs import BernoulliBandit, TabularMDP, TaskFamily
 
@@ -145,6 +145,7 @@ class Cell:
 # Associative memory keeps arms apart, which a gated unit must first learn to: with 50 arms a tuning
 # seed of 4 million steps has 81.0 with it, 66.8 with GRU(64) and half the learning rate.
 LONG_BANDITS = jaxmeta.RL2(
+    optimizer=PPO(),
     # Inputs are one-hot, rewards of the order of 1.
     normalize_observations=False,
     normalize_rewards=False,
@@ -161,6 +162,7 @@ FEW_ARMS = dataclasses.replace(LONG_BANDITS, memory=GRU(64), learning_rate=Sched
 # A λ of 0 keeps the noise of later rewards out of the advantages, and an entropy of 0.2 to 0.5 nats
 # to the end keeps the policy from settling before it knows enough.
 LONG_MDPS = jaxmeta.RL2(
+    optimizer=PPO(),
     # Inputs are one-hot, rewards of the order of 1.
     normalize_observations=False,
     normalize_rewards=False,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxmeta import TrainConfig, serialization
-from jaxmeta_envs.spaces import Discrete
+from jaxmeta_envs.spaces import Box, Discrete
 
 HELD = ("algorithm", "tasks", "total_env_steps", "matmul_precision")
 """The settings that decide what is learned; the others decide what is written, and when."""
@@ -34,11 +34,13 @@ setting is not taken for what an old run did.
 ABSENT = "(no such setting)"
 
 
-def _chooses(config: TrainConfig) -> bool:
-    return isinstance(getattr(config.tasks, "action_space", None), Discrete)
+def _without_bounds(config: TrainConfig) -> bool:
+    """Whether actions are choices, or have no bounds to be squashed into."""
+    space = getattr(config.tasks, "action_space", None)
+    return isinstance(space, Discrete) or (isinstance(space, Box) and not space.bounded.any())
 
 
-IDLE: dict[str, Callable[[TrainConfig], bool]] = {"algorithm.actions": _chooses}
+IDLE: dict[str, Callable[[TrainConfig], bool]] = {"algorithm.actions": _without_bounds}
 """Settings that change nothing where this holds: how continuous actions are distributed."""
 
 
