@@ -300,7 +300,7 @@ def test_the_table_lists_all_policies_best_first():
     assert text[0] == "ToyAlgorithm on Echo, split 'test'"
     starts = ("optimum", "planner", "ToyAlgorithm", "count", "told")
     shown = [
-        next(s for s in starts if line.startswith(s)) for line in text[4:-2]
+        next(s for s in starts if line.startswith(s)) for line in text[4:-3]
     ]  # after title, heading, rule
     assert shown == list(starts)
     agent = text[4 + shown.index("ToyAlgorithm")]

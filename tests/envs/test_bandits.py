@@ -214,7 +214,7 @@ def test_playing_the_optimal_policy_earns_the_optimal_value_at_every_pull():
 
 def test_the_optimal_policy_is_greedy_once_the_trial_outlasts_its_table():
     family = BernoulliBandit(3, 4)
-    policy, params, _ = references.bayes_optimal(family, 4)
+    policy, params, *_ = references.bayes_optimal(family, 4)
     inputs = PolicyInput(*(jnp.zeros(()) for _ in PolicyInput._fields))
     for pulls, totals in (([3, 2, 4], [1, 2, 2]), ([900, 1000, 5], [1, 999, 0])):
         carry = ArmStatistics(jnp.array(pulls), jnp.array(totals, jnp.float32))
@@ -403,7 +403,7 @@ def test_bernoulli_posterior_samples_have_the_moments_of_their_beta():
 
 def test_the_first_pull_is_spread_evenly_over_the_tied_arms():
     family = BernoulliBandit(4)
-    policy, params, _ = references.greedy(family)
+    policy, params, *_ = references.greedy(family)
     inputs = PolicyInput(*(jnp.zeros(()) for _ in PolicyInput._fields))
     carry = policy.begin(params, jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 8000)
@@ -414,7 +414,7 @@ def test_the_first_pull_is_spread_evenly_over_the_tied_arms():
 
 def test_a_grid_of_parameters_is_one_policy_and_one_vmap():
     family = BernoulliBandit(5, 10)
-    policy, params, _ = references.ucb1(family, jnp.array([0.2, 0.2, 1.0]))
+    policy, params, *_ = references.ucb1(family, jnp.array([0.2, 0.2, 1.0]))
     assert policy == references.ucb1(BernoulliBandit(5, 10), 0.7).policy
     key = jax.random.key(0)
     rewards = jax.vmap(lambda c: _play(family, policy, False, 10, 64, c, key))(params)
@@ -425,7 +425,7 @@ def test_a_grid_of_parameters_is_one_policy_and_one_vmap():
 
 def test_only_pulls_that_were_played_enter_the_statistics():
     family = GaussianBandit(3)
-    policy, params, _ = references.greedy(family)
+    policy, params, *_ = references.greedy(family)
     episodes = Trajectory(
         inputs=None,
         action=jnp.array([[2], [0], [2]]),

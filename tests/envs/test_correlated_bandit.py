@@ -126,7 +126,7 @@ def test_the_oracle_of_uniform_arms_earns_three_quarters():
 
 
 def test_pulls_not_played_are_not_counted():
-    policy, params, _ = CorrelatedBandit().references(1)["bayes-optimal"]
+    policy, params, *_ = CorrelatedBandit().references(1)["bayes-optimal"]
     episodes = Trajectory(
         inputs=None,
         action=jnp.array([[0], [1], [1], [0]]),

@@ -123,7 +123,7 @@ def test_beta_draws_follow_their_distribution():
 
 
 def earned(family, reference, num_tasks=1000):
-    policy, params, _ = reference
+    policy, params, *_ = reference
     pulls = family.num_pulls
     played = evaluate_policy(
         policy, params, family, key=jax.random.key(0), num_tasks=num_tasks, episodes=pulls

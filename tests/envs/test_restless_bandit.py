@@ -170,7 +170,7 @@ def test_a_step_of_the_grid_keeps_uniform_beliefs_uniform(volatility, num_cells)
 
 def filtered_mean(reference, arms, rewards):
     """Mean of p that the filter predicts after these pulls."""
-    policy, params, _ = reference
+    policy, params, *_ = reference
     belief = policy.begin(params, jax.random.key(0))
     act = jax.jit(policy.act)
     for t in range(len(arms) + 1):
@@ -216,7 +216,7 @@ def test_a_finer_grid_changes_no_prediction():
 
 def test_policies_forget_at_the_start_of_an_episode():
     for reference in (bayes_filter(0.05, 0.3), delta_rule()):
-        policy, params, _ = reference
+        policy, params, *_ = reference
         start = policy.begin(params, jax.random.key(0))
         moved = jax.tree.map(lambda x: x.at[..., -1].add(0.3) if x.ndim else x + 0.3, start)
         inputs = PolicyInput(
@@ -227,7 +227,7 @@ def test_policies_forget_at_the_start_of_an_episode():
 
 
 def test_the_delta_rule_moves_by_its_rate_towards_the_outcome():
-    policy, params, _ = delta_rule(0.5)
+    policy, params, *_ = delta_rule(0.5)
     inputs = PolicyInput(
         *(jnp.int32(0), jnp.int32(1), jnp.float32(0.0), jnp.asarray(False), jnp.asarray(False))
     )

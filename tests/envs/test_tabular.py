@@ -290,7 +290,7 @@ def test_rows_that_were_not_played_teach_nothing():
 
 def test_sampled_processes_follow_the_posterior():
     family = TabularMDP(num_states=2, num_actions=1, episode_length=2, prior_std=2.0)
-    policy, params, _ = psrl(family, prior_mean=3.0)
+    policy, params, *_ = psrl(family, prior_mean=3.0)
     rewards, stays = np.array([1.0, 2.0, 6.0, 1.5]), 3
     # Four episodes of one step in state 0, of which three stay; the clock ends none.
     steps = jax.tree.map(

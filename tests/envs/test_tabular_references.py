@@ -43,7 +43,7 @@ def planned(reference):
         next_obs=next_state,
         mask=jnp.ones_like(last),
     )
-    policy, params, _ = reference
+    policy, params, *_ = reference
     begin_key, key = jax.random.split(jax.random.key(0))
     return policy.adapt(params, policy.begin(params, begin_key), episodes, key), key
 
@@ -198,7 +198,7 @@ FAMILY = TabularMDP()
 
 
 def totals(reference, episodes, num_tasks):
-    policy, params, _ = reference
+    policy, params, *_ = reference
     key = jax.random.key(episodes)
     played = evaluate_policy(
         policy, params, FAMILY, key=key, num_tasks=num_tasks, episodes=episodes, batch=512

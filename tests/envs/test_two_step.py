@@ -113,7 +113,7 @@ def posterior_by_enumeration(reached, rewards, reward, switch):
 
 
 def test_the_filter_agrees_with_summing_over_every_path_of_swaps():
-    policy, params, _ = TwoStep(switch_prob=0.1, reward_prob=0.7).references(1)["bayes-filter"]
+    policy, params, *_ = TwoStep(switch_prob=0.1, reward_prob=0.7).references(1)["bayes-filter"]
     reached, rewards = [0, 1, 1, 0, 0, 1], [1, 0, 1, 0, 0, 1]
     act = jax.jit(policy.act)
     carry = policy.begin(params, jax.random.key(0))
