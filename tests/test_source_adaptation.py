@@ -407,3 +407,18 @@ def test_shapes_are_checked_inside_of_jit_too():
     adapt = jax.jit(lambda data: jaxmeta.adapt_source(DRIFT, NORMAL, data, jax.random.key(0)))
     with pytest.raises(ConfigError, match=r"transitions\.obs is 'of shape \(4, 2\)'"):
         adapt(GOOD._replace(obs=np.zeros((4, 2))))
+
+
+def test_the_prior_is_the_source_with_a_uniform_part():
+    """Against scipy's truncated normal, and by the draws that come with it."""
+    mean, std, doubt = np.array([0.3, 0.9]), np.array([0.05, 0.2]), 0.25
+    source = TruncatedNormal(*map(jnp.float32, (mean, std, [0.0, 0.0], [1.0, 1.0])))
+    settings = SourceAdaptation(doubt=doubt, num_particles=4000)
+    log_prior, drawn = source_model.make_prior(source, settings, jax.random.key(0))
+    x = np.random.default_rng(0).uniform(size=(50, 2))
+    exact = stats.truncnorm(-mean / std, (1 - mean) / std, mean, std)
+    expected = np.log((1 - doubt) * exact.pdf(x).prod(1) + doubt)
+    np.testing.assert_allclose(jax.vmap(log_prior)(jnp.float32(x)), expected, atol=1e-3)
+    assert log_prior(jnp.array([0.3, 1.1])) == -jnp.inf
+    centre = (1 - doubt) * exact.mean() + doubt * 0.5
+    np.testing.assert_allclose(drawn.mean(0), centre, atol=0.015)

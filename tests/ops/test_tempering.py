@@ -86,3 +86,24 @@ def test_two_modes_keep_their_weights():
     high = np.asarray(tempered.particles)[..., 0] > 0.5
     share = np.sum(np.exp(tempered.log_weights) * high, axis=1)
     assert abs(share.mean() - 0.75) < 4 * share.std(ddof=1) / np.sqrt(RUNS)
+
+
+def test_moves_weigh_the_prior_and_the_likelihood():
+    """Normal times normal: without the prior's density, moves would end in the likelihood's."""
+    prior, likelihood, spread = 0.4, 0.6, 0.05
+
+    def log_normal(mean):
+        return lambda x: -0.5 * jnp.sum(((x - mean) / spread) ** 2)
+
+    def posterior(key):
+        start, key = jax.random.split(key)
+        x = prior + spread * jax.random.normal(start, (400, 2))
+        return tempered_particles(key, x, log_normal(prior), log_normal(likelihood), moves=20)
+
+    tempered = jax.jit(jax.vmap(posterior))(jax.random.split(jax.random.key(2), RUNS))
+    weights = np.exp(tempered.log_weights)[..., None]
+    x = np.asarray(tempered.particles, np.float64)
+    mean = np.sum(weights * x, axis=1).mean(0)
+    np.testing.assert_allclose(mean, 0.5 * (prior + likelihood), atol=0.003)
+    variance = np.sum(weights * (x - mean) ** 2, axis=1).mean(0)
+    np.testing.assert_allclose(np.sqrt(variance), spread / np.sqrt(2), rtol=0.05)
