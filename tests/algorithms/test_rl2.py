@@ -79,7 +79,7 @@ def test_the_return_runs_through_the_trial_and_ends_with_it(ends, length):
     family = Counter(ends=ends)
     state, network = started(TINY, family), TINY._network(family)
     task = CounterTask(jnp.int32(length), jnp.float32(0.2))
-    patient = dataclasses.replace(TINY, value_lambda=0.9)
+    patient = dataclasses.replace(TINY, gae_lambda=0.3, value_lambda=0.9)
     trial, said = patient._play(family, network, state, task, jax.random.key(2))
     advantage, value, target = patient._advantages(state, trial, said, None)
 
