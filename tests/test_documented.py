@@ -54,8 +54,8 @@ def logged(name):
 
 
 def conditional(name):
-    """Metrics of runs with more inner steps, a source that adapts, or held-out evaluation."""
-    return name.startswith(("return_after_", "source_", "eval/"))
+    """Metrics of more inner steps, a source that adapts, evaluation, or continuous actions."""
+    return name.startswith(("return_after_", "source_", "eval/", "action_at_bound"))
 
 
 @pytest.mark.parametrize("algorithm", TABLES)

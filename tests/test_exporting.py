@@ -166,7 +166,8 @@ def test_with_jax_alone_it_takes_the_very_same_actions(results, alone, name, sha
         size,
         np.asarray(result.config.tasks.action_space.zero()),
     )
-    np.testing.assert_array_equal(np.load(alone / f"{name}.npy"), actions)
+    rounding = 0.0 if name == "rl2" else 1e-5  # a gradient step sums in an order of its own
+    np.testing.assert_allclose(np.load(alone / f"{name}.npy"), actions, rtol=0, atol=rounding)
     assert len(np.unique(actions)) > 1
 
 
