@@ -12,6 +12,7 @@ from jaxmeta.targets import check_target
 from jaxmeta_envs.bandits import BernoulliBandit
 from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import LARGE, check_all_numbers
 
 MatmulPrecision = Literal["default", "float32", "bfloat16"]
 
@@ -65,9 +66,9 @@ class TrainConfig:
 
     algorithm: Algorithm = field(default_factory=RL2)
     tasks: Family = field(default_factory=BernoulliBandit)
-    seed: int = 0
+    seed: int = field(default=0, metadata=LARGE)
     num_seeds: int = 1
-    total_env_steps: int = 5_000_000
+    total_env_steps: int = field(default=5_000_000, metadata=LARGE)
     updates_per_chunk: int = 10
     eval_every: int = 0
     eval_tasks: int = 1000
@@ -79,6 +80,7 @@ class TrainConfig:
     matmul_precision: MatmulPrecision = "default"
 
     def __post_init__(self) -> None:
+        check_all_numbers(self)
         require(isinstance(self.algorithm, Algorithm), "algorithm", self.algorithm, "an Algorithm")
         require(isinstance(self.tasks, Family), "tasks", self.tasks, "a family of tasks")
         for name, least in (

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta_envs.errors import ConfigError, require
+from jaxmeta_envs.numeric import check_numbers
 
 Part = TypeVar("Part", bound=Any)
 
@@ -36,6 +37,7 @@ class Schedule:
     shape: Literal["linear", "cosine", "step"] = "linear"
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         updates = self.num_updates
         require(updates is None or updates >= 1, "num_updates", updates, "at least 1 or None")
         shapes = ("linear", "cosine", "step")
@@ -82,6 +84,15 @@ def check_positive(value: float | Schedule, field: str) -> None:
         require(value.initial > 0 and value.final >= 0, field, value, "a schedule of values > 0")
     else:
         require(value > 0, field, value, "a number above 0")
+
+
+def check_not_negative(value: float | Schedule, field: str) -> None:
+    """Raises `ConfigError` if a constant, or an end of a schedule, is below 0."""
+    if isinstance(value, Schedule):
+        within = value.initial >= 0 and value.final >= 0
+        require(within, field, value, "a schedule of values of at least 0")
+    else:
+        require(value >= 0, field, value, "a number of at least 0")
 
 
 def check_share(value: float | Schedule, field: str) -> None:

@@ -27,6 +27,7 @@ from jaxmeta_envs.base import (
     random_reference,
 )
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.pulls import OnePullFamily
 from jaxmeta_envs.spaces import Discrete
 
@@ -80,6 +81,7 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
     variant: str = "uniform"
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         valid = isinstance(self.num_pulls, int) and self.num_pulls >= 1
         require(valid, "CorrelatedBandit.num_pulls", self.num_pulls, "an integer of at least 1")
         require(

@@ -22,6 +22,7 @@ from jaxmeta_envs.base import Reference, TaskFamily, Timestep, Trajectory, rando
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.gridworld_references import bayes_optimal, oracle, posterior_sampling
 from jaxmeta_envs.gridworld_solver import MOVES, distances, goal_cells, optimal_plan
+from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.spaces import Discrete
 
 
@@ -93,6 +94,7 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
     holdout: int | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         require(self.size >= 3, "GridNavigation.size", self.size, "an integer of at least 3")
         longest = 2 * (self.size - 1)
         require(

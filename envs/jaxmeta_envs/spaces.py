@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import check_numbers
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Discrete:
     n: int
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         require(self.n >= 1, "Discrete.n", self.n, "an integer of at least 1")
 
     @property

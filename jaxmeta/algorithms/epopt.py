@@ -42,12 +42,13 @@ from jaxmeta.networks import (
 from jaxmeta.ops.moments import Moments
 from jaxmeta.risk import CVaR, RiskMeasure
 from jaxmeta.rollout import Trial, play_trial
-from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
+from jaxmeta.schedules import Schedule, check_not_negative, check_positive, check_share, value_at
 from jaxmeta.source_adaptation import adapt_source
 from jaxmeta.source_settings import SourceAdaptation
 from jaxmeta.transitions import Transitions
 from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform, as_truncated_normal
 
@@ -148,6 +149,7 @@ class EPOpt(Algorithm):
     adaptation: SourceAdaptation = field(default_factory=SourceAdaptation)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         episodes = self.episodes_per_task
         require(episodes >= 1, "episodes_per_task", episodes, "at least 1")
         multiple = self.task_multiple
@@ -164,6 +166,7 @@ class EPOpt(Algorithm):
         over = ("simulators", "trajectories")
         require(self.risk_over in over, "risk_over", self.risk_over, " or ".join(over))
         check_positive(self.learning_rate, "learning_rate")
+        check_not_negative(self.entropy_coef, "entropy_coef")
         for name in ("discount", "gae_lambda", "value_decay"):
             check_share(getattr(self, name), name)
 

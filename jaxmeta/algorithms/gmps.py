@@ -43,6 +43,7 @@ from jaxmeta.risk import Mean, RiskMeasure, return_statistics
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.spaces import Discrete, Space
 
 
@@ -145,6 +146,7 @@ class GuidedMetaPolicySearch(Algorithm):
     risk: RiskMeasure = field(default_factory=Mean)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("shots", "demonstrations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")

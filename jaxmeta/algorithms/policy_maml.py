@@ -42,9 +42,10 @@ from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit, standardize
 from jaxmeta.risk import Mean, RiskMeasure, return_statistics
-from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
+from jaxmeta.schedules import Schedule, check_not_negative, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import check_numbers
 
 StandardizeOver = Literal["batch", "task"]
 """See `PolicyMAML.standardize_over`."""
@@ -162,6 +163,7 @@ class PolicyMAML(Algorithm):
     risk: RiskMeasure = field(default_factory=Mean)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         require(self.shots >= 1, "shots", self.shots, "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")
         parts = self.inner.minibatches
@@ -185,6 +187,7 @@ class PolicyMAML(Algorithm):
         for name in ("kl_coef", "value_coef"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         check_positive(self.learning_rate, "learning_rate")
+        check_not_negative(self.entropy_coef, "entropy_coef")
         for name in ("discount", "gae_lambda", "value_decay"):
             check_share(getattr(self, name), name)
         self.risk.check(self.num_tasks)

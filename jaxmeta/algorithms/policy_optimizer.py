@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -16,6 +16,7 @@ from jaxmeta import parallel
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.trees import select
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import INFINITE, check_numbers
 
 Replay = Callable[[Any, Any, Array], tuple[Distribution, Array]]
 """``(params, inputs [B, L], mask [B, L]) -> (distributions [B, L], values [B, L])``."""
@@ -123,14 +124,15 @@ class MinibatchAdam:
     Attributes:
         epochs: Passes over the batch.
         minibatches: Gradient steps per pass; divides the tasks of each device.
-        max_grad_norm: Bound on the global norm of the gradient.
+        max_grad_norm: Bound on the global norm of the gradient; ``math.inf`` for none.
     """
 
     epochs: int
     minibatches: int
-    max_grad_norm: float
+    max_grad_norm: float = field(metadata=INFINITE)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.minibatches >= 1, "minibatches", self.minibatches, "at least 1")
         require(self.max_grad_norm > 0, "max_grad_norm", self.max_grad_norm, "above 0")

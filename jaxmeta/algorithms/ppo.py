@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jaxmeta.algorithms.policy_optimizer import (
     weigh,
 )
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import INFINITE, check_numbers
 
 
 def clipped_surrogate(log_ratio: Array, advantage: Array, clip: float) -> Array:
@@ -38,7 +39,7 @@ class PPO(PolicyOptimizer):
         epochs: Passes over the batch.
         minibatches: Gradient steps per pass; divides the tasks of each device.
         value_coef: Weight of the value loss (half squared error on normalised targets).
-        max_grad_norm: Bound on the global norm of the gradient.
+        max_grad_norm: Bound on the global norm of the gradient; ``math.inf`` for none.
         max_kl: Early stopping: no further gradient step on a batch once a minibatch shows
             a mean KL divergence, from the policy that acted, above this; None never stops.
 
@@ -51,10 +52,11 @@ class PPO(PolicyOptimizer):
     epochs: int = 4
     minibatches: int = 4
     value_coef: float = 0.5
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = field(default=1.0, metadata=INFINITE)
     max_kl: float | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         require(0.0 < self.clip < 1.0, "clip", self.clip, "a number between 0 and 1")
         require(self.value_coef >= 0, "value_coef", self.value_coef, "at least 0")
         require(self.max_kl is None or self.max_kl > 0, "max_kl", self.max_kl, "above 0, or None")

@@ -37,9 +37,10 @@ from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta.risk import Mean, RiskMeasure
 from jaxmeta.rollout import Trial, play_trial
-from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
+from jaxmeta.schedules import Schedule, check_not_negative, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import check_numbers
 
 
 class RL2State(NamedTuple):
@@ -142,6 +143,7 @@ class RL2(Algorithm):
     memory_reset: Literal["trial", "episode"] = "trial"
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         episodes = self.episodes_per_trial
         require(
             episodes is None or episodes >= 1, "episodes_per_trial", episodes, "at least 1 or None"
@@ -174,6 +176,7 @@ class RL2(Algorithm):
         self.risk.check(self.num_tasks)
         check_actions(self.actions)
         check_positive(self.learning_rate, "learning_rate")
+        check_not_negative(self.entropy_coef, "entropy_coef")
         for name in ("discount", "gae_lambda", "value_decay"):
             check_share(getattr(self, name), name)
         if self.value_lambda is not None:

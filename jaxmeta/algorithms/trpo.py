@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.linear import conjugate_gradients
 from jaxmeta.ops.trees import add_scaled, select
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import INFINITE, check_numbers
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class TRPO(PolicyOptimizer):
         line_search_steps: Candidates of the line search.
         value_epochs: Passes over the batch that fit the value network; with 0 it stays.
         value_minibatches: Gradient steps per pass; divides the tasks of each device.
-        max_grad_norm: Bound on the global norm of the value network's gradient.
+        max_grad_norm: Bound on the global norm of the value network's gradient; ``math.inf`` for
+            none.
         task_by_task: Replay one task after the other rather than all at once: what a task
             needs then stays in a core's cache. For replays of many steps side by side, as
             `PolicyMAML`'s on a CPU; others it slows down.
@@ -69,10 +71,11 @@ class TRPO(PolicyOptimizer):
     line_search_steps: int = 10
     value_epochs: int = 4
     value_minibatches: int = 4
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = field(default=1.0, metadata=INFINITE)
     task_by_task: bool = False
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         require(self.max_kl > 0, "max_kl", self.max_kl, "above 0")
         require(self.damping >= 0, "damping", self.damping, "at least 0")
         require(0 < self.backtrack < 1, "backtrack", self.backtrack, "a number between 0 and 1")

@@ -27,6 +27,8 @@ from jaxmeta.networks import MLP
 from jaxmeta.ops.moments import Moments
 from jaxmeta.testing.tiny_process import TinyProcess
 from jaxmeta_envs.base import TaskFamily, Timestep
+from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.spaces import Discrete
 
 _LOGITS = "policy_head/params/Dense_0/kernel"
@@ -68,6 +70,11 @@ class TinyFamily(TaskFamily[TinyTask, TinyState]):
     actions: int = 2
     certain: bool = False
     ends: bool = False
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        for name in ("horizon", "states", "actions"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 
     @property
     def processes(self) -> tuple[TinyProcess, ...]:

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, Reference, TaskFamily, Timestep
+from jaxmeta_envs.errors import require
+from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.spaces import Box, Discrete
 
 
@@ -68,6 +70,10 @@ class ToyFamily(TaskFamily[ToyTask, ToyState]):
     terminates: bool = False
     length: int = 3
     recorded: bool = False
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        require(self.length >= 1, "length", self.length, "at least 1")
 
     @property
     def finite_horizon(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -1,5 +1,7 @@
 """The policy optimiser against hand-made steps."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,6 +110,10 @@ def test_the_gradient_norm_is_bounded():
     # Adam's first moment after one step is a tenth of the clipped gradient.
     moment = optax.tree.norm(opt_state[1].mu)
     assert moment == pytest.approx(1e-4, rel=1e-3)
+    free = PPO(epochs=1, minibatches=1, max_grad_norm=math.inf)
+    _, opt_state, metrics = improve(free, params, batch, 0.01, 0.0)
+    moment = optax.tree.norm(opt_state[1].mu)
+    assert moment == pytest.approx(0.1 * float(metrics["grad_norm"]), rel=1e-3), "nothing is cut"
 
 
 def test_every_trial_is_in_exactly_one_minibatch():

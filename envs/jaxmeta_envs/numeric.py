@@ -1,0 +1,174 @@
+"""One policy for the numbers in a configuration: what is a number, and how large it may be.
+
+Every configuration calls `check_numbers` before it looks at ranges, so that what follows may
+compare without thinking of NaN, text or infinity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import numbers
+import operator
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Union
+
+import numpy as np
+
+from jaxmeta_envs.errors import require
+
+INFINITE: Mapping[str, Any] = types.MappingProxyType({"infinite": True})
+"""Metadata of a field in which infinity has a meaning, which its documentation gives."""
+
+LARGE: Mapping[str, Any] = types.MappingProxyType({"large": True})
+"""Metadata of a count that is kept as a Python integer and may be more than 32 bits hold."""
+
+_NUMBERS = {int, float}
+_MOST = 2**31 - 1  # counters on devices have 32 bits
+_MOST_LARGE = 2**53  # up to here every integer is a float64
+_HIGHEST = 1e18  # the square is a finite float32
+
+
+class _Kind(NamedTuple):
+    """What a field takes besides the instances of classes.
+
+    Attributes:
+        name: The field.
+        whole: Whether numbers must be whole.
+        entries: Of what kind the entries of a tuple are; None where there may be none.
+        only_entries: Whether a number by itself may not be there.
+        others: Whether something that is not a number may be there, such as a schedule.
+        optional: Whether None may be.
+        infinite: Whether ``math.inf`` may be.
+        large: Whether integers of more than 32 bits may be.
+    """
+
+    name: str
+    whole: bool
+    entries: _Kind | None
+    only_entries: bool
+    others: bool
+    optional: bool
+    infinite: bool
+    large: bool
+
+
+def check_numbers(part: Any) -> None:
+    """Raises `ConfigError` unless the numeric fields of a dataclass hold fit numbers.
+
+    Those are the fields annotated ``int`` or ``float`` or a tuple of these, perhaps in a union.
+    Booleans are no
+    numbers. No number is NaN; infinity is one only in fields marked `INFINITE`. Integers have
+    at most 32 bits, or 53 in fields marked `LARGE`; other numbers are at most 1e18 in size,
+    whose square is still finite on devices. Whole numbers in fields of integers (``1e6``)
+    become integers, NumPy's scalars Python's, and lists tuples. Arrays pass: their values may
+    not be known.
+
+    Args:
+        part: A dataclass, frozen or not, in its ``__post_init__``.
+
+    Raises:
+        ConfigError: Naming field, value and what is allowed.
+    """
+    for kind in _kinds(type(part)):
+        value = getattr(part, kind.name)
+        checked = _checked(value, kind)
+        if checked is not value:
+            object.__setattr__(part, kind.name, checked)
+
+
+def check_all_numbers(part: Any) -> None:
+    """Raises `ConfigError` as `check_numbers` does, for a dataclass and those in its fields.
+
+    So that the numbers of a user's own parts are checked too.
+    """
+    check_numbers(part)
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            check_all_numbers(value)
+
+
+def _checked(value: Any, kind: _Kind) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if (value is None and kind.optional) or hasattr(value, "dtype"):
+        return value
+    if isinstance(value, tuple | list) and kind.entries is not None:
+        if hasattr(value, "_fields"):  # names are not to be lost
+            return value
+        entry = kind.entries
+        named = [entry._replace(name=f"{kind.name}[{i}]") for i in range(len(value))]
+        checked = tuple(_checked(x, k) for x, k in zip(value, named, strict=True))
+        same = isinstance(value, tuple) and all(map(operator.is_, checked, value))
+        return value if same else checked
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number and kind.others and not isinstance(value, str | bool):
+        return value
+    require(number and not kind.only_entries, kind.name, value, _said(kind))
+    return _whole(value, kind) if kind.whole else _real(value, kind)
+
+
+def _whole(value: Any, kind: _Kind) -> int:
+    finite = math.isfinite(value)
+    require(finite and value == int(value), kind.name, value, _said(kind))
+    most = _MOST_LARGE if kind.large else _MOST
+    require(abs(value) <= most, kind.name, value, f"{_said(kind)} of at most {most}")
+    return value if type(value) is int else int(value)
+
+
+def _real(value: Any, kind: _Kind) -> Any:
+    if kind.infinite and value == math.inf:
+        return value
+    within = abs(value) <= _HIGHEST  # false of NaN
+    require(within, kind.name, value, f"{_said(kind)} of at most {_HIGHEST:g} in size")
+    return value
+
+
+def _said(kind: _Kind) -> str:
+    text = "an integer" if kind.whole else "a number"
+    if kind.only_entries:
+        text = "a tuple of integers" if kind.whole else "a tuple of numbers"
+    return f"{text} (or None)" if kind.optional else text
+
+
+@functools.cache
+def _kinds(cls: type) -> tuple[_Kind, ...]:
+    """Returns the numeric fields of a dataclass; none if its annotations cannot be read."""
+    try:
+        hints = typing.get_type_hints(cls)
+    except (NameError, TypeError):
+        return ()
+    kinds = [_kind(field, hints[field.name]) for field in dataclasses.fields(cls)]
+    return tuple(kind for kind in kinds if kind is not None)
+
+
+def _kind(field: dataclasses.Field, hint: Any) -> _Kind | None:
+    union = typing.get_origin(hint) in (Union, types.UnionType)
+    members = typing.get_args(hint) if union else (hint,)
+    tuples = [m for m in members if _NUMBERS & _of_tuple(m)]
+    plain = _NUMBERS & set(members)
+    if not plain and not tuples:
+        return None
+    kind = _Kind(
+        name=field.name,
+        whole=float not in (plain or _of_tuple(tuples[0])),
+        entries=None,
+        only_entries=not plain,
+        others=any(m not in (*_NUMBERS, types.NoneType, *tuples) for m in members),
+        optional=types.NoneType in members,
+        infinite=field.metadata.get("infinite", False),
+        large=field.metadata.get("large", False),
+    )
+    if not tuples:
+        return kind
+    whole = float not in _of_tuple(tuples[0])
+    entry = kind._replace(whole=whole, only_entries=False, others=False, optional=False)
+    return kind._replace(entries=entry)
+
+
+def _of_tuple(hint: Any) -> set[Any]:
+    return set(typing.get_args(hint)) if typing.get_origin(hint) is tuple else set()
