@@ -387,7 +387,7 @@ def _say_picture(picture: Path) -> None:
 
 
 def _say_saved(evaluation: Evaluation, run_dir: str) -> None:
-    suffix = "" if evaluation.split == "test" else f"-{evaluation.split}"
+    suffix = evaluation.suffix
     print(f"\nThe numbers: {Path(run_dir, f'evaluation{suffix}.json')}")
     print(f"The curves:  {Path(run_dir, f'adaptation{suffix}.png')}")
 

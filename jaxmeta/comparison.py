@@ -21,13 +21,14 @@ from jaxmeta.evaluation import (
     check_seed,
     evaluate,
     evaluation_key,
+    own_shots,
     policy_of,
     steps_of_experience,
     trained_rows,
 )
 from jaxmeta.played_references import play_references
 from jaxmeta.player import BATCH, play_tasks
-from jaxmeta.report import Evaluation, read_evaluation
+from jaxmeta.report import NUM_TASKS, Evaluation, protocol_suffix, read_evaluation
 from jaxmeta.runs import as_list, check_picture, choose_labels, load_runs
 from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import ConfigError, require
@@ -45,7 +46,7 @@ def compare(
     episodes: int | None = None,
     shots: int | None = None,
     split: str = "test",
-    num_tasks: int = 1000,
+    num_tasks: int = NUM_TASKS,
     seed: int = 0,
     deterministic: bool = False,
     references: bool = True,
@@ -142,7 +143,17 @@ class _Session:
         if self.episodes is not None:
             rows = math.ceil(self.episodes / together)
         if saved:
-            found = read_evaluation(result.run_dir, self.split)
+            trained = trained_rows(algorithm, self.family)
+            suffix = protocol_suffix(
+                self.split,
+                rows=None if rows == trained else rows,
+                shots=own_shots(algorithm, self.family, shots),
+                each=None if self.points in (None, together) else self.points,
+                deterministic=self.deterministic,
+                tasks=self.num_tasks,
+                seed=self.seed,
+            )
+            found = read_evaluation(result.run_dir, suffix)
             if found is not None and self._is_of(result, found, together, shots, rows):
                 return found
         return evaluate(

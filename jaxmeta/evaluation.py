@@ -20,7 +20,7 @@ from jax import Array
 
 from jaxmeta.played_references import is_shift, play_references
 from jaxmeta.player import BATCH, own_protocol, play_tasks
-from jaxmeta.report import Evaluation
+from jaxmeta.report import NUM_TASKS, Evaluation
 from jaxmeta.rollout import Protocol
 from jaxmeta.streams import Stream, stream_key
 from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily, no_adaptation
@@ -45,7 +45,7 @@ def evaluate(
     episodes: int | None = None,
     shots: int | None = None,
     split: str = "test",
-    num_tasks: int = 1000,
+    num_tasks: int = NUM_TASKS,
     seed: int = 0,
     deterministic: bool = False,
     episodes_per_point: int | None = None,
@@ -130,6 +130,7 @@ def evaluate(
         env_steps=result.env_steps,
         score=family.score,
         shots=policy.shots if isinstance(policy, AdaptiveModel) else None,
+        own_shots=own_shots(algorithm, family, shots),
     )
     if save and result.run_dir is not None:
         evaluation.save(result.run_dir)
@@ -142,7 +143,7 @@ def evaluate_policy(
     family: TaskFamily,
     *,
     key: Array,
-    num_tasks: int = 1000,
+    num_tasks: int = NUM_TASKS,
     episodes: int = 1,
     split: str = "test",
     told_task: bool = False,
@@ -274,6 +275,13 @@ def trained_rows(algorithm: Any, family: Family) -> int:
         return algorithm.trial_episodes(family)
     together = steps_of_experience(algorithm, family)
     return max(1, math.ceil(algorithm.trial_episodes(family) / together))
+
+
+def own_shots(algorithm: Any, family: Family, shots: int | None) -> int | None:
+    """Returns ``shots``, or None if a step of adaptation sees as many in training."""
+    policy = policy_of(algorithm, family)
+    trained = policy.shots if isinstance(policy, AdaptiveModel) else policy.episodes_per_adapt
+    return None if shots == trained else shots
 
 
 def steps_of_experience(algorithm: Any, family: Family, shots: int | None = None) -> int:

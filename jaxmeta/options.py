@@ -19,6 +19,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from jaxmeta.config import TrainConfig
+from jaxmeta.report import NUM_TASKS
 from jaxmeta.schedules import Schedule
 from jaxmeta.worst_case import CrossEntropy
 from jaxmeta_envs.errors import ConfigError, require
@@ -148,7 +149,7 @@ class EvaluateOptions:
     episodes: int | None = None
     shots: int | None = None
     split: str = "test"
-    num_tasks: int = 1000
+    num_tasks: int = NUM_TASKS
     seed: int = 0
     deterministic: bool = False
     references: bool = True
@@ -193,7 +194,7 @@ class CompareOptions:
     episodes: int | None = None
     shots: int | None = None
     split: str = "test"
-    num_tasks: int = 1000
+    num_tasks: int = NUM_TASKS
     seed: int = 0
     deterministic: bool = False
     references: bool = True

@@ -23,6 +23,9 @@ from jaxmeta_envs.errors import require
 if TYPE_CHECKING:
     from rich.table import Table
 
+NUM_TASKS = 1000
+"""Held-out tasks of an evaluation, unless told otherwise."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -52,6 +55,8 @@ class Evaluation:
         env_steps: Environment steps that each seed was trained for; None if unknown.
         score: ``"return"``, of which more is better, or ``"loss"``, of which less is.
         shots: On supervised tasks, examples that a step of adaptation saw; else None.
+        own_shots: What a step of adaptation saw, examples or episodes, if not as in training;
+            else None.
     """
 
     returns: np.ndarray
@@ -69,6 +74,7 @@ class Evaluation:
     env_steps: int | None = None
     score: str = "return"
     shots: int | None = None
+    own_shots: int | None = None
 
     def __post_init__(self) -> None:
         shape = self.returns.shape
@@ -140,6 +146,7 @@ class Evaluation:
             "env_steps": self.env_steps,
             "score": self.score,
             "shots": self.shots,
+            "own_shots": self.own_shots,
             "headline": self.headline,
             "intervals": intervals.methods(seeds),
             "optimal": None if self.optimal is None else self.optimal,
@@ -148,6 +155,24 @@ class Evaluation:
             "curve_of_each_seed": self.returns.mean(axis=1, dtype=np.float64),
         }
         return plain(summary)
+
+    @property
+    def suffix(self) -> str:
+        """What the names of its files end with: how it differs from what is done by default.
+
+        See `protocol_suffix`.
+        """
+        tasks, rows = self.returns.shape[1:]
+        least = self.episodes_per_adapt
+        return protocol_suffix(
+            self.split,
+            rows=None if self.trained_rows in (None, rows) else rows,
+            shots=self.own_shots,
+            each=None if self.episodes_per_point == least else self.episodes_per_point,
+            deterministic=self.deterministic,
+            tasks=tasks,
+            seed=self.seed,
+        )
 
     def table(self) -> Table:
         """Returns a table for the terminal (`rich.print` it), best total first."""
@@ -160,15 +185,15 @@ class Evaluation:
 
         ``evaluation.json`` has the summary and the mean curve of each seed,
         ``evaluation.npz`` all returns (``returns``, ``optimal`` if known, and one
-        ``reference/<name>`` each), ``adaptation.png`` the figure. A split other than
-        "test" is written beside it, as ``evaluation-<split>.json`` and so on; evaluating
-        the same split again replaces its files.
+        ``reference/<name>`` each), ``adaptation.png`` the figure. What was measured
+        otherwise than by default is written beside them, with `suffix` in the names; measuring
+        the same again replaces its files.
         """
         from jaxmeta.plots import plot_adaptation
 
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        suffix = _suffix(self.split)
+        suffix = self.suffix
         arrays = {"returns": self.returns}
         arrays |= {f"reference/{name}": returns for name, returns in self.references.items()}
         arrays |= {} if self.optimal is None else {"optimal": self.optimal}
@@ -176,15 +201,52 @@ class Evaluation:
         plot_adaptation(self, directory / f"adaptation{suffix}.png")
 
 
-def read_evaluation(directory: str | Path, split: str = "test") -> Evaluation | None:
-    """Reads what `Evaluation.save` wrote for a split; None if there is no such thing.
+def protocol_suffix(
+    split: str,
+    *,
+    rows: int | None,
+    shots: int | None,
+    each: int | None,
+    deterministic: bool,
+    tasks: int,
+    seed: int,
+) -> str:
+    """Returns what names of files end with, of what is measured otherwise than by default.
+
+    Nothing for 1,000 tasks of the split "test", drawn with seed 0, as many rows, shots and
+    episodes as in training, actions sampled; else, say, ``-far-20-rows-mode``.
+
+    Args:
+        split: Where the tasks are from.
+        rows: K, unless as in training.
+        shots: What a step of adaptation sees, unless as in training.
+        each: N, episodes of which a row is the mean, unless as many as the agent adapts to.
+        deterministic: Whether actions are the mode of their distribution.
+        tasks: B.
+        seed: Of the tasks.
+    """
+    given = (
+        (split != "test", split),
+        (rows is not None, f"{rows}-rows"),
+        (shots is not None, f"{shots}-shots"),
+        (each is not None, f"{each}-each"),
+        (deterministic, "mode"),
+        (tasks != NUM_TASKS, f"{tasks}-tasks"),
+        (seed != 0, f"seed-{seed}"),
+    )
+    return "".join(f"-{said}" for differs, said in given if differs)
+
+
+def read_evaluation(directory: str | Path, suffix: str = "") -> Evaluation | None:
+    """Reads what `Evaluation.save` wrote with this `Evaluation.suffix`; None if it did not.
 
     Nor is it one if its files are not of one evaluation, as a crash between them leaves it,
     or are of a version that wrote something else.
     """
-    place, suffix = Path(directory), _suffix(split)
+    place = Path(directory)
     names = ("split", "agent", "family", "seed", "episodes_per_adapt", "trained_rows", "env_steps")
     names += ("score", "shots", "episodes_per_point", "deterministic", "new_tasks")
+    names += ("own_shots",)
     try:
         summary = json.loads((place / f"evaluation{suffix}.json").read_text(encoding="utf-8"))
         content = (place / f"evaluation{suffix}.npz").read_bytes()
@@ -204,11 +266,7 @@ def read_evaluation(directory: str | Path, split: str = "test") -> Evaluation | 
         return None
     means = evaluation.returns.mean(axis=1, dtype=np.float64)
     same = means.shape == curves.shape and np.allclose(means, curves, rtol=1e-9, equal_nan=True)
-    return evaluation if same and evaluation.split == split else None
-
-
-def _suffix(split: str) -> str:
-    return "" if split == "test" else f"-{split}"
+    return evaluation if same and evaluation.suffix == suffix else None
 
 
 def _describe(

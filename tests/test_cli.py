@@ -321,9 +321,13 @@ def test_evaluation_takes_its_options(run_dir, capsys):
     assert "20 tasks × 3 episodes" in output
     assert "random" not in output
     assert not (run_dir / "evaluation.json").exists()
+    before = files_in(run_dir)
     assert main([*arguments, "--split", "train"]) == 0
-    assert "evaluation-train.json" in capsys.readouterr().out
-    assert json.loads((run_dir / "evaluation-train.json").read_text())["rows"] == 3
+    written = "evaluation-train-3-rows-20-tasks.json"
+    assert written in capsys.readouterr().out
+    assert json.loads((run_dir / written).read_text())["rows"] == 3
+    after = files_in(run_dir)
+    assert {name: after[name] for name in before} == before
 
 
 # Dry run

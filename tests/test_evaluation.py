@@ -1,3 +1,4 @@
+import inspect
 import json
 import os
 import subprocess
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta import intervals, statistics
+import jaxmeta
+from jaxmeta import intervals, report, statistics
 from jaxmeta.evaluation import (
     Evaluation,
     evaluate,
@@ -17,7 +19,7 @@ from jaxmeta.evaluation import (
     evaluation_key,
     quick_evaluation,
 )
-from jaxmeta.report import read_evaluation
+from jaxmeta.report import NUM_TASKS, read_evaluation
 from jaxmeta_envs.errors import ConfigError
 from tests.eval_toys import (
     TRACES,
@@ -213,10 +215,42 @@ def test_a_run_directory_is_loaded_and_written_to(tmp_path, monkeypatch):
     evaluate(str(tmp_path), num_tasks=TASKS, references=False)
     assert loaded == [str(tmp_path)]
     files = {path.name for path in tmp_path.iterdir()}
-    assert files == {"evaluation.json", "evaluation.npz", "adaptation.png"}
-    evaluate(tmp_path, num_tasks=TASKS, references=False, split="far")
-    files |= {"evaluation-far.json", "evaluation-far.npz", "adaptation-far.png"}
-    assert {path.name for path in tmp_path.iterdir()} == files
+    assert files == {"evaluation-7-tasks.json", "evaluation-7-tasks.npz", "adaptation-7-tasks.png"}
+
+
+def test_what_is_measured_otherwise_replaces_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "NUM_TASKS", TASKS)
+    result = trained(run_dir=tmp_path)
+    ways = {
+        "": {},
+        "-far": {"split": "far"},
+        "-5-rows": {"episodes": 5},
+        "-2-each": {"episodes_per_point": 2},
+        "-8-tasks": {"num_tasks": 8},
+        "-seed-3": {"seed": 3},
+        "-far-5-rows-2-each-8-tasks-seed-3": {
+            **{"split": "far", "episodes": 5, "episodes_per_point": 2},
+            **{"num_tasks": 8, "seed": 3},
+        },
+    }
+    before: dict[str, bytes] = {}
+    for suffix, options in ways.items():
+        found = evaluate(result, **{"num_tasks": TASKS, "references": False} | options)
+        assert found.suffix == suffix
+        now = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        names = {f"evaluation{suffix}.json", f"evaluation{suffix}.npz", f"adaptation{suffix}.png"}
+        assert now.keys() - before.keys() == names
+        assert {name: now[name] for name in before} == before
+        np.testing.assert_array_equal(read_evaluation(tmp_path, suffix).returns, found.returns)
+        before = now
+
+
+def test_by_default_nothing_is_added_to_the_names():
+    for call in (evaluate, jaxmeta.compare):
+        assert inspect.signature(call).parameters["num_tasks"].default == NUM_TASKS
+    assert Evaluation(np.ones((1, NUM_TASKS, 2))).suffix == ""
+    assert Evaluation(np.ones((1, NUM_TASKS, 2)), own_shots=5).suffix == "-5-shots"
+    assert Evaluation(np.ones((1, NUM_TASKS, 2)), deterministic=True).suffix == "-mode"
 
 
 def test_nothing_is_written_unless_asked_and_possible(tmp_path):
@@ -227,7 +261,8 @@ def test_nothing_is_written_unless_asked_and_possible(tmp_path):
 
 def test_what_one_value_cannot_tell_is_null_in_the_json(tmp_path):
     Evaluation(np.ones((1, 1, 2))).save(tmp_path)
-    content = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=_refuse)
+    text = (tmp_path / "evaluation-1-tasks.json").read_text()
+    content = json.loads(text, parse_constant=_refuse)
     total = content["policies"]["agent"]["total"]
     assert total["mean"] == 2
     assert [total[key] for key in ("stderr", "low", "high", "iqm_low")] == [None] * 4
@@ -239,14 +274,15 @@ def _refuse(constant):
 
 def test_the_json_has_the_summary_and_the_npz_all_returns(tmp_path):
     evaluation = evaluate(trained(run_dir=tmp_path), num_tasks=TASKS, seed=3)
-    content = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=_refuse)
+    written = tmp_path / "evaluation-7-tasks-seed-3.json"
+    content = json.loads(written.read_text(), parse_constant=_refuse)
     assert content == evaluation.summary()
     assert content["agent"] == "ToyAlgorithm"
     assert content["family"] == "Echo"
     assert content["split"] == "test"
     assert (content["seed"], content["num_seeds"], content["num_tasks"]) == (3, 2, TASKS)
     assert content["curve_of_each_seed"] == [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
-    with np.load(tmp_path / "evaluation.npz") as arrays:
+    with np.load(written.with_suffix(".npz")) as arrays:
         np.testing.assert_array_equal(arrays["returns"], evaluation.returns)
         np.testing.assert_array_equal(arrays["optimal"], evaluation.optimal)
         for name, returns in evaluation.references.items():
@@ -256,17 +292,17 @@ def test_the_json_has_the_summary_and_the_npz_all_returns(tmp_path):
 def test_what_was_saved_is_read_again(tmp_path):
     assert read_evaluation(tmp_path) is None
     evaluation = evaluate(trained(run_dir=tmp_path, env_steps=24), num_tasks=TASKS, seed=3)
-    again = read_evaluation(tmp_path)
+    again = read_evaluation(tmp_path, evaluation.suffix)
     assert again.summary() == evaluation.summary()
     assert again.env_steps == 24
     np.testing.assert_array_equal(again.returns, evaluation.returns)
     assert list(again.references) == list(evaluation.references)
-    assert read_evaluation(tmp_path, "far") is None
+    assert read_evaluation(tmp_path, "-far") is None
 
 
 @pytest.mark.parametrize("damage", ["other returns", "cut", "no json", "old", "renamed"])
 def test_files_that_are_no_whole_evaluation_are_not_read(damage, tmp_path):
-    path = tmp_path / "evaluation.npz"
+    path = tmp_path / "evaluation-5-tasks.npz"
     evaluation = Evaluation(np.random.default_rng(0).normal(size=(2, 5, 3)))
     evaluation.save(tmp_path)
     if damage == "other returns":  # as a crash between the two files leaves them
@@ -282,8 +318,8 @@ def test_files_that_are_no_whole_evaluation_are_not_read(damage, tmp_path):
     else:
         path.rename(tmp_path / "evaluation-far.npz")
         path.with_suffix(".json").rename(tmp_path / "evaluation-far.json")
-        assert read_evaluation(tmp_path, "far") is None
-    assert read_evaluation(tmp_path) is None
+        assert read_evaluation(tmp_path, "-far") is None
+    assert read_evaluation(tmp_path, "-5-tasks") is None
 
 
 def lines(evaluation, width=100):

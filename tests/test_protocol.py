@@ -161,7 +161,7 @@ def test_compare_measures_all_by_as_many_episodes():
 
 def test_reports_say_of_how_many_episodes_a_point_is(tmp_path):
     many = evaluate(random_agent(run_dir=tmp_path), num_tasks=TASKS)
-    content = json.loads((tmp_path / "evaluation.json").read_text())
+    content = json.loads((tmp_path / f"evaluation{many.suffix}.json").read_text())
     assert content["episodes_per_point"] == TOGETHER
     assert f"a point is the mean of {TOGETHER} episodes" in printed(many)
     assert f"mean of {TOGETHER} episodes" in legend(many)
@@ -283,7 +283,7 @@ def test_compare_takes_the_mode_too():
 def test_a_saved_evaluation_is_used_again_only_if_it_was_played_in_the_same_way(tmp_path):
     result = two_ways_agent(run_dir=tmp_path / "one")
     evaluate(result, num_tasks=3, deterministic=True)
-    saved = read_evaluation(tmp_path / "one")
+    saved = read_evaluation(tmp_path / "one", "-mode-3-tasks")
     assert saved.deterministic
     session = _Session(result.config.tasks, None, None, "test", 3, 0, False, 1, 100)
     np.testing.assert_array_equal(
@@ -300,7 +300,7 @@ def test_how_actions_are_chosen_is_recorded_and_named_under_the_table(tmp_path):
     result = two_ways_agent(run_dir=tmp_path)
     for deterministic, said in ((False, "sampled"), (True, "the mode")):
         found = evaluate(result, num_tasks=2, deterministic=deterministic, references=False)
-        content = json.loads((tmp_path / "evaluation.json").read_text())
+        content = json.loads((tmp_path / f"evaluation{found.suffix}.json").read_text())
         assert content["deterministic"] is deterministic
         assert f"actions are {said}" in printed(found)
     assert "actions are the mode" in legend(found)
@@ -404,7 +404,7 @@ def test_reports_say_where_the_tasks_also_occur_in_training(tmp_path):
 
     few, options = trained(run_dir=tmp_path, family=Few()), {"num_tasks": 2, "references": False}
     assert said in printed(evaluate(few, **options))
-    assert json.loads((tmp_path / "evaluation.json").read_text())["new_tasks"] is False
+    assert json.loads((tmp_path / "evaluation-2-tasks.json").read_text())["new_tasks"] is False
     assert said not in printed(evaluate(few, split="far", **options))
     assert said not in printed(evaluate(trained(), **options))
     assert said in printed(evaluate(trained(), split="train", **options))

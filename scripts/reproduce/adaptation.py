@@ -10,7 +10,6 @@ alone unless ``--again``. An interrupted cell goes on from its checkpoint. Then
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +70,7 @@ def run(name: str, seeds: int, runs: Path) -> dict:
         "training_minutes_all_seeds": minutes,
         "env_steps_per_seed": result.env_steps,
         "per_seed_total": evaluation.returns.sum(2).mean(1).tolist(),
-        "evaluation": json.loads((run_dir / "evaluation.json").read_text()),
+        "evaluation": evaluation.summary(),
     }
 
 

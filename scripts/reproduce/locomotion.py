@@ -119,8 +119,8 @@ def measure(config: jaxmeta.TrainConfig, run_dir: Path, num_tasks: int, path: Pa
     result, minutes = recording.finish(config)
     found = describe(config, run_dir, minutes, None)
     path.write_text(json.dumps(found, indent=1) + "\n")
-    jaxmeta.evaluate(result, episodes=STEPS + 1, num_tasks=num_tasks)
-    found["evaluation"] = json.loads((run_dir / "evaluation.json").read_text())
+    evaluation = jaxmeta.evaluate(result, episodes=STEPS + 1, num_tasks=num_tasks)
+    found["evaluation"] = evaluation.summary()
     path.write_text(json.dumps(found, indent=1) + "\n")
     return found
 

@@ -11,7 +11,6 @@ Then ``python scripts/render_results.py`` puts the numbers into RESULTS.md.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ def run(name: str, seeds: int, steps: int | None, num_tasks: int, runs: Path) ->
         "training_minutes_all_seeds": minutes,
         "env_steps_per_seed": result.env_steps,
         "per_seed": evaluation.returns.mean(axis=1).tolist(),
-        "evaluation": json.loads((runs / name / "evaluation.json").read_text()),
+        "evaluation": evaluation.summary(),
     }
 
 
