@@ -6,6 +6,7 @@ import json
 
 from jaxmeta import parallel
 from jaxmeta.config import TrainConfig
+from jaxmeta.device_memory import format_bytes, memory_per_device
 from jaxmeta.serialization import to_dict
 
 
@@ -27,22 +28,6 @@ def describe_run(config: TrainConfig) -> str:
         "memory": "unknown" if memory == 0 else f"about {format_bytes(memory)} on each device",
     }
     return "\n\n".join(f"{title}\n{_indent(text)}" for title, text in parts.items())
-
-
-def memory_per_device(config: TrainConfig, num_devices: int) -> int:
-    """Estimates the bytes that training needs on each device; 0 if unknown."""
-    share = config.algorithm.num_tasks // num_devices
-    return config.num_seeds * config.algorithm.memory_bytes(config.tasks, share)
-
-
-def format_bytes(count: int) -> str:
-    """Returns a number of bytes in the unit that suits it, as in ``"1.5 GiB"``."""
-    value, units = float(count), ("B", "KiB", "MiB", "GiB", "TiB")
-    for unit in units:
-        if value < 1024 or unit == units[-1]:
-            break
-        value /= 1024
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def _describe_steps(config: TrainConfig) -> str:

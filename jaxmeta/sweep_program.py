@@ -6,10 +6,8 @@ the adaptation curve. Runs are spread over the devices, which have nothing to te
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +30,6 @@ from jaxmeta.player import (
 from jaxmeta.swept import at_point
 
 AXIS = "runs"
-_USUAL_BYTES = 4 << 30  # where the system does not say how much memory is free
 _RUNS, _ALL = PartitionSpec(AXIS), PartitionSpec()
 
 
@@ -167,26 +164,3 @@ def _memory(compiled: Any) -> int:
         return 0
     held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes
     return held - analysis.alias_size_in_bytes + analysis.temp_size_in_bytes
-
-
-def free_bytes(device: Device, devices: int) -> int:
-    """Returns how much memory a device has to give; of a CPU, its share of the machine's.
-
-    Args:
-        device: One of the devices.
-        devices: How many of them share the machine's memory, if it is a CPU.
-    """
-    if device.platform != "cpu":
-        stats = device.memory_stats() or {}
-        if "bytes_limit" in stats:
-            return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    known = [_USUAL_BYTES]
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        line = next(line for line in lines if line.startswith("MemAvailable:"))
-        known = [1024 * int(line.split()[1])]
-    with contextlib.suppress(OSError, ValueError):  # a container may have less
-        group = Path("/sys/fs/cgroup")
-        limit, used = (int((group / f"memory.{n}").read_text()) for n in ("max", "current"))
-        known.append(max(limit - used, 0))
-    return min(known) // (devices if device.platform == "cpu" else 1)

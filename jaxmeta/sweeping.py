@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxmeta import parallel
 from jaxmeta.config import TrainConfig
-from jaxmeta.dry_run import format_bytes
+from jaxmeta.device_memory import format_bytes, free_bytes
 from jaxmeta.evaluation import check_playable, headline, trained_rows
 from jaxmeta.parallel import Device
 from jaxmeta.player import BATCH
@@ -21,7 +21,7 @@ from jaxmeta.progress import Progress, make_progress
 from jaxmeta.recording import provenance
 from jaxmeta.run_dir import library_versions
 from jaxmeta.sweep_grid import Grid, make_grid
-from jaxmeta.sweep_program import Wave, compile_wave, free_bytes, place_runs
+from jaxmeta.sweep_program import Wave, compile_wave, place_runs
 from jaxmeta.sweep_report import Sweep
 from jaxmeta.sweep_store import Runs, SweepDirectory, read_sweep
 from jaxmeta_envs.errors import ConfigError, require

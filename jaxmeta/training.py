@@ -18,6 +18,7 @@ from jax.sharding import Sharding
 from jaxmeta import hosts, parallel
 from jaxmeta.checkpoint import Restored
 from jaxmeta.config import TrainConfig
+from jaxmeta.device_memory import check_fits
 from jaxmeta.interrupts import Interrupts
 from jaxmeta.logs import History
 from jaxmeta.loop import (
@@ -134,6 +135,7 @@ def train(
     parallel.request_cpu_devices()
     config.tasks.check_installed()
     devices, rounds = _choose_devices(config, config.devices), Rounds(config)
+    check_fits(config, devices)
     if config.run_dir is None:
         return _run(config, devices, rounds, None, callback, progress)
     count, platform = len(devices), devices[0].platform
@@ -182,6 +184,7 @@ def resume(
         require(total >= least, "total_env_steps", total, f"at least {least}, the run's length")
         longer = replace(stored, total_env_steps=total)
         devices, rounds = _same_devices(record), Rounds(longer)
+        check_fits(longer, devices)
         return _run(longer, devices, rounds, store, callback, progress)
 
 

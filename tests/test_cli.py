@@ -35,7 +35,7 @@ from jaxmeta import (
 # The package's attributes of these names may be its functions.
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.cli import main
-from jaxmeta.dry_run import format_bytes, memory_per_device
+from jaxmeta.device_memory import format_bytes, memory_per_device
 from jaxmeta.options import TrainOptions, format_schedule, parse_options, parse_schedule
 from jaxmeta.presets import PRESETS, preset
 from jaxmeta.run_dir import read_record
@@ -379,7 +379,8 @@ def test_devices_share_the_tasks_but_not_the_state():
         (1023, "1023 B"),
         (1536, "1.5 KiB"),
         (3 * 2**30, "3.0 GiB"),
-        (2**51, "2048.0 TiB"),
+        (2**51, "2.0 PiB"),
+        (2**71, "2048.0 EiB"),
     ],
 )
 def test_bytes_are_written_in_a_suitable_unit(count, text):

@@ -24,7 +24,7 @@ LAYERS = [
     {"sweep_store"},
     {"worst_case", "played_references"},
     {"loop", "player", "run_dir", "checkpoint", "progress", "interrupts"},
-    {"rounds", "logs"},
+    {"rounds", "logs", "device_memory"},
     {"robustness_report", "robustness_plots", "robustness_table"},
     {"comparison_report", "comparison_plots", "comparison_table"},
     {"sweep_report", "sweep_plots", "sweep_table", "show_plots"},

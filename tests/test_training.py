@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxmeta import evaluation, training
+from jaxmeta import GRU, MAML, RL2, device_memory, evaluation, training
 from jaxmeta.config import TrainConfig
 from jaxmeta.engine import make_train
+from jaxmeta.presets import PRESETS
 from jaxmeta.training import TrainingDiverged, TrainingInterrupted, load, resume, train
+from jaxmeta_envs import BernoulliBandit, Sinusoid, TabularMDP
 from jaxmeta_envs.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
@@ -421,3 +423,29 @@ def test_in_a_terminal_there_is_a_bar(config, capfd, monkeypatch):
     assert "compiled in" in shown
     assert "100%" in shown
     assert "env-steps/s" in shown
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (TrainConfig(RL2(num_tasks=2**31 - 8)), "TiB of memory"),
+        (TrainConfig(num_seeds=2**31 - 1), "PiB of memory"),
+        (TrainConfig(tasks=BernoulliBandit(2**31 - 1)), "TiB of memory"),
+        (TrainConfig(RL2(memory=GRU(2**31 - 1))), "EiB of memory"),
+        (TrainConfig(tasks=TabularMDP(num_states=10**5)), "TiB of memory"),
+        (TrainConfig(MAML(shots=2**31 - 1), Sinusoid()), "TiB of memory"),
+        (TrainConfig(total_env_steps=2**53), "total_env_steps is 9007199254740992"),
+    ],
+    ids=["tasks", "seeds", "arms", "units", "states", "shots", "steps"],
+)
+def test_what_cannot_have_been_meant_is_refused_before_anything_is_written(config, said, tmp_path):
+    with pytest.raises(ConfigError, match=said) as refusal:
+        train(replace(config, run_dir=str(tmp_path / "run")))
+    assert "\n" not in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_preset_fits_a_small_machine(monkeypatch):
+    monkeypatch.setattr(device_memory, "free_bytes", lambda device, devices: 2**30)
+    for config in PRESETS.values():
+        device_memory.check_fits(config, jax.devices()[:1])

@@ -25,6 +25,8 @@ from jaxmeta_envs.gridworld_solver import MOVES, distances, goal_cells, optimal_
 from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.spaces import Discrete
 
+_LARGEST = 100  # cells of a side
+
 
 class GridTask(NamedTuple):
     """One goal.
@@ -95,7 +97,9 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
 
     def __post_init__(self) -> None:
         check_numbers(self)
-        require(self.size >= 3, "GridNavigation.size", self.size, "an integer of at least 3")
+        within = 3 <= self.size <= _LARGEST
+        text = f"an integer from 3 to {_LARGEST}, as paths to all goals are computed"
+        require(within, "GridNavigation.size", self.size, text)
         longest = 2 * (self.size - 1)
         require(
             self.episode_length >= longest,

@@ -20,6 +20,7 @@ from jaxmeta_envs.spaces import Discrete
 from jaxmeta_envs.t_maze_references import count_agreements, ignore_cue, oracle, repeat_last
 
 CORRIDOR, JUNCTION = 2, 3  # observations; 0 and 1 are the cue
+_LONGEST = 1_000_000
 
 
 class TMazeTask(NamedTuple):
@@ -94,8 +95,8 @@ class TMaze(TaskFamily[TMazeTask, TMazeState]):
         check_numbers(self)
         for name, least in (("corridor_length", 0), ("num_episodes", 1)):
             value = getattr(self, name)
-            valid = isinstance(value, int) and value >= least
-            require(valid, f"TMaze.{name}", value, f"an integer of at least {least}")
+            text = f"an integer from {least} to {_LONGEST}"
+            require(least <= value <= _LONGEST, f"TMaze.{name}", value, text)
         valid = math.isfinite(self.reliability) and 0.5 < self.reliability <= 1.0
         words = "a number above 0.5 and at most 1"
         require(valid, "TMaze.reliability", self.reliability, words)

@@ -182,7 +182,7 @@ def update_bytes(
     activations: float,
     num_tasks: int,
 ) -> int:
-    """Estimates the bytes of one update: state, stored trials, back-propagation.
+    """Estimates the bytes of one update: state, tasks, stored trials, back-propagation.
 
     Args:
         algorithm: The learner, whose schedules may be without a length.
@@ -194,8 +194,9 @@ def update_bytes(
     """
     spanned = span_run(algorithm, 1)
     state = jax.eval_shape(lambda: spanned.init(family, jax.random.key(0)))
+    task = jax.eval_shape(lambda: family.sample_task(jax.random.key(0)))
     trial = jax.eval_shape(lambda state: play(spanned, jax.random.key(0), state), state)
-    per_task = 2 * num_bytes(trial) + activations
+    per_task = num_bytes(task) + 2 * num_bytes(trial) + activations
     return int(3 * num_bytes(state) + num_tasks * per_task)
 
 
