@@ -228,14 +228,16 @@ class PolicyAdaptation:
         """Returns what a step learns from episodes ``[N, T]`` that were played before it."""
         value, advantage = self.advantages(params.value_moments, fast.params, steps)
         distributions, _ = self.network.replay(fast.params, steps.inputs, steps.mask)
-        standardized = self.objective.standardize
+        standardized, moments = self.objective.standardize, params.value_moments
+        # Before any return was seen their scale is unknown, and there is nothing to fit.
+        target = jnp.where(moments.weight > 0, moments.normalize(advantage + value), 0.0)
         data = InnerData(
             inputs=steps.inputs,
             action=steps.action,
             behaviour=each_step(lambda d, a: d.log_prob(a))(distributions, steps.action),
             advantage=standardize(advantage, steps.mask) if standardized else advantage,
             gain=advantage,
-            target=params.value_moments.normalize(advantage + value),
+            target=target,
             mask=steps.mask,
         )
         return jax.lax.stop_gradient(data)
