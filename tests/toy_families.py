@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs import Box, Discrete, TaskFamily, Timestep
+from jaxmeta_envs import AdaptivePolicy, Box, Discrete, Reference, TaskFamily, Timestep
 
 
 class CounterTask(NamedTuple):
@@ -193,3 +193,11 @@ class Aim(TaskFamily[jax.Array, jax.Array]):
         ended = state + 1 >= self.horizon
         obs = self.stretch * at + self.offset
         return state + 1, Timestep(obs, reward, ended, jnp.asarray(False))
+
+    def references(self, num_episodes):
+        del num_episodes
+
+        def act(params, carry, inputs, key):
+            return self.action_space.from_unit(params[1]), carry
+
+        return {"oracle": Reference(AdaptivePolicy(lambda params, key: (), act), told_task=True)}
