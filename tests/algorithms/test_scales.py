@@ -234,6 +234,23 @@ def test_at_meta_test_a_policy_sees_by_the_moments_of_training(name):
     assert max(moved) > 1e-3
 
 
+def test_the_linear_baseline_sees_what_the_policy_sees():
+    adaptation = LEARNERS["maml"]._adaptation(Aim())
+    obs, no = jax.random.normal(jax.random.key(1), (4, 5, 1)), jnp.zeros((4, 5), bool)
+    trained = Moments(jnp.array([50.0]), jnp.array([9.0]), jnp.array([0.5]))
+
+    @jax.jit
+    def advantage(params, seen):
+        inputs = PolicyInput(seen, seen, obs[..., 0], no, no)
+        steps = Trajectory(inputs, seen, obs[..., 0], no, no, seen, ~no)
+        return adaptation.advantages(Moments.empty(), params, steps)[1]
+
+    far, moments = 50.0 + 3.0 * obs, {"inputs": InputMoments(trained, None)}
+    expected = advantage({}, obs)
+    np.testing.assert_allclose(advantage(moments, far), expected, atol=1e-3)
+    assert np.max(np.abs(advantage({}, far) - expected)) > 0.1
+
+
 def test_leaves_that_are_measured_do_not_count_as_those_that_adapt():
     learner = dataclasses.replace(LEARNERS["maml"], inner=InnerLoop(adapts="inputs"))
     with pytest.raises(ConfigError, match=r"adapts is 'inputs'.*found in one of policy/"):
