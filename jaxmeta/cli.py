@@ -274,6 +274,7 @@ def _robustness(arguments: list[str]) -> int:
         points=options.points,
         trials=options.trials,
         episodes=options.episodes,
+        deterministic=options.deterministic,
         search=options.search if options.worst_case else None,
         labels=options.labels or None,
         seed=options.seed,

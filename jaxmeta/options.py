@@ -221,6 +221,7 @@ class RobustnessOptions:
             one parameter and 10 for two.
         episodes: Episodes of adaptation (for an agent that adapts to several at a time,
             steps of adaptation); None takes as many as in training. The last one counts.
+        deterministic: Take the mode of the agents' action distributions instead of a sample.
         worst_case: Search for the most adverse simulator, too.
         search: How to search for it.
         labels: Names of the runs, in their order; by default those of the directories.
@@ -238,6 +239,7 @@ class RobustnessOptions:
     points: int = 21
     trials: int | None = None
     episodes: int | None = None
+    deterministic: bool = False
     worst_case: bool = True
     search: CrossEntropy = field(default_factory=CrossEntropy)
     labels: tuple[str, ...] = ()

@@ -191,6 +191,8 @@ def _tuned(algorithm: Algorithm, tasks: TaskFamily, updates: int) -> TrainConfig
 
 def _acting(method: str, tasks: TaskFamily, updates: int, **settings: Any) -> TrainConfig:
     algorithm: Any = METHODS[method].algorithm(method, type(tasks))
+    # Their observations are of the order of 1, and were not normalised when they were measured.
+    settings = {"normalize_observations": False} | settings
     config = _tuned(replace(algorithm, **settings), tasks, updates)
     # Updates of a few thousand steps are faster than a dispatch is; ten large ones take a minute,
     # which is long enough to be kept.
@@ -258,6 +260,7 @@ _ALL += (
             discount=0.0,
             expert_std=0.3,
             demonstrations=20,
+            normalize_observations=False,
         ),
         RegressionControl(),
         250,
@@ -270,6 +273,7 @@ _ALL += (
             learning_rate=Schedule(3e-3, 0.0),
             dagger=True,
             demonstrations=2,
+            normalize_observations=False,
         ),
         PointNavigation(),
         100,

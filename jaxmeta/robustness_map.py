@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxmeta.evaluation import check_integer, check_seed, policy_of, trained_rows
+from jaxmeta.evaluation import check_integer, check_points, check_seed, policy_of, trained_rows
 from jaxmeta.player import BATCH, batch_size, own_protocol, play_given
 from jaxmeta.progress import Progress, make_progress
 from jaxmeta.robustness_checks import Sweep, check_out, plan_sweep
@@ -45,6 +45,7 @@ def robustness(
     points: int = 21,
     trials: int | None = None,
     episodes: int | None = None,
+    deterministic: bool = False,
     search: CrossEntropy | None = DEFAULT_SEARCH,
     labels: Sequence[str] | None = None,
     seed: int = 0,
@@ -57,9 +58,9 @@ def robustness(
 
     All other parameters are those of the family's nominal task, or ``fixed``. Of an agent
     that adapts, the return is that of the last row of a trial. All training seeds play, and
-    sample their actions. Where runs adapt to different numbers of episodes at a time, the
-    return of a trial is for all of them the mean of as many as for the largest: the lowest
-    of noisy returns would be lower for a run with fewer.
+    sample their actions unless ``deterministic``. Where runs adapt to different numbers of
+    episodes at a time, the return of a trial is for all of them the mean of as many as for the
+    largest: the lowest of noisy returns would be lower for a run with fewer.
 
     Args:
         sources: What `jaxmeta.training.train` returned or the directory of a run, or several
@@ -74,6 +75,8 @@ def robustness(
         trials: Trials on each simulator of the grid per training seed, E; None: 50 for one
             parameter, 10 for two.
         episodes: Rows of adaptation of a trial; None: as in training. The last one counts.
+        deterministic: Whether all agents take the mode of their action's distribution instead
+            of a sample, see `jaxmeta.evaluation.evaluate`.
         search: How to look for the most adverse simulator; None: not at all.
         labels: Names of the runs; None: those of their directories.
         seed: Seed of all that is played.
@@ -85,8 +88,9 @@ def robustness(
         progress: Whether to show how it goes, if it takes long.
 
     Raises:
-        ConfigError: If an argument is out of range, a family has no physical parameters or
-            the runs do not fit together, before anything is compiled.
+        ConfigError: If an argument is out of range, a family has no physical parameters, an
+            agent does not say its mode or the runs do not fit together, before anything is
+            compiled.
     """
     results = load_runs(sources)
     _check_numbers(points, trials, episodes, seed, batch)
@@ -97,12 +101,12 @@ def robustness(
     place = check_out(results, out) if save else None
     for family in families:
         family.check_installed()
+    prepared = _prepare(results, episodes, deterministic)
 
     trials = _TRIALS[len(sweep.swept)] if trials is None else trials
     key = stream_key(seed, Stream.ROBUSTNESS)
     size = batch_size(len(sweep.simulators()) * trials, batch)
     session = _Session(sweep, trials, search, jax.random.split(key, 4), size, _Watch(progress))
-    prepared = _prepare(results, episodes)
     session.watch.total = sum(session.env_steps(run) for run in prepared)
     with session.watch:
         maps = [session.play(run, name) for run, name in zip(prepared, names, strict=True)]
@@ -171,6 +175,7 @@ class _Session:
             rows=len(run.protocol.experience),
             episodes_per_adapt=run.policy.episodes_per_adapt,
             episodes_per_point=run.protocol.episodes,
+            deterministic=run.protocol.deterministic,
             worst_case=worst_case,
         )
 
@@ -250,20 +255,22 @@ def _lowest(returns: np.ndarray) -> int:
     return int(np.argmin(np.where(np.isfinite(means), means, np.inf)))
 
 
-def _prepare(results: Sequence[Any], episodes: int | None) -> list[_Run]:
+def _prepare(results: Sequence[Any], episodes: int | None, deterministic: bool) -> list[_Run]:
     pairs = [(result.config.algorithm, result.config.tasks) for result in results]
     policies = [policy_of(*pair) for pair in pairs]
     together = max(policy.episodes_per_adapt for policy in policies)
     runs = []
     for result, pair, policy in zip(results, pairs, policies, strict=True):
+        check_points(policy, deterministic, None, type(pair[0]).__name__)
         rows = trained_rows(*pair) if episodes is None else episodes
+        wanted: dict[str, Any] = {"episodes": together, "deterministic": deterministic}
         run = _Run(
             agent=type(pair[0]).__name__,
             family=pair[1],
             policy=policy,
             params=result.params,
             seeds=jax.tree.leaves(result.params)[0].shape[0],
-            protocol=own_protocol(policy, rows, episodes=together),
+            protocol=own_protocol(policy, rows, **wanted),
         )
         runs.append(run)
     return runs

@@ -54,7 +54,10 @@ def _heading(robustness: Robustness) -> str:
         f"{name.replace('_', ' ')} {value:.4g} {robustness.units.get(name, '')}".rstrip()
         for name, value in robustness.fixed.items()
     ]
-    return "\n".join([f"{what}: return across simulators", *([", ".join(values)] * bool(values))])
+    lines = [f"{what}: return across simulators", ", ".join(values)]
+    if runs[0].deterministic:
+        lines.append("actions are the mode")
+    return "\n".join(filter(None, lines))
 
 
 def _return_label(robustness: Robustness) -> str:

@@ -65,6 +65,7 @@ class RobustnessMap:
         rows: Rows of adaptation that were played; the last one is reported.
         episodes_per_adapt: Episodes that a step of adaptation sees.
         episodes_per_point: Episodes of which the return of a trial is the mean.
+        deterministic: Whether actions are the mode of their distribution; else sampled.
         worst_case: What the search found, if there was one.
     """
 
@@ -75,6 +76,7 @@ class RobustnessMap:
     rows: int = 1
     episodes_per_adapt: int = 1
     episodes_per_point: int = 1
+    deterministic: bool = False
     worst_case: WorstCase | None = None
 
     @functools.cached_property
@@ -176,7 +178,7 @@ class Robustness:
             "row": run.rows,
             "episodes_per_adapt": run.episodes_per_adapt,
             "episodes_per_point": run.episodes_per_point,
-            "deterministic": False,
+            "deterministic": run.deterministic,
             "training_range": {name: list(ends) for name, ends in run.training.items()},
             "everywhere": self._region(run, everywhere),
             "inside_training": self._region(run, everywhere & self.inside(run)),

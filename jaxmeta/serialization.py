@@ -30,7 +30,8 @@ _BEFORE: dict[int, dict[str, dict[str, Any]]] = {
             "normalize_rewards": False,
         },
         "epopt": {"actions": "clipped", "normalize_observations": False},
-        "policy-maml": {"actions": "clipped"},
+        "policy-maml": {"actions": "clipped", "normalize_observations": False},
+        "gmps": {"normalize_observations": False},
     }
 }
 """By version and kind: fields that such a file lacks, and what was done before they existed."""

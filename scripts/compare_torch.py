@@ -126,6 +126,8 @@ def navigation(quick: bool) -> dict[str, Program]:
         network=jaxmeta.MLP((sizes.hidden, sizes.hidden), "tanh"),
         estimator=LogLikelihood(),
         optimizer=jaxmeta.TRPO(task_by_task=True),
+        actions="clipped",
+        normalize_observations=False,
     )
     return {
         OURS: by_us(algorithm, PointNavigation(sizes.length), 1 if quick else 5),

@@ -1,5 +1,7 @@
 """Agents written for JAX alone: what they do there is what they do here, to the bit."""
 
+import dataclasses
+import functools
 import json
 import os
 import re
@@ -9,6 +11,7 @@ import sysconfig
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -29,6 +32,8 @@ from jaxmeta import (
     Recall,
 )
 from jaxmeta.exported import load_exported, read_safetensors
+from jaxmeta.networks import InputMoments
+from jaxmeta.ops.moments import Moments
 from jaxmeta_envs import (
     CartPole,
     GridNavigation,
@@ -184,6 +189,39 @@ def test_it_takes_the_mode_too(results, written, name):
     for key in keys:  # which changes nothing
         action, _ = agent.act_mode(agent.begin(keys[0]), seen, key)
         np.testing.assert_array_equal(action, expected)
+
+
+def test_inputs_are_normalised_by_the_moments_that_training_left(tmp_path):
+    """Before and after adaptation, as by an agent without moments on normalised inputs."""
+    learner, family = AGENTS["maml"]
+    result = untrained(learner, family, num_seeds=1)
+    params, raw = result.params, dict(result.params.meta.initial)
+    del raw["inputs"]
+    trained = Moments(jnp.array([[1000.0, -5.0]]), jnp.array([[9.0, 4.0]]), jnp.full((1, 2), 0.5))
+    measured = params.meta._replace(initial=raw | {"inputs": InputMoments(trained, None)})
+    state = result.state._replace(params=params._replace(meta=measured))
+    result = result._replace(state=state)
+    agent = load_exported(jaxmeta.export(result, tmp_path / "agent"))
+    plain = dataclasses.replace(learner, normalize_observations=False).policy(family)
+    own = params._replace(meta=params.meta._replace(initial=raw))
+    own = jax.tree.map(lambda x: x[0], own)
+
+    rng, key = np.random.default_rng(0), jax.random.key(3)
+    obs, action = rng.normal(size=(2, 2, 5, 2)).astype(np.float32)
+    reward, no = obs[..., 0] ** 2, np.zeros((2, 5), bool)
+
+    def modes(act_mode, adapt, carry, obs):
+        seen = PolicyInput(obs, action, reward, no, no)
+        first = jax.tree.map(lambda x: x[0, 0], seen)
+        after = adapt(carry, Trajectory(seen, action, reward, no, no, obs, ~no), key)
+        return np.stack([act_mode(held, first, key)[0] for held in (carry, after)])
+
+    ours = [jax.jit(functools.partial(f, own)) for f in (plain.act_mode, plain.adapt)]
+    expected = modes(*ours, plain.begin(own, key), obs)
+    far = obs * np.float32([3.0, 2.0]) + np.float32([1000.0, -5.0])
+    found = modes(agent.act_mode, agent.adapt, agent.begin(key), far)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+    assert np.max(np.abs(expected[1] - expected[0])) > 1e-4
 
 
 def test_with_jax_alone_it_predicts_the_very_same_values(results, alone):

@@ -20,6 +20,7 @@ from jaxmeta.player import play_tasks
 from jaxmeta.plots import plot_adaptation
 from jaxmeta.registry import FAMILIES
 from jaxmeta.report import read_evaluation
+from jaxmeta.robustness_plots import _heading
 from jaxmeta.rollout import Protocol, play_curve
 from jaxmeta.testing import ToyFamily
 from jaxmeta_envs import (
@@ -43,6 +44,7 @@ from jaxmeta_envs import (
 )
 from jaxmeta_envs.base import no_adaptation
 from tests.eval_toys import Echo, ToyAlgorithm, counting, noisy, trained
+from tests.robust_toys import Terrain
 from tests.tiny_runs import RUNS, untrained
 
 TOGETHER = 20
@@ -280,6 +282,27 @@ def test_compare_takes_the_mode_too():
     assert "actions are sampled" in printed(sampled)
 
 
+def test_a_robustness_map_takes_the_mode_too(tmp_path):
+    """Everywhere on the grid and in the worst case that was found, it earns two more."""
+    search = jaxmeta.CrossEntropy(population=4, iterations=2, trials=1, fresh_trials=2)
+    options = {"points": 3, "trials": 1, "search": search, "out": tmp_path / "map.png"}
+    maps = {}
+    for deterministic, said in ((False, "sampled"), (True, "the mode")):
+        found = jaxmeta.robustness(
+            two_ways_agent(family=Terrain()), "mass", deterministic=deterministic, **options
+        )
+        assert f"actions are {said}" in printed(found)
+        (run,) = json.loads((tmp_path / "map.json").read_text())["runs"].values()
+        assert run["deterministic"] is deterministic
+        assert ("actions are the mode" in _heading(found)) == deterministic
+        maps[deterministic] = found.maps[0]
+    np.testing.assert_allclose(maps[True].returns - maps[False].returns, 2.0, rtol=1e-5)
+    worst = [maps[way].worst_case.returns for way in (True, False)]
+    np.testing.assert_allclose(worst[0] - worst[1], 2.0, rtol=1e-5)
+    with pytest.raises(ConfigError, match="deterministic is True; it must be False, as ToyAlg"):
+        jaxmeta.robustness(trained(family=Terrain()), "mass", deterministic=True)
+
+
 def test_a_saved_evaluation_is_used_again_only_if_it_was_played_in_the_same_way(tmp_path):
     result = two_ways_agent(run_dir=tmp_path / "one")
     evaluate(result, num_tasks=3, deterministic=True)
@@ -315,7 +338,14 @@ def test_the_mode_must_be_known():
         evaluate(untrained(RUNS["maml"].algorithm, RUNS["maml"].tasks), deterministic=True)
 
 
-@pytest.mark.parametrize("command", ["evaluate", "compare"])
+PLAYING = {
+    "evaluate": "evaluation.evaluate",
+    "compare": "comparison.compare",
+    "robustness": "robustness_map.robustness",
+}
+
+
+@pytest.mark.parametrize("command", PLAYING)
 def test_the_command_line_takes_the_mode(command, monkeypatch):
     given = {}
 
@@ -323,9 +353,7 @@ def test_the_command_line_takes_the_mode(command, monkeypatch):
         given.update(options)
         raise ConfigError("enough seen")
 
-    monkeypatch.setattr(
-        f"jaxmeta.{'evaluation' if command == 'evaluate' else 'comparison'}.{command}", played
-    )
+    monkeypatch.setattr(f"jaxmeta.{PLAYING[command]}", played)
     runs = ["somewhere"] if command == "evaluate" else ["one", "two"]
     for options, expected in (([], False), (["--deterministic"], True)):
         assert cli.main([command, *runs, *options]) == cli.BAD_INPUT

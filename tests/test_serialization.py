@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from jaxmeta import RL2, registry
+from jaxmeta import RL2, EPOpt, GuidedMetaPolicySearch, PolicyMAML, registry
 from jaxmeta.config import TrainConfig
 from jaxmeta.serialization import from_dict, to_dict
-from jaxmeta_envs import BernoulliBandit
+from jaxmeta_envs import BernoulliBandit, PointNavigation
 from jaxmeta_envs.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
@@ -140,6 +140,14 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
         registry.find_algorithm("rl-2")
     with pytest.raises(ConfigError, match="did you mean bernoulli-bandit"):
         registry.find_family("bernouli-bandit")
+
+
+@pytest.mark.parametrize("make", [EPOpt, PolicyMAML, GuidedMetaPolicySearch])
+def test_inputs_were_not_normalised_before_there_was_a_field_for_it(make):
+    written = to_dict(TrainConfig(make(), PointNavigation()))
+    del written["algorithm"]["normalize_observations"]
+    assert from_dict(written | {"schema": 1}).algorithm.normalize_observations is False
+    assert make().normalize_observations is True
 
 
 def test_a_file_from_before_a_field_existed_means_what_was_done_then():

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs import Box, Discrete, TaskFamily, Timestep
+from jaxmeta_envs import AdaptivePolicy, Box, Discrete, Reference, TaskFamily, Timestep
 
 
 class CounterTask(NamedTuple):
@@ -127,6 +127,34 @@ class SafeOrRisky(TaskFamily[jax.Array, jax.Array]):
 
 
 @dataclass(frozen=True)
+class RareRuin(TaskFamily[jax.Array, jax.Array]):
+    """One pull: a safe arm pays 0.3, the other 1, but -2 in a fifth of the tasks."""
+
+    finite_horizon = True
+    horizon: int = 1
+    default_episodes: int = 1
+
+    @property
+    def observation_space(self):
+        return Discrete(1)
+
+    @property
+    def action_space(self):
+        return Discrete(2)
+
+    def sample_task(self, key, split="train"):
+        self.check_split(split)
+        return jax.random.bernoulli(key, 0.2)
+
+    def reset(self, key, task):
+        return jnp.int32(0), jnp.int32(0)
+
+    def step(self, key, state, action, task):
+        reward = jnp.where(action == 1, jnp.where(task, -2.0, 1.0), 0.3)
+        return state, Timestep(jnp.int32(0), reward, jnp.asarray(True), jnp.asarray(False))
+
+
+@dataclass(frozen=True)
 class Aim(TaskFamily[jax.Array, jax.Array]):
     """Hit a hidden point: a step pays 1 less the distance, in half ranges of the action.
 
@@ -165,3 +193,11 @@ class Aim(TaskFamily[jax.Array, jax.Array]):
         ended = state + 1 >= self.horizon
         obs = self.stretch * at + self.offset
         return state + 1, Timestep(obs, reward, ended, jnp.asarray(False))
+
+    def references(self, num_episodes):
+        del num_episodes
+
+        def act(params, carry, inputs, key):
+            return self.action_space.from_unit(params[1]), carry
+
+        return {"oracle": Reference(AdaptivePolicy(lambda params, key: (), act), told_task=True)}

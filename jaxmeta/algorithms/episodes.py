@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta.networks import ActorCritic
+from jaxmeta.networks import ActorCritic, input_moments, normalized
 from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta_envs.base import PolicyInput, TaskFamily, Trajectory
 
@@ -19,9 +19,20 @@ def last_played(mask: Array) -> Array:
     return mask & ~after
 
 
-def seen_by_baseline(family: TaskFamily, inputs: PolicyInput) -> tuple[Array, Array]:
-    """Returns flat observations ``[E, T, o]`` and times ``[E, T]`` of inputs ``[E, T]``."""
-    obs = jax.vmap(jax.vmap(family.observation_space.flatten))(inputs.obs)
+def seen_by_baseline(family: TaskFamily, params: Any, inputs: PolicyInput) -> tuple[Array, Array]:
+    """Returns observations ``[E, T, o]``, as the policy sees them, and times ``[E, T]``.
+
+    Args:
+        family: Says what an observation is.
+        params: Of the policy; may have moments, see `InputMoments`.
+        inputs: ``[E, T]``.
+    """
+    moments = input_moments(params).obs
+
+    def see(obs: Array) -> Array:
+        return normalized(family.observation_space.flatten(obs), moments)
+
+    obs = jax.vmap(jax.vmap(see))(inputs.obs)
     time = jnp.arange(obs.shape[1], dtype=jnp.float32)
     return obs, jnp.broadcast_to(time[None], obs.shape[:2])
 

@@ -19,7 +19,7 @@ from jaxmeta.algorithms.episodes import (
     values_beyond,
 )
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
-from jaxmeta.algorithms.policy_optimizer import PolicyOptimizer, each_step
+from jaxmeta.algorithms.policy_optimizer import PolicyOptimizer
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.trials import (
     act_and_store,
@@ -36,8 +36,6 @@ from jaxmeta.networks import (
     ActorCritic,
     check_actions,
     feedforward_actor_critic,
-    input_moments,
-    normalized,
 )
 from jaxmeta.ops.moments import Moments
 from jaxmeta.risk import CVaR, RiskMeasure
@@ -346,7 +344,7 @@ class EPOpt(Algorithm):
         """Returns advantages and values of what a simulator was paid, ``[E T]``."""
         steps, moments = trial.trajectory, state.value_moments
         if isinstance(self.baseline, LinearBaseline):
-            seen = self._seen(family, state.params, steps)
+            seen = seen_by_baseline(family, state.params, steps.inputs)
             values = self.baseline.value(state.baseline, *seen)
             beyond = jnp.zeros(self.episodes_per_task, jnp.float32)
         else:
@@ -356,11 +354,6 @@ class EPOpt(Algorithm):
             beyond = jnp.zeros_like(beyond)  # nothing is paid after the end
         advantage = episode_advantages(steps, values, beyond, discount, self.gae_lambda)
         return flat(advantage), flat(values)
-
-    def _seen(self, family: TaskFamily, params: Any, steps: Trajectory) -> tuple[Array, Array]:
-        """Returns observations as the policy sees them and times of ``[E, T]`` steps."""
-        obs, time = seen_by_baseline(family, steps.inputs)
-        return each_step(lambda x: normalized(x, input_moments(params).obs))(obs), time
 
     def _fit_baseline(
         self,
@@ -377,7 +370,7 @@ class EPOpt(Algorithm):
         if not isinstance(self.baseline, LinearBaseline):
             return state.baseline
         to_go = jax.vmap(lambda s: returns_to_go(s.reward, s.mask, discount))(steps)
-        obs, time = jax.vmap(lambda s: self._seen(family, params, s))(steps)
+        obs, time = jax.vmap(lambda seen: seen_by_baseline(family, params, seen))(steps.inputs)
         simulators = parallel.own_tasks(jnp.arange(self.num_tasks, dtype=jnp.int32))
         return self.baseline.fit(
             obs.reshape(-1, obs.shape[-1]),

@@ -30,7 +30,9 @@ from jaxmeta.algorithms.policy_adaptation import (
     InnerData,
     PolicyAdaptation,
     PolicyMetaParams,
+    blind_at_first,
     step_returns,
+    with_seen,
 )
 from jaxmeta.algorithms.policy_objective import PolicyObjective
 from jaxmeta.algorithms.policy_optimizer import MinibatchAdam, Terms, each_step
@@ -121,6 +123,9 @@ class GuidedMetaPolicySearch(Algorithm):
         discount: γ, per step, in the inner loop.
         gae_lambda: λ of generalized advantage estimation.
         risk: Which tasks count in the outer loop, by their return after adaptation.
+        normalize_observations: Whether observations that are not one-hot are seen, by policy and
+            linear baseline, with mean 0 and deviation 1, by running moments of the episodes before
+            and after adaptation and of the experts'; nothing adapts or learns these.
 
     Reference: Mendonca et al. 2019, arXiv 1904.00956.
     Differs from the paper: no bias transformation; experts are oracles or PPO; relabelling is
@@ -144,6 +149,7 @@ class GuidedMetaPolicySearch(Algorithm):
     discount: float = 0.99
     gae_lambda: float = 1.0
     risk: RiskMeasure = field(default_factory=Mean)
+    normalize_observations: bool = True
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -210,11 +216,9 @@ class GuidedMetaPolicySearch(Algorithm):
     ) -> tuple[GuidedState, dict[str, Array]]:
         task_key, play_key, show_key, step_key = jax.random.split(key, 4)
         keys = [parallel.task_keys(k, self.num_tasks) for k in (task_key, play_key, show_key)]
-        adaptation = self._adaptation(family)
+        adaptation, params = self._adaptation(family), blind_at_first(state.params)
         tasks, knowledge = jax.vmap(lambda k: self.expert.draw(family, state.experts, k))(keys[0])
-        played = jax.vmap(lambda task, key: adaptation.play(state.params, task, key))(
-            tasks, keys[1]
-        )
+        played = jax.vmap(lambda task, key: adaptation.play(params, task, key))(tasks, keys[1])
         shown, expert_returns = jax.vmap(lambda *args: self._show(family, *args))(
             tasks, knowledge, played.steps, keys[2]
         )
@@ -226,13 +230,18 @@ class GuidedMetaPolicySearch(Algorithm):
         meta, opt_state, metrics = self.optimizer.minimize(
             lambda meta, part: self._terms(adaptation, meta, part),
             lambda means: means["clone_loss"],
-            state.params.meta,
+            params.meta,
             state.opt_state,
             batch,
             step_key,
             rate,
         )
         moved = jax.vmap(lambda data: _moved(adaptation, meta, data))(played.inner)
+        own = [(rows.inputs, rows.mask) for rows in (played.inner, played.steps)]
+        # What comes after is labelled, and was played above.
+        demonstrated = self.demonstrations * family.horizon
+        others = jax.tree.map(lambda x: x[:, :demonstrated], (shown.inputs, shown.mask))
+        meta, opt_state = with_seen(family, state, (meta, opt_state), [*own, others])
         metrics |= step_returns(played.inner_reward, returns) | return_statistics(of_all)
         metrics |= parallel.mean_over_tasks({"return_expert": expert_returns, "approx_kl": moved})
         metrics |= {"risk_share": jnp.mean(weights), "learning_rate": rate}
@@ -275,7 +284,11 @@ class GuidedMetaPolicySearch(Algorithm):
 
     def _network(self, family: TaskFamily) -> ActorCritic:
         return feedforward_actor_critic(
-            family, self.network, None, actions=self.actions, normalize_observations=False
+            family,
+            self.network,
+            None,
+            actions=self.actions,
+            normalize_observations=self.normalize_observations,
         )
 
     def _show(

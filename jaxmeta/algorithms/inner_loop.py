@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxmeta.networks import InputMoments
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.numeric import check_numbers
 
@@ -214,8 +215,8 @@ class InnerLoop:
             return
         # A key made outside would start the backend, before there is a device for every core.
         params = jax.eval_shape(lambda: init(jax.random.key(0)))
-        leaves = jax.tree_util.tree_leaves_with_path(params)
-        names = [_name(path) for path, _ in leaves]
+        leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_measured)
+        names = [_name(path) for path, leaf in leaves if not _is_measured(leaf)]
         found = any(re.search(self.adapts, name) for name in names)
         require(found, "adapts", self.adapts, f"found in one of {', '.join(names)}")
 
@@ -333,13 +334,17 @@ class InnerLoop:
         return fast.params, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
     def _split(self, params: Any) -> tuple[Any, Any]:
-        """Returns the leaves that adapt and the others, each with None for the rest."""
+        """Returns the leaves that adapt and the others, each with None for the rest.
+
+        Moments of inputs are measured, and never adapt.
+        """
 
         def part(adapts: bool) -> Any:
-            return jax.tree_util.tree_map_with_path(
-                lambda path, x: x if bool(re.search(self.adapts, _name(path))) == adapts else None,
-                params,
-            )
+            def keep(path: tuple, x: Any) -> Any:
+                found = not _is_measured(x) and bool(re.search(self.adapts, _name(path)))
+                return x if found == adapts else None
+
+            return jax.tree_util.tree_map_with_path(keep, params, is_leaf=_is_measured)
 
         return part(True), part(False)
 
@@ -348,6 +353,10 @@ def _merge(adapted: Any, fixed: Any) -> Any:
     return jax.tree.map(
         lambda a, b: b if a is None else a, adapted, fixed, is_leaf=lambda x: x is None
     )
+
+
+def _is_measured(x: Any) -> bool:
+    return isinstance(x, InputMoments)
 
 
 def _name(path: tuple) -> str:

@@ -24,11 +24,12 @@ from jaxmeta.algorithms.inner_loop import Fast, InnerLoop, Loss, MetaParams
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
 from jaxmeta.algorithms.policy_objective import PolicyObjective, prior_policy
 from jaxmeta.algorithms.policy_optimizer import each_step
-from jaxmeta.algorithms.trials import act_and_store
-from jaxmeta.networks import MLP, Actions, ActorCritic
+from jaxmeta.algorithms.trials import act_and_store, seen
+from jaxmeta.networks import MLP, Actions, ActorCritic, input_moments
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import masked_mean, standardize
+from jaxmeta.ops.trees import select
 from jaxmeta.rollout import play_trial
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
 
@@ -161,7 +162,7 @@ class PolicyAdaptation:
         """Returns values and advantages ``[N, T]``, in reward units, of one task's episodes."""
         if isinstance(self.baseline, LinearBaseline):
             to_go = returns_to_go(steps.reward, steps.mask, self.discount)
-            obs, time = seen_by_baseline(self.family, steps.inputs)
+            obs, time = seen_by_baseline(self.family, policy, steps.inputs)
             rows, length = time.shape
             episode = jnp.repeat(jnp.arange(rows), length) if rows > 1 else None
             value = self.baseline.fitted_values(
@@ -228,14 +229,16 @@ class PolicyAdaptation:
         """Returns what a step learns from episodes ``[N, T]`` that were played before it."""
         value, advantage = self.advantages(params.value_moments, fast.params, steps)
         distributions, _ = self.network.replay(fast.params, steps.inputs, steps.mask)
-        standardized = self.objective.standardize
+        standardized, moments = self.objective.standardize, params.value_moments
+        # Before any return was seen their scale is unknown, and there is nothing to fit.
+        target = jnp.where(moments.weight > 0, moments.normalize(advantage + value), 0.0)
         data = InnerData(
             inputs=steps.inputs,
             action=steps.action,
             behaviour=each_step(lambda d, a: d.log_prob(a))(distributions, steps.action),
             advantage=standardize(advantage, steps.mask) if standardized else advantage,
             gain=advantage,
-            target=params.value_moments.normalize(advantage + value),
+            target=target,
             mask=steps.mask,
         )
         return jax.lax.stop_gradient(data)
@@ -262,6 +265,59 @@ class PolicyAdaptation:
 
     def _step(self, meta: MetaParams, fast: Fast, data: InnerData) -> Fast:
         return self.inner.step(meta, fast, self._loss(meta), data, second_order=False)[0]
+
+
+def blind_at_first(params: PolicyMetaParams) -> PolicyMetaParams:
+    """Returns parameters that see 0 in place of observations as long as none were measured.
+
+    A gradient step on inputs of unknown size could lead anywhere.
+    """
+    initial = params.meta.initial
+    inputs = input_moments(initial)
+    if inputs.obs is None:
+        return params
+    known = inputs.obs.weight > 0
+    blind = inputs.obs._replace(
+        mean=jnp.where(known, inputs.obs.mean, 0.0),
+        variance=jnp.where(known, inputs.obs.variance, 1e30),
+        weight=jnp.where(known, inputs.obs.weight, 1.0),
+    )
+    initial = initial | {"inputs": inputs._replace(obs=blind)}
+    return params._replace(meta=params.meta._replace(initial=initial))
+
+
+def with_seen(
+    family: TaskFamily,
+    state: Any,
+    learned: tuple[MetaParams, Any],
+    played: list[tuple[PolicyInput, Array]],
+) -> tuple[MetaParams, Any]:
+    """Returns what was learned, with moments of inputs that have seen what was played, too.
+
+    Where inputs are normalised, the first update of a run only measures them.
+
+    Args:
+        family: The task family.
+        state: Before the update, with ``params``, ``opt_state`` and ``updates``.
+        learned: Meta-parameters and the optimiser's state after it.
+        played: Inputs and whether they were played, leaves ``[B, ...]``, B tasks of this device.
+    """
+    before = state.params.meta, state.opt_state
+    moments = input_moments(before[0].initial)
+    if moments.obs is None:
+        return learned
+
+    def in_a_row(x: Array, mask: Array) -> Array:
+        return x.reshape(x.shape[0], 1, -1, *x.shape[mask.ndim :])
+
+    rows = [
+        jax.tree.map(lambda x, mask=mask: in_a_row(x, mask), (inputs.obs, mask))
+        for inputs, mask in played
+    ]
+    obs, mask = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), *rows)
+    inputs = seen(family, moments, obs, mask)
+    meta, opt_state = select(state.updates > 0, learned, before)
+    return meta._replace(initial=meta.initial | {"inputs": inputs}), opt_state
 
 
 def step_returns(inner_reward: Array, after: Array) -> dict[str, Array]:

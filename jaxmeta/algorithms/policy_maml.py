@@ -24,7 +24,9 @@ from jaxmeta.algorithms.policy_adaptation import (
     InnerData,
     PolicyAdaptation,
     PolicyMetaParams,
+    blind_at_first,
     step_returns,
+    with_seen,
 )
 from jaxmeta.algorithms.policy_objective import PolicyObjective
 from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer, each_step
@@ -136,6 +138,9 @@ class PolicyMAML(Algorithm):
         risk: Which tasks count in the outer loop, by their mean return after adaptation (and in
             the episodes before, if the objective counts them), undiscounted. `EMAML` credits
             the episodes of a step with the influence of the task on this measure.
+        normalize_observations: Whether observations that are not one-hot are seen, by policy,
+            value network and linear baseline, with mean 0 and deviation 1, by running moments of
+            the episodes before and after adaptation; nothing adapts or learns these.
 
     Reference: Finn et al. 2017, arXiv 1703.03400; Rothfuss et al. 2019, arXiv 1810.06784.
     Differs from the papers: products with the Hessian are exact; the default estimator is
@@ -161,6 +166,7 @@ class PolicyMAML(Algorithm):
     gae_lambda: float = 1.0
     value_decay: float = 0.9
     risk: RiskMeasure = field(default_factory=Mean)
+    normalize_observations: bool = True
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -225,11 +231,12 @@ class PolicyMAML(Algorithm):
         self, family: TaskFamily, state: PolicyMAMLState, key: Array
     ) -> tuple[PolicyMAMLState, dict[str, Array]]:
         task_key, play_key, step_key = jax.random.split(key, 3)
-        adaptation, moments = self._adaptation(family), state.params.value_moments
+        adaptation, params = self._adaptation(family), blind_at_first(state.params)
+        moments = params.value_moments
         tasks = jax.vmap(family.sample_task)(parallel.task_keys(task_key, self.num_tasks))
         play_keys = parallel.task_keys(play_key, self.num_tasks)
         inner, inner_reward, adapted, steps, log_prob = jax.vmap(
-            lambda task, key: adaptation.play(state.params, task, key)
+            lambda task, key: adaptation.play(params, task, key)
         )(tasks, play_keys)
         value, advantage = jax.vmap(
             lambda params, steps: adaptation.advantages(moments, params, steps)
@@ -258,7 +265,7 @@ class PolicyMAML(Algorithm):
         credit = _credit(parallel.own_tasks(worth), share, earned)
         per_step, gain_scale = _lengths(inner.mask, steps.mask, share)
         unit = metrics["advantage_std"] + 1e-8
-        before = jax.vmap(adaptation.inner_policies, (None, 0))(state.params.meta, inner)
+        before = jax.vmap(adaptation.inner_policies, (None, 0))(params.meta, inner)
         inputs = MetaInputs(
             batch.inputs,
             inner,
@@ -268,8 +275,8 @@ class PolicyMAML(Algorithm):
         )
         rate = value_at(self.learning_rate, state.updates)
         meta, opt_state, losses = self._optimizer.improve(
-            lambda params, inputs, mask: self._replay(adaptation, params, inputs, mask),
-            state.params.meta,
+            lambda meta, inputs, mask: self._replay(adaptation, meta, inputs, mask),
+            params.meta,
             state.opt_state,
             batch._replace(inputs=inputs),
             step_key,
@@ -277,6 +284,8 @@ class PolicyMAML(Algorithm):
             value_at(self.entropy_coef, state.updates),
             penalty=self._penalty(adaptation),
         )
+        rows = [(inner.inputs, inner.mask), (steps.inputs, steps.mask)]
+        meta, opt_state = with_seen(family, state, (meta, opt_state), rows)
         metrics |= step_returns(inner_reward, returns) | return_statistics(of_all) | losses
         metrics |= {"risk_share": jnp.mean(weights), "learning_rate": rate}
         params = PolicyMetaParams(meta, moments)
@@ -322,7 +331,7 @@ class PolicyMAML(Algorithm):
             value,
             self.initial_std,
             self.actions,
-            normalize_observations=False,
+            normalize_observations=self.normalize_observations,
         )
 
     def _adaptation(self, family: TaskFamily) -> PolicyAdaptation:

@@ -155,9 +155,11 @@ def learn(
         value_at(settings.entropy_coef, state.updates),
     )
     if "inputs" in state.params:
-        old = state.params, state.opt_state
-        params, opt_state = select(state.updates > 0, (params, opt_state), old)
-        params = params | {"inputs": seen(family, input_moments(old[0]), trials.trajectory)}
+        steps, before = trials.trajectory, (state.params, state.opt_state)
+        params, opt_state = select(state.updates > 0, (params, opt_state), before)
+        moments_of_inputs = input_moments(state.params)
+        inputs = seen(family, moments_of_inputs, steps.inputs.obs, steps.mask, steps.reward)
+        params = params | {"inputs": inputs}
     metrics |= measure(family, trials.trajectory) | return_statistics(of_all) | losses
     metrics |= {"risk_share": jnp.mean(weights), "learning_rate": learning_rate}
     return Learned(params, opt_state, moments, metrics)
@@ -306,26 +308,35 @@ def bound_share(family: TaskFamily, trajectory: Trajectory) -> dict[str, Array]:
     return {"action_at_bound": total / of}
 
 
-def seen(family: TaskFamily, moments: InputMoments, trajectory: Trajectory) -> InputMoments:
-    """Returns moments of inputs that have seen these steps too, ``[B, E, T]`` of all devices."""
-    flatten = family.observation_space.flatten
-    obs = each_step(jax.vmap(flatten))(trajectory.inputs.obs)
+def seen(
+    family: TaskFamily, moments: InputMoments, obs: Any, mask: Array, reward: Array | None = None
+) -> InputMoments:
+    """Returns moments of inputs that have seen the steps of all devices, too.
 
-    def updated(moments: Moments | None, x: Array) -> Moments | None:
+    Args:
+        family: Says what an observation is.
+        moments: What was seen before.
+        obs: Observations, leaves ``[B, E, T, ...]``.
+        mask: Whether a step was played, ``[B, E, T]``.
+        reward: ``[B, E, T]``; may be None where its moments are not kept.
+    """
+    flattened = each_step(jax.vmap(family.observation_space.flatten))(obs)
+
+    def updated(moments: Moments | None, x: Any) -> Moments | None:
         if moments is None:
             return None
-        mask = jnp.broadcast_to(jnp.expand_dims(trajectory.mask, tuple(range(3, x.ndim))), x.shape)
+        played = jnp.broadcast_to(jnp.expand_dims(mask, tuple(range(3, x.ndim))), x.shape)
         steps = (0, 1, 2)
         total, count = parallel.sum_over_devices(
-            (jnp.sum(x, steps, where=mask), jnp.sum(mask, steps, dtype=jnp.float32))
+            (jnp.sum(x, steps, where=played), jnp.sum(played, steps, dtype=jnp.float32))
         )
         mean = total / count
         # About the mean, not about 0: squares of what is far from it lose their digits.
-        apart = jnp.where(mask, x - jnp.expand_dims(mean, steps), 0.0)
+        apart = jnp.where(played, x - jnp.expand_dims(mean, steps), 0.0)
         squares = parallel.sum_over_devices(jnp.sum(apart**2, steps))
         return moments.update(mean, squares / count, _INPUT_DECAY, jnp.asarray(True))
 
-    return InputMoments(updated(moments.obs, obs), updated(moments.reward, trajectory.reward))
+    return InputMoments(updated(moments.obs, flattened), updated(moments.reward, reward))
 
 
 def _mean_and_variance(sums: tuple[Array, Array], count: Array) -> tuple[Array, Array]:

@@ -51,6 +51,7 @@ FAMILIES: dict[str, type[LocomotionGoal]] = {
 }
 AS_PUBLISHED = PolicyMAML(
     actions="clipped",
+    normalize_observations=False,
     num_tasks=40,
     shots=20,
     network=MLP((100, 100), "relu"),
@@ -62,6 +63,7 @@ AS_PUBLISHED = PolicyMAML(
 # updates of this size, and these had after 5; nothing else was tried.
 REDUCED = PolicyMAML(
     actions="clipped",
+    normalize_observations=False,
     num_tasks=10,
     shots=10,
     initial_std=0.6,

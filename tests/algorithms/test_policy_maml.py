@@ -269,6 +269,23 @@ def test_the_outer_loop_learns_from_the_episodes_and_values_after_adaptation():
     assert abs(new.mean - 2.0) > 0.05
 
 
+def test_values_are_fitted_to_nothing_while_the_scale_of_returns_is_unknown():
+    """Else the targets of the first update would be returns over a deviation of 0."""
+    algorithm = dataclasses.replace(TINY, baseline=MLP((4,), "relu"))
+    state = algorithm.init(FAMILY, jax.random.key(0))
+    task = FAMILY.sample_task(jax.random.key(1))
+
+    @fast_jit
+    def targets(moments):
+        params = state.params._replace(value_moments=moments)
+        return algorithm._adaptation(FAMILY).play(params, task, jax.random.key(2)).inner.target
+
+    np.testing.assert_array_equal(targets(Moments.empty()), 0.0)
+    one, two = (targets(Moments(*map(jnp.float32, (0.0, v, 0.1)))) for v in (1.0, 4.0))
+    np.testing.assert_allclose(one, 2.0 * two, rtol=1e-5)
+    assert np.abs(one).max() > 0.1
+
+
 class OneArmTask(NamedTuple):
     arm: jax.Array
 

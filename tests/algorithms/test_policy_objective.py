@@ -37,6 +37,7 @@ TINY = PolicyMAML(
     optimizer=PPO(epochs=1, minibatches=2),
     inner=InnerLoop(steps=2, optimizer=SGD(0.2)),
     objective=WANTED,
+    normalize_observations=False,
 )
 
 
