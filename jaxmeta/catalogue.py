@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from jaxmeta.config import TrainConfig
 from jaxmeta.methods import METHODS
-from jaxmeta.presets import PRESETS
-from jaxmeta.registry import ALGORITHMS, FAMILIES
+from jaxmeta.presets import PRESETS, of_defaults
+from jaxmeta.registry import algorithm_names, family_names, find_algorithm, find_family
 from jaxmeta.sweep_grid import sweepable
 from jaxmeta_envs.base import Family, TaskFamily
+from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.supervised import SupervisedFamily
 
 
@@ -23,19 +25,17 @@ def summary(cls: type) -> str:
 
 def describe_catalogue() -> str:
     """Returns the names that ``jaxmeta train`` knows, and what comes with them."""
-    width = max(map(len, ALGORITHMS | METHODS | FAMILIES))
+    algorithms = [name for name in algorithm_names() if name not in METHODS]
+    width = max(map(len, (*algorithms, *METHODS, *family_names())))
     lines = ["Algorithms"]
-    lines += [
-        f"  {name:<{width}}  {summary(cls)}"
-        for name, cls in ALGORITHMS.items()
-        if name not in METHODS
-    ]
+    lines += [f"  {name:<{width}}  {_found(find_algorithm, name)[1]}" for name in algorithms]
     lines += ["", "Methods: MAML or PolicyMAML with certain parts"]
     lines += [f"  {name:<{width}}  {method.summary}" for name, method in METHODS.items()]
     lines += ["", "Task families"]
-    for name, cls in FAMILIES.items():
-        lines.append(f"  {name:<{width}}  {summary(cls)}")
-        for label, words in _details(name).items():
+    for name in family_names():
+        cls, said = _found(find_family, name)
+        lines.append(f"  {name:<{width}}  {said}")
+        for label, words in (_details(name, cls) if cls else {}).items():
             lines += textwrap.wrap(
                 f"{label}: {', '.join(words) or 'none'}",
                 width=100,
@@ -43,6 +43,15 @@ def describe_catalogue() -> str:
                 subsequent_indent=" " * (width + 6),
             )
     return "\n".join(lines)
+
+
+def _found(find: Callable[[str], type], name: str) -> tuple[Any, str]:
+    """Returns a class and what it is; None and why, if an installed package cannot be imported."""
+    try:
+        cls = find(name)
+    except ConfigError as error:
+        return None, str(error)
+    return cls, summary(cls)
 
 
 def describe_training(config: TrainConfig) -> str:
@@ -72,8 +81,11 @@ def train_usage(command: str = "train") -> str:
     return f"""\
 usage: jaxmeta {command} ALGORITHM FAMILY [OPTIONS]
 
-ALGORITHM: {", ".join(dict.fromkeys([*ALGORITHMS, *METHODS]))}
-FAMILY:    {", ".join(FAMILIES)}
+ALGORITHM: {", ".join(dict.fromkeys([*algorithm_names(), *METHODS]))}
+FAMILY:    {", ".join(family_names())}
+
+A class of your own goes by module:Class, such as mine:MyFamily for one in mine.py, or by a name
+that a module registers: --import mine.
 
 The options are the fields of the algorithm, the family and the run:
 
@@ -96,11 +108,11 @@ def _split(tasks: Family, split: str) -> str:
     return f"{split} (its tasks also occur in training)" if repeated else split
 
 
-def _details(family: str) -> dict[str, list[str]]:
-    tasks = FAMILIES[family]()
+def _details(name: str, cls: type[Family]) -> dict[str, list[str]]:
+    tasks = of_defaults("family", name, cls)
     return {
         "splits": [_split(tasks, split) for split in tasks.splits],
         # Of the shortest trial: the names are the same, and nothing big is solved for them.
         "references": list(_references(tasks)),
-        "tuned presets": [algorithm for algorithm, of in PRESETS if of == family],
+        "tuned presets": [algorithm for algorithm, of in PRESETS if of == name],
     }

@@ -84,7 +84,7 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         if error.run_dir is None:
             later = "nothing is saved, as there was no run directory"
         else:
-            later = f"go on with: jaxmeta resume {shlex.quote(str(error.run_dir))}"
+            later = f"go on with: jaxmeta resume {shlex.quote(str(error.run_dir))}{_again()}"
         steps = f"{error.result.env_steps:,} environment steps"
         name = signal.Signals(error.signum).name
         return f"{name} stopped training after {steps}; {later}", 128 + error.signum
@@ -104,13 +104,39 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(f"jaxmeta {__version__}")
         return OK
-    name, *rest = arguments
+    arguments, modules = _own_modules(arguments)
+    name, *rest = arguments or [""]
     if name not in _COMMANDS:
         known = ", ".join(_COMMANDS)
         near = difflib.get_close_matches(name, _COMMANDS, n=1)
         guess = f" (did you mean {near[0]}?)" if near else ""
         return _complain(f"command is {name!r}; it must be one of {known}{guess}", BAD_INPUT)
-    return _COMMANDS[name].run(rest)
+    if modules:
+        from jaxmeta.importing import import_module
+
+        _prepare_jax()  # they may use it
+        for module in modules:
+            import_module(module)
+    return _COMMANDS[name].run([*rest, *(f"--import={module}" for module in modules)])
+
+
+def _own_modules(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Returns the arguments without every ``--import MODULE``, and the modules."""
+    rest, modules, words = [], [], iter(arguments)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option == "--import":
+            modules.append(value if equals else next(words, ""))
+        else:
+            rest.append(word)
+    return rest, modules
+
+
+def _again() -> str:
+    """Returns what another command needs to find the same classes: " --import mine", or nothing."""
+    from jaxmeta.importing import asked
+
+    return "".join(f" --import {module}" for module in asked())
 
 
 def _usage() -> str:
@@ -123,7 +149,8 @@ def _usage() -> str:
             *lines,
             "",
             "jaxmeta COMMAND --help explains the options of a command, jaxmeta --version",
-            "prints the version. To begin with:",
+            "prints the version. --import MODULE finds classes of your own, in mine.py say with",
+            "--import mine. To begin with:",
             "",
             "  jaxmeta train rl2 bernoulli-bandit --dry-run",
         ]
@@ -222,7 +249,7 @@ def _evaluate(arguments: list[str]) -> int:
     options = dataclasses.asdict(
         parse_options(EvaluateOptions, arguments, command="jaxmeta evaluate")
     )
-    run_dir = options.pop("run_dir")
+    run_dir, _ = options.pop("run_dir"), options.pop("own")
     if options["save"] and os.path.isdir(run_dir) and not os.access(run_dir, os.W_OK):
         message = f"{run_dir} cannot be written; choose --no-save to look only"
         return _complain(message, BAD_INPUT)
@@ -309,19 +336,19 @@ def _show(arguments: list[str]) -> int:
 
     _prepare_jax()
     options = dataclasses.asdict(parse_options(ShowOptions, arguments, command="jaxmeta show"))
-    pictures = show(options.pop("run_dir"), **options)
+    run_dir, _ = options.pop("run_dir"), options.pop("own")
+    pictures = show(run_dir, **options)
     print(f"Still:  {_shortest(pictures.still)}\nMoving: {_shortest(pictures.moving)}")
     return OK
 
 
 def _list(arguments: list[str]) -> int:
     from jaxmeta.catalogue import describe_catalogue
+    from jaxmeta.options import ListOptions, parse_options
 
-    if set(arguments) & set(_HELP):
-        print(f"usage: jaxmeta list\n\n{_COMMANDS['list'].summary}")
-        return OK
-    if arguments:
+    if arguments and not arguments[0].startswith("-"):
         return _complain(f"list takes no arguments, not {' '.join(arguments)}", BAD_INPUT)
+    parse_options(ListOptions, arguments, command="jaxmeta list")
     print(describe_catalogue())
     return OK
 
@@ -365,12 +392,12 @@ def _report(result: TrainResult, evaluate_too: bool) -> int:
     if evaluation is not None:
         _say_saved(evaluation, run_dir)
     print(f"The run is in {run_dir}. To go on:\n")
-    place = shlex.quote(run_dir)
+    place, own = shlex.quote(run_dir), _again()
     shift = next((s for s in result.config.tasks.splits if s not in ("train", "test")), "test")
     trained = evaluation.trained_rows if evaluation is not None else None
     longer = f" --episodes {2 * trained}" if trained is not None else ""
-    print(f"  jaxmeta evaluate {place} --split {shift}{longer}")
-    print(f"  jaxmeta resume {place} --total-env-steps {2 * result.env_steps}")
+    print(f"  jaxmeta evaluate {place} --split {shift}{longer}{own}")
+    print(f"  jaxmeta resume {place} --total-env-steps {2 * result.env_steps}{own}")
     print(f"  tensorboard --logdir {place}")
     return OK
 
@@ -401,7 +428,7 @@ def _shortest(path: Path) -> str:
 
 def _new_run_dir(*names: str) -> str:
     """Returns a directory of the present second that does not exist yet."""
-    name = "-".join([*names, _now()])
+    name = "-".join([*names, _now()]).replace(":", "-")  # of module:Class
     candidates = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
     return next(str(p) for p in (Path("runs", c) for c in candidates) if not p.exists())
 

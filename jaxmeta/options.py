@@ -11,6 +11,7 @@ import io
 import re
 import sys
 import types
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -22,7 +23,7 @@ from jaxmeta.config import TrainConfig
 from jaxmeta.report import NUM_TASKS
 from jaxmeta.schedules import Schedule
 from jaxmeta.worst_case import CrossEntropy
-from jaxmeta_envs.errors import ConfigError, require
+from jaxmeta_envs.errors import ConfigError, closest, require
 
 Options = TypeVar("Options")
 RunDir = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
@@ -32,6 +33,36 @@ _SCHEDULE = re.compile(
     r"(?P<initial>[^:]+):(?P<final>[^:]+)(:(?P<updates>\d+))?(:(?P<shape>[a-z]+))?"
 )
 _SCHEDULE_METAVAR = "INITIAL:FINAL[:UPDATES][:SHAPE]"
+
+
+@dataclass(frozen=True)
+class OwnClasses:
+    """Classes that are not of this library.
+
+    Attributes:
+        modules: Imports a module first, such as mine for a file mine.py in the working directory:
+            the classes of a run that it defines are found, and the names that it registers known.
+            May be given several times.
+    """
+
+    modules: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(name="import", metavar="MODULE"),
+    ] = ()
+
+
+Own = Annotated[OwnClasses, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Lists algorithms, task families, their splits and references.
+
+    Attributes:
+        own: Classes that are not of this library.
+    """
+
+    own: Own = OwnClasses()
 
 
 @dataclass(frozen=True)
@@ -62,12 +93,14 @@ class TrainOptions:
             nothing is compiled or written.
         evaluate: Evaluate on held-out tasks, beside the references, when training is done.
         hosts: Several processes that train together.
+        own: Classes that are not of this library.
     """
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     dry_run: bool = False
     evaluate: bool = True
     hosts: Annotated[HostOptions, tyro.conf.arg(name="")] = HostOptions()
+    own: Own = OwnClasses()
 
 
 @dataclass(frozen=True)
@@ -80,12 +113,14 @@ class ResumeOptions:
             None takes what the run was started with.
         evaluate: Evaluate on held-out tasks, beside the references, when training is done.
         hosts: Several processes that train together.
+        own: Classes that are not of this library.
     """
 
     run_dir: RunDir
     total_env_steps: int | None = None
     evaluate: bool = True
     hosts: Annotated[HostOptions, tyro.conf.arg(name="")] = HostOptions()
+    own: Own = OwnClasses()
 
 
 @dataclass(frozen=True)
@@ -99,11 +134,13 @@ class SweepOptions:
             learning_rate.initial. Every combination is trained.
         memory_gib: Memory that may be used on each device, in GiB; None takes half of what is
             free. What does not fit at once is trained in waves.
+        own: Classes that are not of this library.
     """
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     over: tuple[str, ...]
     memory_gib: float | None = None
+    own: Own = OwnClasses()
 
     def axes(self) -> dict[str, list[float]]:
         """Returns the values of every name.
@@ -143,6 +180,7 @@ class EvaluateOptions:
             Episodes that an agent learns from as a whole it goes on sampling.
         references: Let the family's reference policies play too.
         save: Write the evaluation into the run's directory.
+        own: Classes that are not of this library.
     """
 
     run_dir: RunDir
@@ -154,6 +192,7 @@ class EvaluateOptions:
     deterministic: bool = False
     references: bool = True
     save: bool = True
+    own: Own = OwnClasses()
 
 
 @dataclass(frozen=True)
@@ -187,6 +226,7 @@ class CompareOptions:
         save: Write the figure, and the numbers beside it as .json and .npz; older ones of the
             same name are replaced.
         out: The figure to write.
+        own: Classes that are not of this library.
     """
 
     run_dirs: RunDirs
@@ -200,6 +240,7 @@ class CompareOptions:
     references: bool = True
     save: bool = True
     out: str = "compare.png"
+    own: Own = OwnClasses()
 
 
 @dataclass(frozen=True)
@@ -230,6 +271,7 @@ class RobustnessOptions:
             same name are replaced.
         out: The figure to write; None takes robustness.png in the directory of the run, and
             for several runs, none of which it belongs to, in the current directory.
+        own: Classes that are not of this library.
     """
 
     run_dirs: RunDirs
@@ -246,6 +288,7 @@ class RobustnessOptions:
     seed: int = 0
     save: bool = True
     out: str | None = None
+    own: Own = OwnClasses()
 
 
 @dataclass(frozen=True)
@@ -264,6 +307,7 @@ class ShowOptions:
         seed: Seed of tasks and luck.
         seed_index: Which training seed's agent acts, counted from 0.
         out: Directory of the pictures; None takes the run's.
+        own: Classes that are not of this library.
     """
 
     run_dir: RunDir
@@ -273,6 +317,7 @@ class ShowOptions:
     seed: int = 0
     seed_index: int = 0
     out: str | None = None
+    own: Own = OwnClasses()
 
 
 @dataclass(frozen=True)
@@ -288,12 +333,14 @@ class ExportOptions:
         path: The directory to write; it must not exist yet, or be empty.
         seed_index: The training seed whose parameters are written, counted from 0.
         platforms: Where the agent is to run: some of cpu, cuda, rocm and tpu.
+        own: Classes that are not of this library.
     """
 
     run_dir: RunDir
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     seed_index: int = 0
     platforms: tuple[str, ...] = ("cpu", "cuda", "tpu")
+    own: Own = OwnClasses()
 
 
 def parse_options(
@@ -321,7 +368,9 @@ def parse_options(
     """
     messages = io.StringIO()
     try:
-        with _registry(), contextlib.redirect_stderr(messages):
+        with _registry(), contextlib.redirect_stderr(messages), warnings.catch_warnings():
+            # tyro warns of a default that is none of the choices, such as a part of a user's own.
+            warnings.filterwarnings("ignore", ".*does not match any type in Union")
             return tyro.cli(
                 kind,
                 args=list(arguments),
@@ -339,8 +388,21 @@ def parse_options(
         # tyro frames what validation says; here every bad value gets the same sentence.
         if (error := _config_error_behind(stop)) is not None:
             raise error from None
+        _check_parts(arguments, messages.getvalue())
         sys.stderr.write(messages.getvalue())
         raise
+
+
+def _check_parts(arguments: Sequence[str], complaint: str) -> None:
+    """Raises `ConfigError` if tyro complained of a part such as ``algorithm.memory:lstmm``."""
+    known = re.findall(r"(?<=[\s,])[a-z][\w.-]*:[a-z][\w-]*", complaint.partition("subcommands")[2])
+    for word in arguments:
+        if re.fullmatch(r"[a-z][\w.-]*:\S*", word) and known and word not in known:
+            where = [name for name in known if name.partition(":")[0] == word.partition(":")[0]]
+            raise ConfigError(
+                f"part is {word!r}; it must be one of {', '.join(where or known)}"
+                f"{closest(word, known)}"
+            )
 
 
 def _config_error_behind(error: BaseException | None) -> ConfigError | None:

@@ -7,8 +7,8 @@ What each was measured to reach is written in ``RESULTS.md``.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any
+from dataclasses import MISSING, fields, replace
+from typing import Any, TypeVar
 
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.epopt import EPOpt
@@ -29,6 +29,7 @@ from jaxmeta.source_settings import SourceAdaptation
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.base import TaskFamily
 from jaxmeta_envs.cartpole import CartPole
+from jaxmeta_envs.errors import require
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.pendulum import Pendulum
@@ -38,6 +39,8 @@ from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.supervised import SupervisedFamily
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
+
+Made = TypeVar("Made")
 
 # Learning rate and entropy bonus fall to nothing over the run: its beginning explores among
 # policies, its end settles on one. Tuned on seeds 0 and 100; results are of other seeds.
@@ -289,19 +292,42 @@ def preset(algorithm: str, family: str) -> TrainConfig:
     """Returns the configuration to start from; where none was tuned, the defaults.
 
     Args:
-        algorithm: Registered name of an algorithm, such as ``"rl2"``, or the name of a method
-            that is an algorithm with certain parts, such as ``"promp"``; see `METHODS`.
-        family: Registered name of a task family, such as ``"bernoulli-bandit"``.
+        algorithm: Name of an algorithm, such as ``"rl2"`` or ``"module:Class"``, see
+            `jaxmeta.registry.find_algorithm`; or that of a method that is an algorithm with
+            certain parts, such as ``"promp"``; see `METHODS`.
+        family: Name of a task family, such as ``"bernoulli-bandit"`` or ``"module:Class"``.
 
     Raises:
-        ConfigError: If a name is unknown, or the method is not for such families.
+        ConfigError: If a name is unknown, if the method is not for such families, or if a field
+            of the class has no default.
     """
     tuned = PRESETS.get((algorithm, family))
     if tuned is not None:
         return tuned
-    method = METHODS.get(algorithm)
+    method, cls = METHODS.get(algorithm), find_family(family)
     # A name that both have is the method's, which knows which algorithm suits the family.
-    made = None if method is None else method.algorithm(algorithm, find_family(family))
+    made = None if method is None else method.algorithm(algorithm, cls)
     if made is None:
-        made = find_algorithm(algorithm, METHODS)()
-    return TrainConfig(algorithm=made, tasks=find_family(family)())
+        made = of_defaults("algorithm", algorithm, find_algorithm(algorithm, METHODS))
+    return TrainConfig(algorithm=made, tasks=of_defaults("family", family, cls))
+
+
+def of_defaults(field: str, name: str, cls: type[Made]) -> Made:
+    """Returns an instance; `ConfigError` if a field of the class has no default.
+
+    Args:
+        field: ``"algorithm"`` or ``"family"``, for the message.
+        name: The name by which the class was found.
+        cls: A dataclass.
+    """
+    given: Any = cls
+    lacking = [
+        f.name
+        for f in fields(given)
+        if f.init and f.default is MISSING and f.default_factory is MISSING
+    ]
+    text = (
+        f"a class whose fields all have defaults; {', '.join(lacking)} of {cls.__name__} has none"
+    )
+    require(not lacking, field, name, text)
+    return cls()

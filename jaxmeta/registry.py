@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TypeVar
+from collections.abc import Collection
+from typing import Any, TypeVar
 
+from jaxmeta import importing
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.epopt import EPOpt
 from jaxmeta.algorithms.gmps import GuidedMetaPolicySearch
@@ -90,14 +91,16 @@ Class = TypeVar("Class", bound=type)
 
 
 def register_algorithm(name: str, cls: type[Algorithm]) -> None:
-    """Makes an algorithm known under a short name.
+    """Makes an algorithm known under a short name, in this process.
+
+    At the command line ``--import MODULE`` runs the module that calls this.
 
     Args:
         name: Lower-case words joined by hyphens.
         cls: A frozen dataclass.
 
     Raises:
-        ConfigError: If the name is taken by another class.
+        ConfigError: If the name is taken by another class, or this is no class of an algorithm.
     """
     _register(ALGORITHMS, name, cls, Algorithm)
 
@@ -108,18 +111,32 @@ def register_family(name: str, cls: type[Family]) -> None:
 
 
 def find_algorithm(name: str, methods: Collection[str] = ()) -> type[Algorithm]:
-    """Returns the algorithm of this name; `ConfigError` lists the names if there is none.
+    """Returns the algorithm of this name.
 
     Args:
-        name: Its name.
+        name: A registered name, that of an entry point ``jaxmeta.algorithms``, or
+            ``module:Class``, which is imported.
         methods: Other names, to be listed too.
+
+    Raises:
+        ConfigError: If there is none, or it cannot be imported; it lists the names.
     """
-    return _find(ALGORITHMS, "algorithm", name, methods)
+    return _find(ALGORITHMS, "algorithm", name, Algorithm, methods)
 
 
 def find_family(name: str) -> type[Family]:
-    """Returns the task family of this name; `ConfigError` lists them if there is none."""
-    return _find(FAMILIES, "family", name)
+    """Returns the task family of this name; see `find_algorithm`."""
+    return _find(FAMILIES, "family", name, Family)
+
+
+def algorithm_names() -> tuple[str, ...]:
+    """Returns all names of algorithms, those that installed packages declare last."""
+    return _names(ALGORITHMS, "algorithm")
+
+
+def family_names() -> tuple[str, ...]:
+    """Returns all names of task families, those that installed packages declare last."""
+    return _names(FAMILIES, "family")
 
 
 def builtin_name(cls: type) -> str | None:
@@ -128,15 +145,40 @@ def builtin_name(cls: type) -> str | None:
 
 
 def _register(known: dict[str, Class], name: str, cls: Class, base: type) -> None:
-    require(isinstance(cls, type) and issubclass(cls, base), name, cls, f"a {base.__name__} class")
-    taken = known.get(name, cls) is not cls
-    require(not taken, "name", name, f"one not yet taken by {known.get(name)}")
+    _check_class(name, cls, cls, base)
+    # A module or a cell of a notebook may run again, and define the same class anew.
+    paths = {(other.__module__, other.__qualname__) for other in (known.get(name, cls), cls)}
+    require(len(paths) == 1, "name", name, f"one not yet taken by {known.get(name)}")
     known[name] = cls
 
 
-def _find(known: Mapping[str, Class], field: str, name: str, others: Collection[str] = ()) -> Class:
-    if name not in known:
-        names = sorted({*known, *others})
-        listed = ", ".join(names)
-        raise ConfigError(f"{field} is {name!r}; it must be one of {listed}{closest(name, names)}")
-    return known[name]
+def _names(known: dict[str, Class], field: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*known, *importing.entry_points(field)]))
+
+
+def _find(
+    known: dict[str, Class], field: str, name: str, base: type, others: Collection[str] = ()
+) -> Class:
+    if name in known:
+        return known[name]
+    if ":" in name:
+        found = importing.find_named(field, name)
+    elif name in importing.entry_points(field):
+        found = importing.load_entry_point(field, name)
+    else:
+        names = sorted({*_names(known, field), *others})
+        raise ConfigError(
+            f"{field} is {name!r}; it must be one of {', '.join(names)}, or module:Class"
+            f"{closest(name, names)}"
+        )
+    _check_class(field, name, found, base)
+    return found
+
+
+def _check_class(field: str, value: Any, cls: Any, base: type) -> None:
+    text = f"a {base.__name__} class, a frozen dataclass"
+    kind = isinstance(cls, type) and issubclass(cls, base)
+    frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
+    require(kind and frozen, field, value, text)
+    lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+    require(not lacking, field, value, f"{text}, with all its methods: it lacks {lacking}")

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import chex
 import jax.numpy as jnp
@@ -153,8 +154,11 @@ class CVaR(Risk):
 
 # The command line would make "c-va-r" of the capitals; it takes the name of an alias instead.
 Cvar = TypeAliasType("Cvar", CVaR)
-RiskMeasure = Mean | Cvar
-"""A choice of risk measure, as the field of an algorithm."""
+if TYPE_CHECKING:
+    RiskMeasure = Risk
+else:
+    RiskMeasure = Mean | Cvar
+"""Any risk measure, as the field of an algorithm; the command line offers these."""
 
 
 def return_statistics(returns: Array) -> dict[str, Array]:

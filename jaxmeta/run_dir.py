@@ -87,7 +87,10 @@ def record_from_text(text: str, path: Path) -> Record:
         raise ConfigError(f"{path / _CONFIG} cannot be read: {error}") from error
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{path / _CONFIG} is not the record of a run: {error!r}") from error
-    config = serialization.from_dict(record.config)
+    try:
+        config = serialization.from_dict(record.config)
+    except ConfigError as error:
+        raise ConfigError(f"{path / _CONFIG}: {error}") from error
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"{path / _CONFIG} describes a {type(config).__name__}, not a run")
     if data["config"]["schema"] == 1 and not _same_units(config):
@@ -160,8 +163,10 @@ class RunDirectory(contextlib.AbstractContextManager):
         """Starts a run in ``config.run_dir``.
 
         Raises:
-            ConfigError: If the directory holds a run, or cannot be written.
+            ConfigError: If the directory holds a run or cannot be written, or if the run could
+                not be read from it again.
         """
+        serialization.check_loadable(config)
         path = absolute(str(config.run_dir))
         _check_empty(path)
         run = cls(path, lock_directory(path))

@@ -1,14 +1,17 @@
 """Configurations as JSON and back.
 
 Every dataclass becomes an object with a ``"kind"``: the short name of a class of this
-library's registry, else ``"module:QualifiedName"``, which another process can import by
-itself. Tuples become lists; infinity, which JSON lacks, ``{"kind": "float", "value": "inf"}``.
+library's registry, else ``"module:QualifiedName"``, which another process finds once it has
+imported the module. Tuples become lists; infinity, which JSON lacks,
+``{"kind": "float", "value": "inf"}``.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-import importlib
+import inspect
+import json
 import math
 import types
 import typing
@@ -16,25 +19,54 @@ from typing import Any, Literal, Union
 
 import numpy as np
 
-from jaxmeta import registry
+from jaxmeta import importing, registry
 from jaxmeta_envs.errors import ConfigError, closest, require
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the format; a file of a later version is refused."""
 
 _BEFORE: dict[int, dict[str, dict[str, Any]]] = {
     1: {
         "rl2": {
             "actions": "clipped",
+            "bptt_steps": None,
+            "checkpoint": False,
+            "encoder": None,
             "normalize_observations": False,
             "normalize_rewards": False,
+            "risk": {"kind": "jaxmeta.risk:Mean"},
+            "value_lambda": None,
         },
-        "epopt": {"actions": "clipped", "normalize_observations": False},
-        "policy-maml": {"actions": "clipped", "normalize_observations": False},
+        "epopt": {
+            "actions": "clipped",
+            "normalize_observations": False,
+            "risk_over": "simulators",
+        },
+        "gmps": {"actions": "clipped"},
+        "policy-maml": {"actions": "clipped", "initial_std": 1.0, "standardize_over": "batch"},
+        "jaxmeta.algorithms.policy_objective:PolicyObjective": {
+            "episodes": "adapted",
+            "standardize": True,
+        },
+        "jaxmeta.algorithms.ppo:PPO": {"max_kl": None},
+        "jaxmeta.algorithms.trpo:TRPO": {"task_by_task": False},
+        "jaxmeta.config:TrainConfig": {"matmul_precision": "default", "target": None},
+        "jaxmeta.networks.recall:Recall": {"hops": 1},
+        "jaxmeta_envs.gymnax_adapter:GymnaxFamily": {"disjoint_splits": True},
+    },
+    2: {
         "gmps": {"normalize_observations": False},
-    }
+        "maml": {"first_weights": "he"},
+        "policy-maml": {"normalize_observations": False},
+        "sinusoid": {"points": None},
+        "jaxmeta.algorithms.inner_loop:InnerLoop": {"minibatches": None},
+        # Nothing was chosen, and of few features nothing is now.
+        "jaxmeta.algorithms.linear_baseline:LinearBaseline": {"highest_ridge": 10.0},
+    },
 }
-"""By version and kind: fields that such a file lacks, and what was done before they existed."""
+"""By version and kind: fields that files of this version or an earlier one may lack, and what was
+done before they existed. A new field of a class of this library needs a line under the last
+version before `SCHEMA`; if files of `SCHEMA` are in other hands already, `SCHEMA` goes up."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -54,12 +86,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(data: Any) -> Any:
     """Returns the dataclass that `to_dict` was given.
 
-    Fields that are missing take their defaults, so that a field may be added later; those that
-    the file's version is known to lack, what was done before they existed.
+    Fields that the file's version is known to lack take what was done before they existed; that
+    is not always today's default, so other fields may not be missing. No module is imported for a
+    file's sake, see `jaxmeta.importing.find_in_file`.
 
     Raises:
-        ConfigError: If the object is of a later version, or a kind, a field or a field's
-            type is unknown; and what the dataclasses themselves raise.
+        ConfigError: If the object is of a later version, if a kind, a field or a field's
+            type is unknown, or if a field is missing; and what the dataclasses themselves raise.
     """
     require(isinstance(data, dict), "config", data, "a JSON object")
     schema = data.get("schema")
@@ -67,7 +100,24 @@ def from_dict(data: Any) -> Any:
     text = f"{' or '.join(map(str, known))}, the versions this jaxmeta reads"
     require(schema in known, "schema", schema, text)
     content = {k: v for k, v in data.items() if k != "schema"}
-    return _decode(_completed(content, _BEFORE.get(schema, {})), "config")
+    for version, missing in _BEFORE.items():
+        content = _completed(content, missing) if schema <= version else content
+    return _decode(content, "config")
+
+
+def check_loadable(config: Any) -> None:
+    """Raises `ConfigError` if a file with ``config`` could not be read again.
+
+    So it is with what is defined inside a function, what is no dataclass, and a part of a kind
+    that an algorithm does not take.
+    """
+    written = to_dict(config)
+    back = to_dict(from_dict(json.loads(json.dumps(written))))
+    if back != written:
+        raise ConfigError(
+            "config is another one after it was written to a file and read again; its parts must "
+            "be what their fields say"
+        )
 
 
 def _completed(data: Any, missing: dict[str, dict[str, Any]]) -> Any:
@@ -142,26 +192,29 @@ def _build(cls: type, data: dict[str, Any], path: str) -> Any:
         hint = hints.get(name, Any)
         require(_fits(value, hint), f"{path}.{name}", value, f"of type {_show(hint)}")
     for name, field in fields.items():
-        default = (field.default, field.default_factory)
-        missing = name not in values and default == (dataclasses.MISSING,) * 2
-        require(not missing, f"{path}.{name}", None, "given")
-    return cls(**values)
+        if name not in values:
+            raise ConfigError(f"{path}.{name} is missing{_default(field)}")
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ConfigError(f"{path} cannot be made a {cls.__name__} again: {error}") from error
+
+
+def _default(field: dataclasses.Field) -> str:
+    default, factory = field.default, field.default_factory
+    if default is dataclasses.MISSING and factory is dataclasses.MISSING:
+        return ", and has no default"
+    value = default if factory is dataclasses.MISSING else factory()
+    return (
+        f"; its default today, {value!r}, need not be what the run used: write into the file "
+        "what it used"
+    )
 
 
 def _find_class(kind: str, path: str) -> type:
     cls: Any = (registry.ALGORITHMS | registry.FAMILIES).get(kind)
     if cls is None and ":" in kind:
-        module, _, qualname = kind.partition(":")
-        try:
-            cls = importlib.import_module(module)
-            for name in qualname.split("."):
-                cls = getattr(cls, name)
-        except (ImportError, AttributeError, ValueError) as error:
-            advice = "; define it here before loading, or move it to a module"
-            raise ConfigError(
-                f"{path}.kind is {kind!r}, which is not found: {error}"
-                f"{advice if module == '__main__' else ''}"
-            ) from error
+        cls = importing.find_in_file(kind, path)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         known = sorted(registry.ALGORITHMS | registry.FAMILIES)
         raise ConfigError(
@@ -180,13 +233,15 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value may stand in a field with this annotation; True where in doubt."""
+    hint = getattr(hint, "__value__", hint)  # of an alias
     if hint is Any:  # a class by now, but none that isinstance takes
         return True
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return _fits(value, args[0])
     if origin in (Union, types.UnionType):
-        return any(_fits(value, arg) for arg in args)
+        base = _base(args)
+        return any(_fits(value, arg) for arg in args) or bool(base and isinstance(value, base))
     if origin is Literal:
         return any(value == arg and type(value) is type(arg) for arg in args)
     if origin is tuple:
@@ -203,5 +258,28 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, cls) if isinstance(cls, type) else True
 
 
+def _base(choices: tuple[Any, ...]) -> type | None:
+    """Returns the abstract class that all classes among the choices extend, if there is one.
+
+    A choice of memories, say, is open to every other `Memory`.
+    """
+    classes = [getattr(choice, "__value__", choice) for choice in choices]
+    parts = [cls for cls in classes if isinstance(cls, type) and dataclasses.is_dataclass(cls)]
+    bases = {next(filter(_is_base, part.__mro__), None) for part in parts}
+    return bases.pop() if len(bases) == 1 else None
+
+
+def _is_base(cls: type) -> bool:
+    return inspect.isabstract(cls) or abc.ABC in cls.__bases__
+
+
 def _show(hint: Any) -> str:
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        choices = typing.get_args(hint)
+        base = _base(choices)
+        more = f" or another {base.__name__}" if base else ""
+        return " | ".join(map(_show, choices)) + more
+    hint = getattr(hint, "__value__", hint)
+    if hint is type(None):
+        return "None"
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

@@ -70,9 +70,10 @@ class SweepDirectory(contextlib.AbstractContextManager):
         """Opens ``config.run_dir``, new or with the same sweep in it.
 
         Raises:
-            ConfigError: If it holds something else, if another process works on it, or if it
-                cannot be written.
+            ConfigError: If it holds something else, if another process works on it, if it cannot
+                be written, or if the sweep could not be read from it again.
         """
+        serialization.check_loadable(config)
         path = absolute(str(config.run_dir))
         if (path / "config.json").exists():
             raise ConfigError(f"run_dir is {str(path)!r}, which holds a run; choose another")

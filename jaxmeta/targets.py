@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -114,6 +115,10 @@ class GymnasiumTarget(Target):
 
     def __init__(self, name: str, family: PhysicalFamily) -> None:
         gymnasium = import_extra("gymnasium", "gymnasium", user="this target")
+        module, colon, _ = name.partition(":")  # which Gymnasium would import for a file's sake
+        known = not colon or module in sys.modules
+        text = f"one whose module is imported: add --import {module}, in Python import {module}"
+        require(known, "target", f"gymnasium:{name}", text)
         try:
             self._env = gymnasium.make(name)
         except gymnasium.error.Error as error:

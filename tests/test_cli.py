@@ -398,6 +398,14 @@ def test_bytes_are_written_in_a_suitable_unit(count, text):
         (["train", "--seed", "3", "rl2", "toys"], "train needs two names first"),
         (["train", "rl3", "toys"], "algorithm is 'rl3'.*did you mean rl2"),
         (["train", "rl2", "bernouli-bandit"], "family is .*did you mean bernoulli-bandit"),
+        (["train", "MAML", "BernoulliBandit"], r"family is .*\(did you mean bernoulli-bandit\?\)"),
+        (["train", "RL2", "t-maze"], r"algorithm is 'RL2'.*\(did you mean rl2\?\)"),
+        (
+            ["train", "rl2", "t-maze", "algorithm.memory:LSTMs"],
+            r"part is 'algorithm.memory:LSTMs'; it must be one of algorithm.memory:gru, "
+            r".*\(did you mean algorithm.memory:lstm\?\)",
+        ),
+        (["train", "rl2", "t-maze", "algorithm.memry:gru"], "did you mean algorithm.memory:gru"),
         (["list", "all"], "list takes no arguments"),
         (["train", "rl2", "bernoulli-bandit", "--tasks.num-pulls", "0"], "num_pulls is 0"),
         (["train", "rl2", "tabular-mdp", "--tasks.episode-length", "0"], "episode_length is 0"),
@@ -460,7 +468,10 @@ def test_a_place_that_cannot_be_written_is_refused_before_compilation(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "tset"], "split is 'tset'; it must be one of train, test"),
+        (
+            ["--split", "tset"],
+            "split is 'tset'; it must be one of train, test (did you mean test?)",
+        ),
         (["--num-tasks", "0"], "num_tasks is 0"),
         (["--episodes", "0"], "episodes is 0"),
     ],

@@ -2,13 +2,15 @@
 
 import re
 import shlex
+import sys
+import types
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from jaxmeta import cli, registry
+from jaxmeta import cli, importing, registry
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,8 +35,12 @@ def names(monkeypatch):
     monkeypatch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
 
 
-def test_the_examples_of_contributing_run_as_they_stand(names):
-    space = {"__name__": "contributing"}
+def test_the_examples_of_contributing_run_as_they_stand(names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # A run that is written needs classes that can be found again: those of a module.
+    module = types.ModuleType("contributing")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    space = vars(module)
     for block in python_blocks("CONTRIBUTING.md"):
         exec(compile(block, "CONTRIBUTING.md", "exec"), space)
     assert registry.find_family("guess-the-number") is space["GuessTheNumber"]
@@ -44,6 +50,27 @@ def test_the_examples_of_contributing_run_as_they_stand(names):
     learned = space["result"].metrics["return"]
     assert np.all(np.isfinite(learned))
     assert learned[-10:].mean() > learned[:10].mean()
+
+
+def test_the_family_of_contributing_is_trained_and_evaluated_from_a_file(
+    names, tmp_path, monkeypatch, capsys
+):
+    """Only what it says is done."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(importing, "_asked", [])
+    Path("mine.py").write_text(python_blocks("CONTRIBUTING.md")[0])
+    tiny = "--total-env-steps 1 --algorithm.num-tasks 8 --algorithm.memory.hidden-size 4"
+    tiny += " --updates-per-chunk 1 --run-dir run --no-evaluate"
+    try:
+        assert cli.main(["train", "rl2", "mine:GuessTheNumber", *tiny.split()]) == 0
+        del sys.modules["mine"]
+        assert cli.main(["evaluate", "run", "--num-tasks", "8"]) == 2
+        assert "add --import mine" in capsys.readouterr().err
+        assert cli.main(["evaluate", "run", "--num-tasks", "8", "--import", "mine"]) == 0
+        assert "GuessTheNumber" in capsys.readouterr().out
+    finally:
+        sys.modules.pop("mine", None)
 
 
 def test_the_python_of_the_readme_runs(monkeypatch):

@@ -30,6 +30,7 @@ LAYERS = [
     {"sweep_report", "sweep_plots", "sweep_table", "show_plots"},
     {"report", "table", "plots"},
     {"serialization", "registry", "methods"},
+    {"importing"},
     {"engine"},
     {"sweep_grid"},
     {"config"},

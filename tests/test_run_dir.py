@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from jaxmeta import EPOpt
 from jaxmeta.checkpoint import CheckpointError, Checkpoints
 from jaxmeta.config import TrainConfig
 from jaxmeta.logs import MetricsLog, TensorBoard, cut_log, read_log
 from jaxmeta.run_dir import RunDirectory, check_same, read_record
 from jaxmeta.serialization import to_dict
+from jaxmeta_envs import BernoulliBandit, PointNavigation
 from jaxmeta_envs.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
@@ -264,8 +266,9 @@ def test_the_record_of_a_run_comes_back(config):
 
 def test_an_agent_whose_actions_had_units_of_their_own_is_refused(config):
     """Before schema 2 actions of RL² and EPOpt were raw: of a torque of ±2 they would be halved."""
-    parts = {"algorithm": {"kind": "epopt"}, "tasks": {"kind": "point-navigation"}}
-    written = to_dict(config) | parts
+    written = to_dict(TrainConfig(EPOpt(), PointNavigation()))
+    bandit = to_dict(BernoulliBandit())
+    bandit.pop("schema")
     record = {"config": written | {"schema": 1}, "devices": 1, "platform": "cpu", "versions": {}}
     path = Path(config.run_dir)
     path.mkdir()
@@ -276,7 +279,8 @@ def test_an_agent_whose_actions_had_units_of_their_own_is_refused(config):
 
     with pytest.raises(ConfigError, match=r"units of their own.*train it again"):
         read(record)
-    same = written | {"schema": 1, "tasks": {"kind": "bernoulli-bandit"}}
+    same = written | {"schema": 1, "tasks": bandit}
+    same["algorithm"] = {n: v for n, v in same["algorithm"].items() if n != "actions"}
     assert read(record | {"config": same}).algorithm.actions == "clipped"
     assert read(record | {"config": written | {"schema": 2}}).algorithm.actions == "squashed"
 

@@ -1,16 +1,19 @@
+import contextlib
+import copy
 import dataclasses
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 
-from jaxmeta import RL2, EPOpt, GuidedMetaPolicySearch, PolicyMAML, registry
+from jaxmeta import MAML, RL2, EPOpt, GuidedMetaPolicySearch, PolicyMAML, registry, serialization
 from jaxmeta.config import TrainConfig
 from jaxmeta.serialization import from_dict, to_dict
-from jaxmeta_envs import BernoulliBandit, PointNavigation
+from jaxmeta_envs import BernoulliBandit, PointNavigation, Sinusoid
 from jaxmeta_envs.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
@@ -66,10 +69,78 @@ def test_numpy_numbers_are_written_as_plain_ones():
     assert type(data["rate"]) is float
 
 
-def test_a_field_that_is_missing_takes_its_default():
-    data = to_dict(Outer(3, name="n"))
-    del data["name"]
-    assert from_dict(data) == Outer(3)
+def test_a_field_that_is_missing_is_not_guessed():
+    data = to_dict(TrainConfig(RL2(gae_lambda=0.7), BernoulliBandit()))
+    del data["algorithm"]["gae_lambda"]
+    message = r"config\.algorithm\.gae_lambda is missing; its default today, 0\.95, need not be"
+    with pytest.raises(ConfigError, match=message):
+        from_dict(data)
+    data["algorithm"]["gae_lambda"] = 0.7
+    del data["algorithm"]["memory"]
+    with pytest.raises(ConfigError, match=r"memory is missing; its default today, GRU\("):
+        from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("config", "age"),
+    [
+        (TrainConfig(), 1),
+        (TrainConfig(MAML(), Sinusoid()), 2),
+        (TrainConfig(MAML(), Sinusoid()), 1),
+    ],
+)
+def test_only_the_fields_that_a_version_lacked_may_be_missing(config, age):
+    data = to_dict(config) | {"schema": age}
+    for path in paths(data):
+        lacking = copy.deepcopy(data)
+        *outer, name = path
+        part = lacking
+        for step in outer:
+            part = part[step]
+        del part[name]
+        kind = part["kind"]
+        known = any(name in serialization._BEFORE[v].get(kind, {}) for v in range(age, 3))
+        with contextlib.nullcontext() if known else pytest.raises(ConfigError, match=name):
+            from_dict(lacking)
+
+
+def paths(data):
+    for name, value in data.items():
+        if name not in ("schema", "kind"):
+            yield (name,)
+            if isinstance(value, dict) and value["kind"] != "float":
+                yield from ((name, *inner) for inner in paths(value))
+
+
+def test_every_field_that_older_files_lack_is_one_of_today_and_fits_it():
+    for kinds in serialization._BEFORE.values():
+        for kind, missing in kinds.items():
+            cls = serialization._find_class(kind, "config")
+            hints = serialization._hints(cls)
+            for name, value in missing.items():
+                assert serialization._fits(serialization._decode(value, name), hints[name]), name
+
+
+CELLS = sorted((Path(__file__).parent.parent / "results").rglob("*.json"))
+
+
+def configs(data):
+    """Yields all configurations of runs in a file of results."""
+    if isinstance(data, dict):
+        if "schema" in data and "kind" in data:
+            yield data
+        else:
+            data = list(data.values())
+    if isinstance(data, list):
+        for item in data:
+            yield from configs(item)
+
+
+def test_every_configuration_among_the_results_is_read():
+    found = [config for path in CELLS for config in configs(json.loads(path.read_text()))]
+    assert len(found) > 30
+    kinds = {type(from_dict(config)) for config in found}
+    assert TrainConfig in kinds
 
 
 def changed(**changes):
@@ -83,15 +154,15 @@ def changed(**changes):
         ({"mod": "a"}, r"config\.mod is not a field of Outer.*needed, rate.*did you mean mode"),
         ({"needed": 1.5}, r"config\.needed is 1\.5; it must be of type int"),
         ({"needed": True}, r"config\.needed is True; it must be of type int"),
-        ({"needed": dataclasses.MISSING}, r"config\.needed is None; it must be given"),
+        ({"needed": dataclasses.MISSING}, r"config\.needed is missing, and has no default"),
         ({"flag": 1}, r"config\.flag is 1; it must be of type bool"),
         ({"mode": "c"}, r"config\.mode is 'c'; it must be of type Literal\['a', 'b'\]"),
         ({"rate": "fast"}, r"config\.rate is 'fast'; it must be of type float \| .*Inner"),
         ({"parts": [1]}, r"config\.parts is \(1,\); it must be of type tuple"),
         ({"parts": [{"kind": "nope"}]}, r"config\.parts\[0\]\.kind is 'nope'.*one of .*rl2"),
         ({"kind": "rl3"}, r"config\.kind is 'rl3'.*did you mean rl2"),
-        ({"kind": "no.such:Thing"}, r"'no\.such:Thing', which is not found"),
-        ({"kind": "__main__:Mine"}, r"not found.*define it here before loading"),
+        ({"kind": "no.such:Thing"}, r"'no\.such:Thing', and no module no\.such is imported"),
+        ({"kind": "__main__:Mine"}, r"script or notebook.*define it before loading"),
         ({"kind": "os:getcwd"}, r"it must be one of .* of a dataclass"),
         ({"kind": ""}, r"config\.kind is ''; it must be the name of a class"),
         ({"kind": None}, r"config\.kind is None; it must be the name of a class"),
@@ -142,11 +213,16 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
         registry.find_family("bernouli-bandit")
 
 
-@pytest.mark.parametrize("make", [EPOpt, PolicyMAML, GuidedMetaPolicySearch])
-def test_inputs_were_not_normalised_before_there_was_a_field_for_it(make):
+@pytest.mark.parametrize(
+    ("make", "schemas"), [(EPOpt, [1]), (PolicyMAML, [1, 2]), (GuidedMetaPolicySearch, [1, 2])]
+)
+def test_inputs_were_not_normalised_before_there_was_a_field_for_it(make, schemas):
     written = to_dict(TrainConfig(make(), PointNavigation()))
     del written["algorithm"]["normalize_observations"]
-    assert from_dict(written | {"schema": 1}).algorithm.normalize_observations is False
+    for schema in schemas:
+        assert from_dict(written | {"schema": schema}).algorithm.normalize_observations is False
+    with pytest.raises(ConfigError, match="normalize_observations"):
+        from_dict(written | {"schema": max(schemas) + 1})
     assert make().normalize_observations is True
 
 
@@ -157,5 +233,5 @@ def test_a_file_from_before_a_field_existed_means_what_was_done_then():
         del written["algorithm"][name]
     read = from_dict(written | {"schema": 1}).algorithm
     assert [getattr(read, name) for name in new] == ["clipped", False, False]
-    read = from_dict(written).algorithm
-    assert [getattr(read, name) for name in new] == ["squashed", True, True]
+    with pytest.raises(ConfigError, match="actions is missing"):
+        from_dict(written)

@@ -167,6 +167,7 @@ def test_impossible_targets_are_refused(change, message):
     [
         ("CartPole-v99", "cannot be made"),
         ("Pendulum-v1", "observation_space is like CartPole"),
+        ("not_imported:CartPole-v1", r"add --import not_imported, in Python import not_imported"),
     ],
 )
 def test_other_environments_are_refused_before_anything_is_written(tmp_path, name, message):

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs import drawings
-from jaxmeta_envs.errors import require
+from jaxmeta_envs.errors import closest, require
 from jaxmeta_envs.spaces import Space
 
 Task = TypeVar("Task")
@@ -208,7 +208,8 @@ class Family(abc.ABC, Generic[Task]):
 
     def check_split(self, split: str) -> None:
         """Raises `ConfigError` unless ``split`` is one of `splits`."""
-        require(split in self.splits, "split", split, f"one of {', '.join(self.splits)}")
+        known = f"one of {', '.join(self.splits)}{closest(split, self.splits)}"
+        require(split in self.splits, "split", split, known)
 
 
 class TaskFamily(Family[Task], Generic[Task, State]):

@@ -13,9 +13,13 @@ class ConfigError(ValueError):
 
 
 def closest(word: str, words: Iterable[str]) -> str:
-    """Returns " (did you mean x?)" if one of ``words`` is near ``word``, else nothing."""
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    """Returns " (did you mean x?)" if one of ``words`` is near ``word``, else nothing.
+
+    Capitals do not count: MAML is near maml.
+    """
+    by_lower = {known.lower(): known for known in words}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f" (did you mean {by_lower[near[0]]}?)" if near else ""
 
 
 def require(condition: bool, field: str, value: Any, allowed: str) -> None:

@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm, check_acts
+from jaxmeta.algorithms.choices import AnyOptimizer
 from jaxmeta.algorithms.episodes import (
     episode_advantages,
     last_played,
@@ -20,7 +21,6 @@ from jaxmeta.algorithms.episodes import (
 )
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
 from jaxmeta.algorithms.policy_optimizer import PolicyOptimizer
-from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.trials import (
     act_and_store,
     flat,
@@ -45,7 +45,7 @@ from jaxmeta.source_adaptation import adapt_source
 from jaxmeta.source_settings import SourceAdaptation
 from jaxmeta.transitions import Transitions
 from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily, Trajectory
-from jaxmeta_envs.errors import require
+from jaxmeta_envs.errors import closest, require
 from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform, as_truncated_normal
@@ -134,7 +134,7 @@ class EPOpt(Algorithm):
     risk_over: Literal["simulators", "trajectories"] = "simulators"
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
-    optimizer: PPO | TRPO = field(default_factory=TRPO)
+    optimizer: AnyOptimizer = field(default_factory=TRPO)
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.0
     discount: float | Schedule = 0.995
@@ -189,7 +189,8 @@ class EPOpt(Algorithm):
             )
             return
         splits = (*family.splits, NOMINAL)
-        require(self.source in splits, "source", self.source, f"one of {', '.join(splits)}")
+        known = f"one of {', '.join(splits)}{closest(self.source, splits)}"
+        require(self.source in splits, "source", self.source, known)
 
     def check_target(self, family: TaskFamily) -> None:
         text = "a split where a target is given: one simulator leaves nothing to infer"

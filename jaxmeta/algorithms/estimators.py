@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from jax import Array
 
@@ -98,5 +98,8 @@ class LVC(MetaGradientEstimator):
     surrogate = staticmethod(surrogates.likelihood_ratio)
 
 
-Estimator = LogLikelihood | FirstOrder | EMAML | DiCE | LVC
-"""A choice of estimator, as the field of an algorithm."""
+if TYPE_CHECKING:
+    Estimator = MetaGradientEstimator
+else:
+    Estimator = LogLikelihood | FirstOrder | EMAML | DiCE | LVC
+"""Any estimator, as the field of an algorithm; the command line offers these."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,15 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm, check_acts
-from jaxmeta.algorithms.estimators import LVC, DiCE, FirstOrder, LogLikelihood
+from jaxmeta.algorithms.estimators import (
+    LVC,
+    DiCE,
+    FirstOrder,
+    LogLikelihood,
+    MetaGradientEstimator,
+)
 from jaxmeta.algorithms.experts import (
+    Expert,
     OracleExpert,
     Shown,
     TrainedExperts,
@@ -47,6 +54,13 @@ from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, T
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.spaces import Discrete, Space
+
+if TYPE_CHECKING:
+    AnyEstimator = MetaGradientEstimator
+    AnyExpert = Expert
+else:  # what the command line offers by name
+    AnyEstimator = LVC | DiCE | LogLikelihood | FirstOrder
+    AnyExpert = OracleExpert | TrainedExperts
 
 
 class GuidedState(NamedTuple):
@@ -137,10 +151,10 @@ class GuidedMetaPolicySearch(Algorithm):
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
     actions: Actions = "clipped"
     inner: InnerLoop = field(default_factory=lambda: InnerLoop(optimizer=SGD(0.1)))
-    estimator: LVC | DiCE | LogLikelihood | FirstOrder = field(default_factory=LVC)
+    estimator: AnyEstimator = field(default_factory=LVC)
     objective: PolicyObjective = field(default_factory=PolicyObjective)
     baseline: LinearBaseline = field(default_factory=LinearBaseline)
-    expert: OracleExpert | TrainedExperts = field(default_factory=OracleExpert)
+    expert: AnyExpert = field(default_factory=OracleExpert)
     demonstrations: int = 5
     dagger: bool = False
     expert_std: float = 0.1

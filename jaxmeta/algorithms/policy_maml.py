@@ -17,6 +17,7 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm, check_acts
+from jaxmeta.algorithms.choices import AnyOptimizer
 from jaxmeta.algorithms.estimators import LVC, Estimator
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaParams
 from jaxmeta.algorithms.linear_baseline import LinearBaseline
@@ -30,7 +31,6 @@ from jaxmeta.algorithms.policy_adaptation import (
 )
 from jaxmeta.algorithms.policy_objective import PolicyObjective
 from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer, each_step
-from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.trials import flat, make_batch, update_bytes
 from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import (
@@ -155,7 +155,7 @@ class PolicyMAML(Algorithm):
     inner: InnerLoop = field(default_factory=lambda: InnerLoop(optimizer=SGD(0.1)))
     estimator: Estimator = field(default_factory=LVC)
     baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
-    optimizer: PPO | TRPO = field(default_factory=TRPO)
+    optimizer: AnyOptimizer = field(default_factory=TRPO)
     objective: PolicyObjective = field(default_factory=PolicyObjective)
     standardize_over: StandardizeOver = "batch"
     kl_coef: float = 0.0

@@ -12,6 +12,7 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm, check_acts
+from jaxmeta.algorithms.choices import AnyEncoder, AnyMemory, AnyOptimizer
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.trials import (
     act_and_store,
@@ -21,15 +22,10 @@ from jaxmeta.algorithms.trials import (
     sampling_policy,
     update_bytes,
 )
-from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.networks import (
     GRU,
-    LSTM,
-    MLP,
     Actions,
     ActorCritic,
-    FastWeights,
-    Recall,
     check_actions,
     recurrent_actor_critic,
 )
@@ -123,10 +119,10 @@ class RL2(Algorithm):
 
     episodes_per_trial: int | None = None
     num_tasks: int = 128
-    memory: GRU | LSTM | FastWeights | Recall = field(default_factory=lambda: GRU(64))
-    encoder: MLP | None = None
+    memory: AnyMemory = field(default_factory=lambda: GRU(64))
+    encoder: AnyEncoder | None = None
     value_network: Literal["shared", "separate"] = "shared"
-    optimizer: PPO | TRPO = field(default_factory=lambda: PPO(minibatches=8))
+    optimizer: AnyOptimizer = field(default_factory=lambda: PPO(minibatches=8))
     risk: RiskMeasure = field(default_factory=Mean)
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.01

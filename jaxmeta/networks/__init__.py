@@ -11,7 +11,7 @@ from jaxmeta.networks.actor_critic import (
     normalized,
     recurrent_actor_critic,
 )
-from jaxmeta.networks.encoder import MLP
+from jaxmeta.networks.encoder import MLP, Encoder
 from jaxmeta.networks.fast_weights import FastWeights
 from jaxmeta.networks.feedforward import feedforward_actor_critic
 from jaxmeta.networks.memory import GRU, LSTM, Memory
@@ -25,6 +25,7 @@ __all__ = [
     "Actions",
     "ActorCritic",
     "ActorCriticOutput",
+    "Encoder",
     "FastWeights",
     "FirstWeights",
     "InputMoments",

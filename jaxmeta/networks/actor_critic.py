@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta.networks.encoder import MLP
+from jaxmeta.networks.encoder import Encoder
 from jaxmeta.networks.initializers import orthogonal
 from jaxmeta.networks.memory import Memory, unroll_truncated
 from jaxmeta.ops.distributions import Categorical, Distribution, Normal, SquashedNormal
@@ -191,7 +191,7 @@ class ValueHead(nn.Module):
 def recurrent_actor_critic(
     family: TaskFamily,
     memory: Memory,
-    encoder: MLP | None = None,
+    encoder: Encoder | None = None,
     value_network: Literal["shared", "separate"] = "shared",
     observe_reward: bool = True,
     memory_reset: Literal["trial", "episode"] = "trial",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,8 +33,25 @@ class _Layers(nn.Module):
         return x
 
 
+class Encoder(ABC):
+    """Makes features of an observation; a frozen dataclass of its sizes."""
+
+    @property
+    @abstractmethod
+    def output_size(self) -> int:
+        """Length of the features."""
+
+    @abstractmethod
+    def init(self, key: Array, input_size: int) -> Mapping[str, Any]:
+        """Returns parameters for inputs ``[input_size]``."""
+
+    @abstractmethod
+    def apply(self, params: Mapping[str, Any], x: Array) -> Array:
+        """Maps ``[input_size]`` to ``[output_size]``."""
+
+
 @dataclass(frozen=True)
-class MLP:
+class MLP(Encoder):
     """Fully connected layers.
 
     Attributes:
@@ -55,7 +73,6 @@ class MLP:
 
     @property
     def output_size(self) -> int:
-        """Length of the output."""
         return self.sizes[-1]
 
     def init(
@@ -65,7 +82,6 @@ class MLP:
         return self._layers(weights).init(key, jnp.zeros(input_size))
 
     def apply(self, params: Mapping[str, Any], x: Array) -> Array:
-        """Maps ``[input_size]`` to ``[output_size]``."""
         return jnp.asarray(self._layers().apply(params, x))
 
     def _layers(self, weights: Initializer = _ORTHOGONAL) -> _Layers:
