@@ -401,6 +401,20 @@ def test_the_quick_evaluation_gives_one_value_per_seed():
     assert TRACES == {}
 
 
+def test_the_quick_evaluation_plays_held_out_tasks():
+    splits = []
+
+    class Noted(Echo):
+        def sample_task(self, key, split="train"):
+            splits.append(split)
+            return super().sample_task(key, split)
+
+    result = trained(family=Noted())
+    splits.clear()
+    quick_evaluation(result.config, result.params, TASKS)
+    assert set(splits) == {"test"}
+
+
 def test_the_quick_evaluation_plays_tasks_of_its_own():
     result = trained(levels=(0.0, 0.0, 0.0), family=SECRETS)
     quick = quick_evaluation(result.config, result.params, TASKS)["eval/return"]

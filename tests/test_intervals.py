@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import math
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
+from scipy import special
 
 from jaxmeta import intervals, statistics
 
@@ -286,3 +288,35 @@ def test_large_tables_get_fewer_repetitions(rng, monkeypatch):
         drawn.clear()
         intervals.bootstrap(values, count)
         assert sum(drawn) == expected
+
+
+def test_few_seeds_weigh_more_in_the_degrees_of_freedom():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 1)) + rng.normal(size=(3, 40))
+    y = 0.5 * rng.normal(size=(10, 1)) + rng.normal(size=(10, 40))
+
+    def of_seeds(run):
+        rest = run - run.mean(1)[:, None] - run.mean(0) + run.mean()
+        mean_square = (rest**2).sum() / ((len(run) - 1) * 39)
+        return max(run.mean(1).var(ddof=1) - mean_square / 40, 0) / len(run)
+
+    one, other = of_seeds(x), of_seeds(y)
+    assert min(one, other) > 0, "a case in which both count"
+    weighed = [one * (1 + 4 / 2), other * (1 + 4 / 9)]
+    degrees = sum(weighed) ** 2 / (weighed[0] ** 2 / 2 + weighed[1] ** 2 / 9)
+    gap = x.mean(0) - y.mean(0)
+    half = np.sqrt(
+        special.stdtrit(degrees, 0.975) ** 2 * (one + other)
+        + special.stdtrit(39, 0.975) ** 2 * gap.var(ddof=1) / 40
+    )
+    expected = gap.mean() - half, gap.mean() + half
+    np.testing.assert_allclose(intervals.difference_interval(x, y), expected, rtol=1e-12)
+
+
+def test_ties_make_differences_rarer_than_their_variance_says():
+    # Seeds earn 0 or 1 on every task alike: half of the pairs are ties, and tasks add nothing.
+    runs = np.repeat([[0.0], [1.0]], 6, axis=1)
+    # Normal scores ±z of two seeds each: the seeds' share of the variance is a half.
+    half = special.stdtrit(2, 0.975) * np.sqrt(0.5 * math.pi / 2 * 0.5)
+    expected = special.ndtr(-half), special.ndtr(half)
+    np.testing.assert_allclose(intervals.probability_interval(runs, runs), expected, rtol=1e-9)

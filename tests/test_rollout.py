@@ -80,7 +80,8 @@ def test_every_stored_step_is_the_one_played_by_hand(play, length):
         assert steps.truncated[at] == row["truncated"]
         assert steps.next_obs[at] == row["obs"] + 1
     np.testing.assert_array_equal(steps.mask, mask)
-    np.testing.assert_array_equal(np.asarray(steps.reward)[~mask], 0.0)
+    for unplayed in (steps.reward, steps.terminated, steps.truncated):
+        np.testing.assert_array_equal(np.asarray(unplayed)[~mask], 0)
     assert trial.carry == calls, "rows that are not played must not touch the memory"
     assert trial.final.obs == rows[-1]["obs"] + 1
     assert trial.final.prev_action == action
