@@ -22,10 +22,12 @@ from jaxmeta import (
     Schedule,
     statistics,
 )
+from jaxmeta.algorithms.linear_baseline import LinearBaseline
 from jaxmeta.algorithms.trials import make_batch
 from jaxmeta.evaluation import evaluate_policy, evaluation_key
 from jaxmeta.ops.moments import Moments
 from jaxmeta.risk import Risk, return_statistics
+from jaxmeta.testing.toys import ToyFamily
 from jaxmeta_envs import PolicyInput, Trajectory
 from tests.toy_families import Counter, RareRuin, SafeOrRisky
 
@@ -203,6 +205,30 @@ TWO_ARMS = {
         learning_rate=0.02,
     ),
 }
+
+
+@pytest.mark.parametrize("baseline", [LinearBaseline(), MLP((8,))])
+def test_trajectories_are_paid_at_their_end_and_nothing_comes_after(baseline):
+    """So it is one whether the last step terminates an episode or its time is up."""
+    optimizer = PPO(epochs=1, minibatches=1)
+    learner = EPOpt(
+        num_tasks=40,
+        risk=CVaR(0.5),
+        risk_over="trajectories",
+        network=MLP((8,)),
+        baseline=baseline,
+        optimizer=optimizer,
+    )
+
+    def learned(family):
+        state = learner.init(family, jax.random.key(0))
+        update = jax.jit(lambda s, k: learner.update(family, s, k)[0])
+        for key in jax.random.split(jax.random.key(1), 3):
+            state = update(state, key)
+        return state.params
+
+    one, other = learned(ToyFamily(terminates=True)), learned(ToyFamily(terminates=False))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), one, other)
 
 
 @pytest.mark.parametrize("name", TWO_ARMS)
