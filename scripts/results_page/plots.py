@@ -12,9 +12,9 @@ from reproduce.maml_navigation import PAPER
 
 from jaxmeta.plots import AGENT_COLOUR, DASHES, MARKERS, OTHER_COLOURS
 from results_page import epopt, guided, maml, policies, rl2
-from results_page.experiment import curve_reader
+from results_page.experiment import Experiment, curve_reader
 from results_page.intervals import Estimate, over_seeds
-from results_page.sections import measured, share
+from results_page.sections import best_known, measured, share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,11 @@ Data = dict[str, Any]
 
 def rl2_data() -> Data:
     """Returns how far of the way from chance to the best known each cell comes."""
-    return {experiment.name: share(experiment) for experiment in measured(rl2)}
+    return {_named(experiment): share(experiment) for experiment in measured(rl2)}
+
+
+def _named(experiment: Experiment) -> str:
+    return experiment.name + (" †" if best_known(experiment)[0] == "oracle" else "")
 
 
 def draw_rl2(figure: Figure, data: Data) -> None:
@@ -37,7 +41,8 @@ def draw_rl2(figure: Figure, data: Data) -> None:
         axes.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color=AGENT_COLOUR)
     axes.axvline(100, color="black", linewidth=1, linestyle="--")
     axes.set_yticks(range(len(data)), list(reversed(data)))
-    axes.set_xlabel("% of the way from acting at random to the best that is known →")
+    text = "% of the way from acting at random to the best that is known"
+    axes.set_xlabel(f"{text} →\n† an oracle that is told the task")
 
 
 def epopt_data() -> Data:
@@ -51,7 +56,10 @@ def epopt_data() -> Data:
 
 def draw_epopt(figure: Figure, data: Data) -> None:
     """Draws a panel for every family."""
-    for axes, (name, found) in zip(_panels(figure, len(data)), data.items(), strict=True):
+    panels = _panels(figure, len(data), rows=2 if len(data) > 3 else 1)
+    for axes, (name, found) in zip(panels, data.items(), strict=True):
+        axes.locator_params(axis="x", nbins=4)
+        axes.margins(y=0.2)
         for row, (value, low, high) in enumerate(reversed(found.values())):
             colour = COLOURS[len(found) - 1 - row]
             axes.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color=colour)
@@ -129,8 +137,9 @@ def _of(estimate: Estimate) -> tuple[float, float, float]:
     return estimate.value, estimate.low, estimate.high
 
 
-def _panels(figure: Figure, number: int) -> Sequence[Axes]:
-    return [figure.add_subplot(1, number, 1 + index) for index in range(number)]
+def _panels(figure: Figure, number: int, rows: int = 1) -> Sequence[Axes]:
+    columns = -(-number // rows)
+    return [figure.add_subplot(rows, columns, 1 + index) for index in range(number)]
 
 
 def _lines(axes: Axes, curves: Data) -> None:
@@ -151,7 +160,7 @@ def _lines(axes: Axes, curves: Data) -> None:
 
 PLOTS: dict[str, tuple[Callable[[], Data], Callable[[Figure, Data], None], tuple[float, float]]] = {
     "rl2": (rl2_data, draw_rl2, (8.0, 4.6)),
-    "epopt": (epopt_data, draw_epopt, (10.0, 2.4)),
+    "epopt": (epopt_data, draw_epopt, (10.0, 4.2)),
     "maml": (maml_data, draw_maml, (8.0, 4.6)),
     "policies": (policies_data, draw_policies, (10.0, 4.2)),
     "gmps": (gmps_data, draw_gmps, (8.0, 4.2)),
