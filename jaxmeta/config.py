@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.rl2 import RL2
@@ -12,9 +13,14 @@ from jaxmeta.targets import check_target
 from jaxmeta_envs.bandits import BernoulliBandit
 from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import LARGE, check_all_numbers
+from jaxmeta_envs.fields import LARGE, check_all_fields
 
 MatmulPrecision = Literal["default", "float32", "bfloat16"]
+
+
+def check_config(config: Any) -> None:
+    """Raises `ConfigError` unless ``config`` is a `TrainConfig`."""
+    require(isinstance(config, TrainConfig), "config", config, "a TrainConfig")
 
 
 class Plan(NamedTuple):
@@ -80,7 +86,10 @@ class TrainConfig:
     matmul_precision: MatmulPrecision = "default"
 
     def __post_init__(self) -> None:
-        check_all_numbers(self)
+        if isinstance(self.run_dir, os.PathLike):
+            object.__setattr__(self, "run_dir", os.fspath(self.run_dir))
+        check_all_fields(self)
+        require(self.run_dir != "", "run_dir", self.run_dir, "a directory, or None")
         require(isinstance(self.algorithm, Algorithm), "algorithm", self.algorithm, "an Algorithm")
         require(isinstance(self.tasks, Family), "tasks", self.tasks, "a family of tasks")
         for name, least in (

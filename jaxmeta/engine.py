@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel, streams
-from jaxmeta.config import TrainConfig
+from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.parallel import Device
 from jaxmeta.schedules import span_run
 
@@ -96,6 +96,7 @@ def make_train(config: TrainConfig) -> TrainFunction:
     Returns:
         ``key -> (state, metrics)`` with metrics ``[updates]``.
     """
+    check_config(config)
     update_seed, updates = make_update(config), config.plan().updates
 
     def train(key: Array) -> tuple[Any, dict[str, Array]]:

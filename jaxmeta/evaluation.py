@@ -22,6 +22,7 @@ from jaxmeta.played_references import is_shift, play_references
 from jaxmeta.player import BATCH, own_protocol, play_tasks
 from jaxmeta.report import NUM_TASKS, Evaluation
 from jaxmeta.rollout import Protocol
+from jaxmeta.runs import check_source
 from jaxmeta.streams import Stream, stream_key
 from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily, no_adaptation
 from jaxmeta_envs.errors import require
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from jaxmeta.training import TrainResult
 
 __all__ = ["Evaluation", "evaluate", "evaluate_policy", "evaluation_key", "quick_evaluation"]
+
+
+_MOST_RETURNS = 100_000_000  # of a seed, 400 MB
 
 
 def evaluation_key(seed: int) -> Array:
@@ -93,6 +97,7 @@ def evaluate(
     Raises:
         ConfigError: If an argument is out of range, before anything is compiled.
     """
+    check_source(source)
     result = _load(source) if isinstance(source, str | Path) else source
     algorithm, family = result.config.algorithm, result.config.tasks
     check_seed(seed)
@@ -308,6 +313,9 @@ def check_playable(family: Family, split: str, num_tasks: int, episodes: int, ba
     check_integer("num_tasks", num_tasks, least=1)
     check_integer("episodes", episodes, least=1)
     check_integer("batch", batch, least=1)
+    most = _MOST_RETURNS // episodes
+    text = f"at most {most:,} where each has {episodes:,} rows"
+    require(num_tasks <= most, "num_tasks", num_tasks, text)
 
 
 def check_protocol(

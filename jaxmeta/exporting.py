@@ -99,6 +99,7 @@ def export(
         ConfigError: If the run, the path, the seed or a platform is wrong, or a package of the
             extra ``export`` is missing; nothing is written then.
     """
+    require(isinstance(path, str | os.PathLike), "path", path, "where to write the agent")
     path = Path(path).expanduser().absolute()
     _check_path(path)
     known = tuple(platforms)

@@ -179,11 +179,12 @@ def _broken(said: str, name: str, error: BaseException) -> ConfigError:
 
 def _look_up(module: ModuleType, qualname: str, said: str, get: Getter) -> Any:
     found = _attribute(module, qualname, get)
+    if found is None and not qualname:
+        raise ConfigError(f"{said}, but no class of it")
     if found is None:
         named = [name for name, value in vars(module).items() if isinstance(value, type)]
         raise ConfigError(
-            f"{said}, and {module.__name__} has no {qualname or 'class without a name'}"
-            f"{closest(qualname, named)}"
+            f"{said}, and {module.__name__} has no {qualname}{closest(qualname, named)}"
         )
     return found
 

@@ -313,6 +313,8 @@ def preset(algorithm: str, family: str) -> TrainConfig:
         ConfigError: If a name is unknown, if the method is not for such families, or if a field
             of the class has no default.
     """
+    for name, value in (("algorithm", algorithm), ("family", family)):
+        require(isinstance(value, str), name, value, "a name")
     tuned = PRESETS.get((algorithm, family))
     if tuned is not None:
         return tuned

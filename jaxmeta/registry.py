@@ -145,6 +145,7 @@ def builtin_name(cls: type) -> str | None:
 
 
 def _register(known: dict[str, Class], name: str, cls: Class, base: type) -> None:
+    require(isinstance(name, str) and name != "", "name", name, "text")
     _check_class(name, cls, cls, base)
     # A module or a cell of a notebook may run again, and define the same class anew.
     paths = {(other.__module__, other.__qualname__) for other in (known.get(name, cls), cls)}

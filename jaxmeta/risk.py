@@ -39,7 +39,7 @@ from typing_extensions import TypeAliasType
 from jaxmeta.schedules import Schedule, check_share, value_at
 from jaxmeta.statistics import PERCENTILES
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 
 
 class Risk(ABC):
@@ -115,7 +115,7 @@ class CVaR(Risk):
     fraction: float | Schedule = 0.1
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         check_share(self.fraction, "fraction")
         least = _least(self.fraction)
         require(least > 0, "fraction", self.fraction, "above 0 and at most 1")

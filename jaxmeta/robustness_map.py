@@ -93,7 +93,7 @@ def robustness(
             compiled.
     """
     results = load_runs(sources)
-    _check_numbers(points, trials, episodes, seed, batch)
+    _check_fields(points, trials, episodes, seed, batch)
     families = [result.config.tasks for result in results]
     named = [parameters] if isinstance(parameters, str) else parameters
     sweep = plan_sweep(families, named, ranges or {}, fixed or {}, points, search)
@@ -276,7 +276,7 @@ def _prepare(results: Sequence[Any], episodes: int | None, deterministic: bool) 
     return runs
 
 
-def _check_numbers(
+def _check_fields(
     points: int, trials: int | None, episodes: int | None, seed: int, batch: int
 ) -> None:
     check_integer("points", points, least=2)

@@ -21,7 +21,7 @@ from jaxmeta.config import TrainConfig
 from jaxmeta.files import write_atomically
 from jaxmeta.logs import History, Metrics, MetricsLog, TensorBoard, cut_log, read_log
 from jaxmeta_envs.base import TaskFamily
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.spaces import Discrete
 
 try:
@@ -58,7 +58,12 @@ class Record(NamedTuple):
 
 
 def absolute(path: str | Path) -> Path:
-    """Returns where a run is, whatever the working directory becomes."""
+    """Returns where a run is, whatever the working directory becomes.
+
+    Raises:
+        ConfigError: If that is no path.
+    """
+    require(isinstance(path, str | os.PathLike), "run_dir", path, "the directory of a run")
     return Path(path).expanduser().absolute()
 
 
@@ -82,6 +87,8 @@ def record_from_text(text: str, path: Path) -> Record:
     """Reads what `record_to_text` wrote of the run in ``path``; raises as `read_record`."""
     try:
         data = json.loads(text)
+        if not isinstance(data, dict):
+            raise TypeError("no JSON object")
         record = Record(**{**data, "extensions": tuple(data["extensions"])})
     except ValueError as error:
         raise ConfigError(f"{path / _CONFIG} cannot be read: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ def load_runs(sources: Any, least: int = 1) -> list[Any]:
     several = as_list(sources)
     shown = [str(source) if isinstance(source, str | Path) else "a result" for source in several]
     require(len(several) >= least, "runs", shown, f"at least {('one', 'two')[least - 1]}")
+    for source in several:
+        check_source(source)
     from jaxmeta.training import load
 
     return [load(source) if isinstance(source, str | Path) else source for source in several]
@@ -33,7 +35,16 @@ def as_list(sources: Any) -> list[Any]:
     """Returns a list of runs, given one or several: a result of training is itself a tuple."""
     if isinstance(sources, str | Path) or hasattr(sources, "config"):
         return [sources]
+    require(isinstance(sources, Iterable), "runs", sources, "results of training or directories")
     return list(sources)
+
+
+def check_source(source: Any) -> None:
+    """Raises `ConfigError` unless ``source`` is a result of training, or a path."""
+    text = "what train returned, or the directory of a run"
+    result = hasattr(source, "config") and hasattr(source, "params")
+    good = isinstance(source, str | Path) or result
+    require(good, "source", source, text)
 
 
 def choose_labels(results: Sequence[Any], labels: Sequence[str] | None) -> list[str]:

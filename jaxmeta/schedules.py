@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta_envs.errors import ConfigError, require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 
 Part = TypeVar("Part", bound=Any)
 
@@ -37,7 +37,7 @@ class Schedule:
     shape: Literal["linear", "cosine", "step"] = "linear"
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         updates = self.num_updates
         require(updates is None or updates >= 1, "num_updates", updates, "at least 1 or None")
         shapes = ("linear", "cosine", "step")

@@ -8,18 +8,15 @@ imported the module. Tuples become lists; infinity, which JSON lacks,
 
 from __future__ import annotations
 
-import abc
 import dataclasses
-import inspect
 import json
 import math
-import types
-import typing
-from typing import Any, Literal, Union
+from typing import Any
 
 import numpy as np
 
 from jaxmeta import importing, registry
+from jaxmeta_envs.annotations import fits, hints_of, shown
 from jaxmeta_envs.errors import ConfigError, closest, require
 
 SCHEMA = 3
@@ -186,11 +183,11 @@ def _build(cls: type, data: dict[str, Any], path: str) -> Any:
                 f"{path}.{name} is not a field of {cls.__name__}; its fields are "
                 f"{', '.join(fields)}{closest(name, fields)}"
             )
-    hints = _hints(cls)
+    hints = hints_of(cls)
     values = {name: _decode(value, f"{path}.{name}") for name, value in data.items()}
     for name, value in values.items():
         hint = hints.get(name, Any)
-        require(_fits(value, hint), f"{path}.{name}", value, f"of type {_show(hint)}")
+        require(fits(value, hint), f"{path}.{name}", value, f"of type {shown(hint)}")
     for name, field in fields.items():
         if name not in values:
             raise ConfigError(f"{path}.{name} is missing{_default(field)}")
@@ -222,64 +219,3 @@ def _find_class(kind: str, path: str) -> type:
             f"module:QualifiedName of a dataclass{closest(kind, known)}"
         )
     return cls
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(cls)
-    except NameError:  # annotations that only a type checker can resolve
-        return {}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value may stand in a field with this annotation; True where in doubt."""
-    hint = getattr(hint, "__value__", hint)  # of an alias
-    if hint is Any:  # a class by now, but none that isinstance takes
-        return True
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Annotated:
-        return _fits(value, args[0])
-    if origin in (Union, types.UnionType):
-        base = _base(args)
-        return any(_fits(value, arg) for arg in args) or bool(base and isinstance(value, base))
-    if origin is Literal:
-        return any(value == arg and type(value) is type(arg) for arg in args)
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if len(args) == 2 and args[1] is Ellipsis:
-            return all(_fits(item, args[0]) for item in value)
-        return len(value) == len(args) and all(map(_fits, value, args))
-    if hint is None or hint is type(None):
-        return value is None
-    if hint in (int, float):  # a bool is an int to Python, an int is a float to everyone
-        return isinstance(value, (int, hint)) and not isinstance(value, bool)
-    cls = origin or hint
-    return isinstance(value, cls) if isinstance(cls, type) else True
-
-
-def _base(choices: tuple[Any, ...]) -> type | None:
-    """Returns the abstract class that all classes among the choices extend, if there is one.
-
-    A choice of memories, say, is open to every other `Memory`.
-    """
-    classes = [getattr(choice, "__value__", choice) for choice in choices]
-    parts = [cls for cls in classes if isinstance(cls, type) and dataclasses.is_dataclass(cls)]
-    bases = {next(filter(_is_base, part.__mro__), None) for part in parts}
-    return bases.pop() if len(bases) == 1 else None
-
-
-def _is_base(cls: type) -> bool:
-    return inspect.isabstract(cls) or abc.ABC in cls.__bases__
-
-
-def _show(hint: Any) -> str:
-    if typing.get_origin(hint) in (Union, types.UnionType):
-        choices = typing.get_args(hint)
-        base = _base(choices)
-        more = f" or another {base.__name__}" if base else ""
-        return " | ".join(map(_show, choices)) + more
-    hint = getattr(hint, "__value__", hint)
-    if hint is type(None):
-        return "None"
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

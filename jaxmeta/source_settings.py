@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.physical import PhysicalFamily
 
 
@@ -55,7 +55,7 @@ class SourceAdaptation:
     max_transitions: int | None = None
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("process_std", "observation_std"):
             value = getattr(self, name)
             good = all(_is_number(x) and 0 <= x < math.inf for x in _as_tuple(value))

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxmeta import parallel
-from jaxmeta.config import TrainConfig
+from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.device_memory import format_bytes, free_bytes
 from jaxmeta.evaluation import check_playable, headline, trained_rows
 from jaxmeta.parallel import Device
@@ -69,6 +69,7 @@ def sweep(
             decides what is compiled, if there is too little memory for one run, or if
             ``run_dir`` holds something else.
     """
+    check_config(config)
     parallel.request_cpu_devices()
     config = replace(config, num_seeds=config.num_seeds if num_seeds is None else num_seeds)
     text = "None: a sweep stays on the devices, and a target is met on the host"

@@ -17,7 +17,7 @@ from jax.sharding import Sharding
 
 from jaxmeta import hosts, parallel
 from jaxmeta.checkpoint import Restored
-from jaxmeta.config import TrainConfig
+from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.device_memory import check_fits
 from jaxmeta.interrupts import Interrupts
 from jaxmeta.logs import History
@@ -132,6 +132,7 @@ def train(
         TrainingInterrupted: If a signal stopped training.
         ProcessLost: If another process of the run has ended, see `jaxmeta.hosts`.
     """
+    check_config(config)
     parallel.request_cpu_devices()
     config.tasks.check_installed()
     devices, rounds = _choose_devices(config, config.devices), Rounds(config)
@@ -179,8 +180,9 @@ def resume(
         stored = record.config
         if config is not None:
             check_same(config, stored)
-        total = stored.total_env_steps if total_env_steps is None else total_env_steps
         least = stored.total_env_steps
+        wanted = least if total_env_steps is None else total_env_steps
+        total = replace(stored, total_env_steps=wanted).total_env_steps
         require(total >= least, "total_env_steps", total, f"at least {least}, the run's length")
         longer = replace(stored, total_env_steps=total)
         devices, rounds = _same_devices(record), Rounds(longer)

@@ -21,7 +21,7 @@ from jaxmeta.player import AXIS, adaptation_scores, compiler_options, local_mesh
 from jaxmeta.rollout import Protocol
 from jaxmeta_envs.base import AdaptivePolicy
 from jaxmeta_envs.errors import require, require_number
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.physical import PhysicalFamily
 
 
@@ -69,7 +69,7 @@ class CrossEntropy:
     within: Literal["limits", "train"] = "limits"
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         least = {"population": 2, "iterations": 1, "trials": 1, "fresh_trials": 1}
         for name, minimum in least.items():
             value = getattr(self, name)

@@ -431,6 +431,8 @@ def test_the_quick_evaluation_plays_tasks_of_its_own():
         ({"episodes": 2.5}, r"episodes is 2.5"),
         ({"num_tasks": 0}, r"num_tasks is 0"),
         ({"num_tasks": True}, r"num_tasks is True"),
+        ({"num_tasks": 10**12}, r"num_tasks is 1000000000000; it must be at most"),
+        ({"episodes": 10**9}, r"where each has 1,000,000,000 rows"),
         ({"batch": 0}, r"batch is 0"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from jaxmeta import MAML, RL2, EPOpt, GuidedMetaPolicySearch, PolicyMAML, registry, serialization
 from jaxmeta.config import TrainConfig
 from jaxmeta.serialization import from_dict, to_dict
-from jaxmeta_envs import BernoulliBandit, PointNavigation, Sinusoid
+from jaxmeta_envs import BernoulliBandit, PointNavigation, Sinusoid, annotations
 from jaxmeta_envs.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
@@ -116,9 +116,9 @@ def test_every_field_that_older_files_lack_is_one_of_today_and_fits_it():
     for kinds in serialization._BEFORE.values():
         for kind, missing in kinds.items():
             cls = serialization._find_class(kind, "config")
-            hints = serialization._hints(cls)
+            hints = annotations.hints_of(cls)
             for name, value in missing.items():
-                assert serialization._fits(serialization._decode(value, name), hints[name]), name
+                assert annotations.fits(serialization._decode(value, name), hints[name]), name
 
 
 CELLS = sorted((Path(__file__).parent.parent / "results").rglob("*.json"))

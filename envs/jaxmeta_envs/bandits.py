@@ -35,8 +35,8 @@ from jaxmeta_envs.bandit_solvers import (
 )
 from jaxmeta_envs.base import Candidates, Reference, Task, Trajectory, random_reference
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.grids import bandit_candidates
-from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.pulls import OnePullFamily
 from jaxmeta_envs.sampling import sample_beta
 from jaxmeta_envs.spaces import Discrete
@@ -59,7 +59,7 @@ class Bandit(OnePullFamily[Task]):
     num_pulls: int = 10
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("num_arms", "num_pulls"):
             value = getattr(self, name)
             valid = isinstance(value, int) and not isinstance(value, bool) and value >= 1

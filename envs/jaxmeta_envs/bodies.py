@@ -24,7 +24,7 @@ from jax import Array
 from jaxmeta_envs.base import Task, TaskFamily, Timestep
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.extras import import_extra
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.spaces import Box
 
 # The model files allow 100 and 50, and a batch waits for its slowest: these are several times as
@@ -169,7 +169,7 @@ class BodyFamily(TaskFamily[Task, BodyState]):
     num_episodes: int = 1
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("episode_length", "num_episodes"):
             value = getattr(self, name)
             valid = isinstance(value, int) and not isinstance(value, bool) and value >= 1

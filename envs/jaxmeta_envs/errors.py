@@ -12,11 +12,13 @@ class ConfigError(ValueError):
     """Bad input: the message names the field, the value and what is allowed."""
 
 
-def closest(word: str, words: Iterable[str]) -> str:
+def closest(word: Any, words: Iterable[str]) -> str:
     """Returns " (did you mean x?)" if one of ``words`` is near ``word``, else nothing.
 
-    Capitals do not count: MAML is near maml.
+    Capitals do not count: MAML is near maml. To what is no text nothing is near.
     """
+    if not isinstance(word, str):
+        return ""
     by_lower = {known.lower(): known for known in words}
     near = difflib.get_close_matches(word.lower(), by_lower, n=1)
     return f" (did you mean {by_lower[near[0]]}?)" if near else ""

@@ -20,9 +20,9 @@ from jax import Array
 from jaxmeta_envs import drawings
 from jaxmeta_envs.base import Reference, TaskFamily, Timestep, Trajectory, random_reference
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.gridworld_references import bayes_optimal, oracle, posterior_sampling
 from jaxmeta_envs.gridworld_solver import MOVES, distances, goal_cells, optimal_plan
-from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.spaces import Discrete
 
 _LARGEST = 100  # cells of a side
@@ -96,7 +96,7 @@ class GridNavigation(TaskFamily[GridTask, GridState]):
     holdout: int | None = None
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         within = 3 <= self.size <= _LARGEST
         text = f"an integer from 3 to {_LARGEST}, as paths to all goals are computed"
         require(within, "GridNavigation.size", self.size, text)

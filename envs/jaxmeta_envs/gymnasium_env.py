@@ -54,7 +54,8 @@ class GymnasiumEnv(gymnasium.Env):
         seed: int | None = None,
     ) -> None:
         acts = isinstance(family, TaskFamily)
-        require(acts, "family", type(family).__name__, "a TaskFamily, to act in")
+        shown = family if isinstance(family, type) else type(family).__name__
+        require(acts, "family", shown, "a TaskFamily, to act in")
         family.check_split(split)
         family.check_installed()
         self.family, self.split = family, split

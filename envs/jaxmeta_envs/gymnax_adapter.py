@@ -21,7 +21,7 @@ from jax import Array
 from jaxmeta_envs.base import Task, TaskFamily, Timestep
 from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.extras import import_extra
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.spaces import Box, Discrete, Space
 
 SampleParams = Callable[[Array, str], Any]
@@ -56,7 +56,7 @@ class GymnaxTasks(TaskFamily[Task, GymnaxState]):
     num_episodes: int = 2
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("episode_length", "num_episodes"):
             value = getattr(self, name)
             valid = isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -25,7 +25,7 @@ from jaxmeta_envs.base import (
     random_reference,
 )
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.pulls import OnePullFamily
 from jaxmeta_envs.spaces import Discrete
 
@@ -78,7 +78,7 @@ class InformativeBandit(OnePullFamily[InformativeTask]):
     hint_scale: float = 0.1
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name, least in (("num_candidates", 2), ("num_pulls", 1)):
             value = getattr(self, name)
             valid = isinstance(value, int) and value >= least

@@ -23,7 +23,7 @@ from jaxmeta_envs.base import (
     still_reference,
 )
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.point_references import oracle, pacing, search, trilateration
 from jaxmeta_envs.sampling import between_squares
 from jaxmeta_envs.spaces import Box
@@ -74,7 +74,7 @@ class PointFamily(TaskFamily[PointTask, PointState]):
     reward: str = "distance"
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("episode_length", "num_episodes"):
             self._require_integer(name, 1)
         allowed = f"one of {', '.join(self.rewards)}"

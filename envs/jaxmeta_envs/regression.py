@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.supervised import Examples, Predictor, SupervisedFamily
 
 Range = tuple[float, float]
@@ -73,7 +73,7 @@ class Sinusoid(SupervisedFamily[SinusoidTask]):
     points: int | None = None
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("amplitude", "phase", "inputs"):
             _check_range(name, getattr(self, name))
         points = self.points
@@ -164,7 +164,7 @@ class Polynomial(SupervisedFamily[PolynomialTask]):
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         _check_range("inputs", self.inputs)
         require(self.inputs[0] < self.inputs[1], "inputs", self.inputs, "a range above 0")
         low, high = self.degrees

@@ -19,7 +19,7 @@ from jaxmeta_envs.base import (
     random_reference,
 )
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.regression import Polynomial, PolynomialTask, Sinusoid, SinusoidTask
 from jaxmeta_envs.spaces import Box
 from jaxmeta_envs.supervised import Predictor
@@ -71,7 +71,7 @@ class RegressionControl(TaskFamily[PolynomialTask | SinusoidTask, RegressionStat
     num_episodes: int = 10
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         known = isinstance(self.regression, Polynomial | Sinusoid)
         require(known, "regression", self.regression, "a Polynomial or a Sinusoid")
         for name in ("num_inputs", "num_episodes"):

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Discrete:
     n: int
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.n >= 1, "Discrete.n", self.n, "an integer of at least 1")
 
     @property

@@ -15,7 +15,7 @@ from jax import Array
 from jaxmeta_envs.base import Reference, TaskFamily, Timestep, random_reference
 from jaxmeta_envs.correlated_bandit import majority_rewards
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.spaces import Discrete
 from jaxmeta_envs.t_maze_references import count_agreements, ignore_cue, oracle, repeat_last
 
@@ -92,7 +92,7 @@ class TMaze(TaskFamily[TMazeTask, TMazeState]):
     num_episodes: int = 4
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name, least in (("corridor_length", 0), ("num_episodes", 1)):
             value = getattr(self, name)
             text = f"an integer from {least} to {_LONGEST}"

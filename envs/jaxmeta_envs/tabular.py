@@ -15,8 +15,8 @@ from jax.scipy.special import ndtr
 from jaxmeta_envs import tabular_references as rules
 from jaxmeta_envs.base import Candidates, Reference, TaskFamily, Timestep, random_reference
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.grids import tabular_candidates
-from jaxmeta_envs.numeric import check_numbers
 from jaxmeta_envs.sampling import sample_dirichlet
 from jaxmeta_envs.spaces import Discrete
 
@@ -108,7 +108,7 @@ class TabularMDP(TaskFamily[TabularTask, TabularState]):
     dirichlet: float = 1.0
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("num_states", "num_actions", "episode_length", "num_episodes"):
             value = getattr(self, name)
             require(value >= 1, f"TabularMDP.{name}", value, "an integer of at least 1")

@@ -84,8 +84,8 @@ class Algorithm(abc.ABC):
     def check_target(self, family: Any) -> None:
         """Raises `ConfigError` if it cannot be trained on ``family`` to meet a target."""
         del family
-        text = f"None: {type(self).__name__} cannot adapt to one"
-        require(self.round_updates is not None, "target", "given", text)
+        if self.round_updates is None:
+            raise ConfigError(f"target must be None: {type(self).__name__} cannot adapt to one")
 
     def meet(
         self, family: Any, state: Any, transitions: Transitions, key: Array

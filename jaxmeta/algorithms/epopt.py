@@ -46,7 +46,7 @@ from jaxmeta.source_settings import SourceAdaptation
 from jaxmeta.transitions import Transitions
 from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily, Trajectory
 from jaxmeta_envs.errors import closest, require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform, as_truncated_normal
 
@@ -147,7 +147,7 @@ class EPOpt(Algorithm):
     adaptation: SourceAdaptation = field(default_factory=SourceAdaptation)
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         episodes = self.episodes_per_task
         require(episodes >= 1, "episodes_per_task", episodes, "at least 1")
         multiple = self.task_multiple

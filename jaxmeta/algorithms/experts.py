@@ -18,7 +18,7 @@ from jaxmeta.rollout import play_trial
 from jaxmeta.schedules import span_run
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Timestep, Trajectory
 from jaxmeta_envs.errors import ConfigError, require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.spaces import Space
 
 
@@ -111,7 +111,7 @@ class TrainedExperts(Expert):
     )
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("num_tasks", "updates"):
             require(getattr(self, name) >= 1, f"expert.{name}", getattr(self, name), "at least 1")
 

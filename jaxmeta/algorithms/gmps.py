@@ -52,7 +52,7 @@ from jaxmeta.risk import Mean, RiskMeasure, return_statistics
 from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.spaces import Discrete, Space
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class GuidedMetaPolicySearch(Algorithm):
     normalize_observations: bool = True
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("shots", "demonstrations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")

@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxmeta.networks import InputMoments
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 
 Loss = Callable[[Any, Any], Array]
 """``(params, data) -> loss``, a scalar to make small."""
@@ -80,7 +80,7 @@ class SGD(InnerOptimizer):
     learning_rate: float = 0.01
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
 
     def begin(self, params: Any) -> Any:
@@ -107,7 +107,7 @@ class MetaSGD(InnerOptimizer):
     highest: float = 0.1
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.lowest > 0, "lowest", self.lowest, "above 0")
         require(self.highest >= self.lowest, "highest", self.highest, f"at least {self.lowest}")
 
@@ -143,7 +143,7 @@ class Adam(InnerOptimizer):
     b2: float = 0.999
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         for name in ("b1", "b2"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
@@ -203,7 +203,7 @@ class InnerLoop:
     minibatches: int | None = None
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.steps >= 0, "steps", self.steps, "at least 0")
         kept = self.second_order_steps
         require(kept is None or kept >= 0, "second_order_steps", kept, "at least 0, or None")

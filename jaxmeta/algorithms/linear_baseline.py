@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxmeta.ops.linear import solve_positive
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 
 _LARGEST = 10.0  # an outlier among the observations would decide on the whole fit
 _TIME_UNIT = 100.0  # steps
@@ -55,7 +55,7 @@ class LinearBaseline:
     highest_ridge: float = 10.0
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.ridge > 0, "ridge", self.ridge, "above 0")
         highest, text = self.highest_ridge, f"at least {self.ridge}, the ridge"
         require(highest >= self.ridge, "highest_ridge", highest, text)

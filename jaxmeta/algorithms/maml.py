@@ -19,7 +19,7 @@ from jaxmeta.risk import Mean, RiskMeasure
 from jaxmeta.schedules import Schedule, check_positive, value_at
 from jaxmeta_envs.base import Family
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
 
 
@@ -36,7 +36,7 @@ class MetaGradient:
     max_grad_norm: float | None = 10.0
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         bound = self.max_grad_norm
         require(bound is None or bound > 0, "max_grad_norm", bound, "above 0, or None")
 
@@ -110,7 +110,7 @@ class MAML(Algorithm):
     risk: RiskMeasure = field(default_factory=Mean)
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("num_tasks", "shots", "queries"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         known = get_args(FirstWeights)

@@ -47,7 +47,7 @@ from jaxmeta.risk import Mean, RiskMeasure, return_statistics
 from jaxmeta.schedules import Schedule, check_not_negative, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 
 StandardizeOver = Literal["batch", "task"]
 """See `PolicyMAML.standardize_over`."""
@@ -169,7 +169,7 @@ class PolicyMAML(Algorithm):
     normalize_observations: bool = True
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.shots >= 1, "shots", self.shots, "at least 1")
         require(self.inner.steps >= 1, "inner.steps", self.inner.steps, "at least 1")
         parts = self.inner.minibatches

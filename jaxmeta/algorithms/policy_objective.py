@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxmeta.networks import Actions, continuous_policy
 from jaxmeta.ops.distributions import Categorical, Distribution
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.spaces import Discrete, Space
 
 Anchor = Literal["initial", "prior"]
@@ -55,7 +55,7 @@ class PolicyObjective:
     anchor: Anchor = "initial"
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("entropy_coef", "anchor_coef", "outer_anchor_coef"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         for name, known in (("anchor", get_args(Anchor)), ("episodes", get_args(Episodes))):

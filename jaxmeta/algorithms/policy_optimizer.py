@@ -16,7 +16,7 @@ from jaxmeta import parallel
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.trees import select
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import INFINITE, check_numbers
+from jaxmeta_envs.fields import INFINITE, check_fields
 
 Replay = Callable[[Any, Any, Array], tuple[Distribution, Array]]
 """``(params, inputs [B, L], mask [B, L]) -> (distributions [B, L], values [B, L])``."""
@@ -132,7 +132,7 @@ class MinibatchAdam:
     max_grad_norm: float = field(metadata=INFINITE)
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.minibatches >= 1, "minibatches", self.minibatches, "at least 1")
         require(self.max_grad_norm > 0, "max_grad_norm", self.max_grad_norm, "above 0")

@@ -21,7 +21,7 @@ from jaxmeta.algorithms.policy_optimizer import (
     weigh,
 )
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import INFINITE, check_numbers
+from jaxmeta_envs.fields import INFINITE, check_fields
 
 
 def clipped_surrogate(log_ratio: Array, advantage: Array, clip: float) -> Array:
@@ -56,7 +56,7 @@ class PPO(PolicyOptimizer):
     max_kl: float | None = None
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(0.0 < self.clip < 1.0, "clip", self.clip, "a number between 0 and 1")
         require(self.value_coef >= 0, "value_coef", self.value_coef, "at least 0")
         require(self.max_kl is None or self.max_kl > 0, "max_kl", self.max_kl, "above 0, or None")

@@ -36,7 +36,7 @@ from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_not_negative, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 
 
 class RL2State(NamedTuple):
@@ -139,7 +139,7 @@ class RL2(Algorithm):
     memory_reset: Literal["trial", "episode"] = "trial"
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         episodes = self.episodes_per_trial
         require(
             episodes is None or episodes >= 1, "episodes_per_trial", episodes, "at least 1 or None"

@@ -28,7 +28,7 @@ from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.linear import conjugate_gradients
 from jaxmeta.ops.trees import add_scaled, select
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import INFINITE, check_numbers
+from jaxmeta_envs.fields import INFINITE, check_fields
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TRPO(PolicyOptimizer):
     task_by_task: bool = False
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.max_kl > 0, "max_kl", self.max_kl, "above 0")
         require(self.damping >= 0, "damping", self.damping, "at least 0")
         require(0 < self.backtrack < 1, "backtrack", self.backtrack, "a number between 0 and 1")

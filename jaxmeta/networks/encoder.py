@@ -14,7 +14,7 @@ from jax import Array
 
 from jaxmeta.networks.initializers import Initializer, orthogonal
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 
 _ORTHOGONAL = orthogonal(2**0.5)
 _ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
@@ -63,7 +63,7 @@ class MLP(Encoder):
     activation: Literal["relu", "tanh"] = "relu"
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         sizes = self.sizes
         require(
             len(sizes) > 0 and all(s >= 1 for s in sizes), "sizes", sizes, "one or more sizes >= 1"

@@ -13,7 +13,7 @@ from jax import Array
 from jaxmeta.networks.associative import Reader, last_played, layer, unit
 from jaxmeta.networks.memory import Memory, Params
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 
 
 class FastWeightsCarry(NamedTuple):
@@ -73,7 +73,7 @@ class FastWeights(Memory):
     value_size: int = 16
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("hidden_size", "num_heads", "key_size", "value_size"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 

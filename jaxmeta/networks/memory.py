@@ -16,7 +16,7 @@ from jaxmeta.networks.gru import CORES, Core, GRUWeights, gru_step, gru_unroll
 from jaxmeta.networks.initializers import Initializer, orthogonal
 from jaxmeta.ops.trees import select
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 
 Params = Mapping[str, Any]
 
@@ -164,7 +164,7 @@ class GRU(Memory):
     core: Core = "auto"
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.hidden_size >= 1, "hidden_size", self.hidden_size, "at least 1")
         require(self.core in CORES, "core", self.core, ", ".join(CORES))
 
@@ -237,7 +237,7 @@ class LSTM(Memory):
     forget_bias: float = 1.0
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.hidden_size >= 1, "hidden_size", self.hidden_size, "at least 1")
 
     @property

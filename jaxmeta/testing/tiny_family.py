@@ -28,7 +28,7 @@ from jaxmeta.ops.moments import Moments
 from jaxmeta.testing.tiny_process import TinyProcess
 from jaxmeta_envs.base import TaskFamily, Timestep
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.spaces import Discrete
 
 _LOGITS = "policy_head/params/Dense_0/kernel"
@@ -72,7 +72,7 @@ class TinyFamily(TaskFamily[TinyTask, TinyState]):
     ends: bool = False
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         for name in ("horizon", "states", "actions"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 

@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, Reference, TaskFamily, Timestep
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.numeric import check_numbers
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.spaces import Box, Discrete
 
 
@@ -72,7 +72,7 @@ class ToyFamily(TaskFamily[ToyTask, ToyState]):
     recorded: bool = False
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_fields(self)
         require(self.length >= 1, "length", self.length, "at least 1")
 
     @property

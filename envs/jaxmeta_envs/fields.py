@@ -1,11 +1,12 @@
-"""One policy for the numbers in a configuration: what is a number, and how large it may be.
+"""One policy for the fields of a configuration: their types, and how large numbers may be.
 
-Every configuration calls `check_numbers` before it looks at ranges, so that what follows may
+Every configuration calls `check_fields` before it looks at ranges, so that what follows may
 compare without thinking of NaN, text or infinity.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import math
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple, Union
 
 import numpy as np
 
+from jaxmeta_envs.annotations import fits, hints_of, shown
 from jaxmeta_envs.errors import require
 
 INFINITE: Mapping[str, Any] = types.MappingProxyType({"infinite": True})
@@ -56,16 +58,15 @@ class _Kind(NamedTuple):
     large: bool
 
 
-def check_numbers(part: Any) -> None:
-    """Raises `ConfigError` unless the numeric fields of a dataclass hold fit numbers.
+def check_fields(part: Any) -> None:
+    """Raises `ConfigError` unless the fields of a dataclass hold what their annotations say.
 
-    Those are the fields annotated ``int`` or ``float`` or a tuple of these, perhaps in a union.
-    Booleans are no
-    numbers. No number is NaN; infinity is one only in fields marked `INFINITE`. Integers have
-    at most 32 bits, or 53 in fields marked `LARGE`; other numbers are at most 1e18 in size,
-    whose square is still finite on devices. Whole numbers in fields of integers (``1e6``)
-    become integers, NumPy's scalars Python's, and lists tuples. Arrays pass: their values may
-    not be known.
+    That is asked of numbers, text, truth values, None and dataclasses; a choice among classes
+    with one abstract base is open to every other of its kind. Booleans are no numbers. No number
+    is NaN; infinity is one only in fields marked `INFINITE`. Integers have at most 32 bits, or 53
+    in fields marked `LARGE`; other numbers are at most 1e18 in size, whose square is still finite
+    on devices. Whole numbers in fields of integers (``1e6``) become integers, NumPy's scalars
+    Python's, and lists tuples. Arrays pass: their values may not be known.
 
     Args:
         part: A dataclass, frozen or not, in its ``__post_init__``.
@@ -78,18 +79,22 @@ def check_numbers(part: Any) -> None:
         checked = _checked(value, kind)
         if checked is not value:
             object.__setattr__(part, kind.name, checked)
+    for name, hint in _plain_hints(type(part)):
+        value = getattr(part, name)
+        if not hasattr(value, "dtype"):
+            require(fits(value, hint), name, value, f"of type {shown(hint)}")
 
 
-def check_all_numbers(part: Any) -> None:
-    """Raises `ConfigError` as `check_numbers` does, for a dataclass and those in its fields.
+def check_all_fields(part: Any) -> None:
+    """Raises `ConfigError` as `check_fields` does, for a dataclass and those in its fields.
 
     So that the numbers of a user's own parts are checked too.
     """
-    check_numbers(part)
+    check_fields(part)
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            check_all_numbers(value)
+            check_all_fields(value)
 
 
 def _checked(value: Any, kind: _Kind) -> Any:
@@ -136,13 +141,31 @@ def _said(kind: _Kind) -> str:
 
 
 @functools.cache
+def _plain_hints(cls: type) -> tuple[tuple[str, Any], ...]:
+    """Returns the fields whose annotation is a choice of numbers, text, None and dataclasses."""
+
+    def is_plain(hint: Any) -> bool:
+        hint = getattr(hint, "__value__", hint)
+        if typing.get_origin(hint) in (Union, types.UnionType):
+            return all(map(is_plain, typing.get_args(hint)))
+        if hint in (int, float, bool, str, types.NoneType):
+            return True
+        if typing.get_origin(hint) is tuple:
+            return all(x is Ellipsis or is_plain(x) for x in typing.get_args(hint))
+        return isinstance(hint, type) and (
+            dataclasses.is_dataclass(hint) or abc.ABC in hint.__mro__
+        )
+
+    hints = hints_of(cls)
+    names = [field.name for field in dataclasses.fields(cls) if field.name in hints]
+    return tuple((name, hints[name]) for name in names if is_plain(hints[name]))
+
+
+@functools.cache
 def _kinds(cls: type) -> tuple[_Kind, ...]:
     """Returns the numeric fields of a dataclass; none if its annotations cannot be read."""
-    try:
-        hints = typing.get_type_hints(cls)
-    except (NameError, TypeError):
-        return ()
-    kinds = [_kind(field, hints[field.name]) for field in dataclasses.fields(cls)]
+    hints = hints_of(cls)
+    kinds = [_kind(f, hints[f.name]) for f in dataclasses.fields(cls) if f.name in hints]
     return tuple(kind for kind in kinds if kind is not None)
 
 
