@@ -407,7 +407,7 @@ def test_on_a_shifted_split_references_say_that_they_are_for_the_training_prior(
     family = BernoulliBandit(2, 3)
     result = untrained(run.algorithm, family)._replace(run_dir=tmp_path)
     shifted = evaluate(result, num_tasks=4, split="high")
-    content = json.loads((tmp_path / "evaluation-high.json").read_text())
+    content = json.loads((tmp_path / "evaluation-high-4-tasks.json").read_text())
     for name in ("bayes-optimal", "gittins", "thompson"):
         label = f"{name}{OF_PRIOR}"
         assert label in shifted.references

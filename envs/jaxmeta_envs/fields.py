@@ -38,7 +38,7 @@ class _Kind(NamedTuple):
     """What a field takes besides the instances of classes.
 
     Attributes:
-        name: The field.
+        name: The class and the field.
         whole: Whether numbers must be whole.
         entries: Of what kind the entries of a tuple are; None where there may be none.
         only_entries: Whether a number by itself may not be there.
@@ -74,15 +74,16 @@ def check_fields(part: Any) -> None:
     Raises:
         ConfigError: Naming field, value and what is allowed.
     """
-    for kind in _kinds(type(part)):
-        value = getattr(part, kind.name)
+    for name, kind in _kinds(type(part)).items():
+        value = getattr(part, name)
         checked = _checked(value, kind)
         if checked is not value:
-            object.__setattr__(part, kind.name, checked)
+            object.__setattr__(part, name, checked)
     for name, hint in _plain_hints(type(part)):
         value = getattr(part, name)
         if not hasattr(value, "dtype"):
-            require(fits(value, hint), name, value, f"of type {shown(hint)}")
+            field = f"{type(part).__name__}.{name}"
+            require(fits(value, hint), field, value, f"of type {shown(hint)}")
 
 
 def check_all_fields(part: Any) -> None:
@@ -162,14 +163,14 @@ def _plain_hints(cls: type) -> tuple[tuple[str, Any], ...]:
 
 
 @functools.cache
-def _kinds(cls: type) -> tuple[_Kind, ...]:
+def _kinds(cls: type) -> dict[str, _Kind]:
     """Returns the numeric fields of a dataclass; none if its annotations cannot be read."""
-    hints = hints_of(cls)
-    kinds = [_kind(f, hints[f.name]) for f in dataclasses.fields(cls) if f.name in hints]
-    return tuple(kind for kind in kinds if kind is not None)
+    hints, fields = hints_of(cls), dataclasses.fields(cls)
+    kinds = {f.name: _kind(cls, f, hints[f.name]) for f in fields if f.name in hints}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
-def _kind(field: dataclasses.Field, hint: Any) -> _Kind | None:
+def _kind(cls: type, field: dataclasses.Field, hint: Any) -> _Kind | None:
     union = typing.get_origin(hint) in (Union, types.UnionType)
     members = typing.get_args(hint) if union else (hint,)
     tuples = [m for m in members if _NUMBERS & _of_tuple(m)]
@@ -177,7 +178,7 @@ def _kind(field: dataclasses.Field, hint: Any) -> _Kind | None:
     if not plain and not tuples:
         return None
     kind = _Kind(
-        name=field.name,
+        name=f"{cls.__name__}.{field.name}",
         whole=float not in (plain or _of_tuple(tuples[0])),
         entries=None,
         only_entries=not plain,
