@@ -339,6 +339,7 @@ def _choose_devices(config: TrainConfig, devices: int | None) -> list[Device]:
 
 
 def _first_device() -> list[Device]:
+    parallel.check_platform()
     return jax.local_devices()[:1]
 
 
