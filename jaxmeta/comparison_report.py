@@ -17,6 +17,7 @@ import numpy as np
 from jaxmeta import intervals, statistics
 from jaxmeta.files import write_numbers
 from jaxmeta.report import Evaluation, plain, robust_intervals
+from jaxmeta.terminal import as_text
 from jaxmeta_envs.errors import require
 
 if TYPE_CHECKING:
@@ -202,6 +203,10 @@ class Comparison:
                 | {"low": low[common, i], "high": high[common, i]},
             }
         return described
+
+    def __str__(self) -> str:
+        """The table, as plain text."""
+        return as_text(self.table())
 
     def table(self) -> Group:
         """Returns tables for the terminal (`rich.print` them), best first."""

@@ -23,7 +23,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from jaxmeta_envs.errors import require
+from jaxmeta_envs.errors import ConfigError, require
 
 AXIS = "tasks"
 Device: TypeAlias = Any  # jax.Device, which type checkers take for a variable
@@ -48,6 +48,23 @@ def request_cpu_devices() -> None:
     # A backend that is already initialised refuses, and keeps what it has.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", _cores())
+
+
+def check_platform() -> None:
+    """Raises `ConfigError` if the user named a platform that JAX cannot use here.
+
+    Starts JAX's backend.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+        if not asked:
+            raise
+        why = " ".join(str(error).split()) or "JAX finds no such device"
+        raise ConfigError(
+            f"JAX_PLATFORMS is {asked!r}; it must be a platform that is here, or unset ({why})"
+        ) from error
 
 
 def idle_cores() -> int:
@@ -82,6 +99,7 @@ def choose_devices(num_tasks: int, task_multiple: int, devices: int | None) -> l
     Raises:
         ConfigError: If ``devices`` are not there or do not divide the tasks, or if none do.
     """
+    check_platform()
     processes, local = jax.process_count(), len(jax.local_devices())
     all_there = len(jax.devices())
     require(all_there == processes * local, "devices", all_there, "as many in every process")

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which the colour-blind can tell apart; black is for the optimum
 # and yellow, which fades on white, gives way to grey.
 AGENT_COLOUR = "#0072B2"
-OTHER_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
+OTHER_COLOURS = (
+    *("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#A6A000", "#6E4B2A"),
+    "#777777",
+)
 DASHES = (
     (0, (5, 1.5)),
     (0, (1, 1.2)),

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxmeta import intervals, statistics
 from jaxmeta.files import write_numbers
+from jaxmeta.terminal import as_text
 from jaxmeta_envs.errors import require
 
 if TYPE_CHECKING:
@@ -173,6 +174,10 @@ class Evaluation:
             tasks=tasks,
             seed=self.seed,
         )
+
+    def __str__(self) -> str:
+        """The table, as plain text."""
+        return as_text(self.table())
 
     def table(self) -> Table:
         """Returns a table for the terminal (`rich.print` it), best total first."""

@@ -16,6 +16,7 @@ import numpy as np
 from jaxmeta import intervals, statistics
 from jaxmeta.files import write_numbers
 from jaxmeta.report import plain
+from jaxmeta.terminal import as_text
 from jaxmeta_envs.errors import require
 
 if TYPE_CHECKING:
@@ -205,6 +206,10 @@ class Robustness:
             "worst": means.min(),
             "worst_at": dict(zip(self.parameters, values, strict=True)),
         }
+
+    def __str__(self) -> str:
+        """The table, as plain text."""
+        return as_text(self.table())
 
     def table(self) -> Group:
         """Returns tables for the terminal (`rich.print` them), best mean first."""

@@ -19,6 +19,7 @@ from jaxmeta.files import write_atomically
 from jaxmeta.report import plain
 from jaxmeta.serialization import to_dict
 from jaxmeta.sweep_grid import Grid
+from jaxmeta.terminal import as_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -142,6 +143,10 @@ class Sweep:
             gap = statistics.mean(better) - statistics.mean(worse)
             behind[point] = (float(gap), float(low), float(high))
         return behind
+
+    def __str__(self) -> str:
+        """The table, as plain text."""
+        return as_text(self.table())
 
     def table(self) -> Table:
         """Returns the table for the terminal (`rich.print` it), best first."""

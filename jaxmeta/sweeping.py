@@ -111,6 +111,7 @@ def _run(
     steps, before = config.plan().env_steps, int(runs.finished.sum())
     with make_progress(progress, runs.finished.size * steps, before * steps, "sweep") as shown:
         if len(todo):
+            parallel.check_platform()
             devices = jax.local_devices()[: min(config.devices or len(todo), len(todo))]
             budget = _budget(memory_gib, devices)
             wave = _fitting_wave(config, grid, devices, len(todo), budget)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from typing import TextIO
+from typing import Any, TextIO
 
 # One character for one, so that tables keep their columns.
 _PLAIN = {"↑": "^", "↓": "v", "±": "~", "×": "x", "–": "-", "−": "-", "…": ".", "²": "2", "’": "'"}
@@ -16,6 +16,15 @@ def spell_plainly(*streams: TextIO) -> None:
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="jaxmeta-plain")
+
+
+def as_text(table: Any, width: int = 120) -> str:
+    """Returns a table of rich as plain text, for ``print``."""
+    from rich.console import Console
+
+    written = io.StringIO()
+    Console(file=written, width=width, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:

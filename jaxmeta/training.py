@@ -237,7 +237,6 @@ def _run_here(
     progress: bool,
 ) -> TrainResult:
     plan, sharding = config.plan(), replicated(devices)
-    require(plan.updates < 2**31, "total_env_steps", config.total_env_steps, "below 2**31 updates")
     with contextlib.ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(announce=progress))
         target = state_target(config, sharding)
@@ -251,6 +250,13 @@ def _run_here(
         shown = stack.enter_context(shown)
         program = None
         if update < plan.updates:
+            if plan.env_steps > 1.1 * config.total_env_steps:
+                shown.say(
+                    f"total_env_steps is {config.total_env_steps:,}; chunks are whole, of "
+                    f"{plan.updates_per_chunk} updates, so it trains {plan.env_steps:,} (fewer "
+                    "updates_per_chunk come closer)"
+                )
+            shown.say("compiling")
             program = compile_chunk(config, devices, target)
             shown.say(f"compiled in {program.seconds:.1f} s for {_describe(devices)}")
         loop = Loop(
@@ -333,6 +339,7 @@ def _choose_devices(config: TrainConfig, devices: int | None) -> list[Device]:
 
 
 def _first_device() -> list[Device]:
+    parallel.check_platform()
     return jax.local_devices()[:1]
 
 

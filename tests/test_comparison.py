@@ -48,7 +48,9 @@ def printed(found, width=80):
 
 
 def test_notebooks_show_the_tables():
-    table = compare(trained(levels=(0.0,)), trained(levels=(1.0,)), labels=("low", "high")).table()
+    found = compare(trained(levels=(0.0,)), trained(levels=(1.0,)), labels=("low", "high"))
+    assert "high" in str(found)  # and so does print
+    table = found.table()
     shown = table._repr_mimebundle_(include=(), exclude=())
     assert "high" in shown["text/html"]
     assert "high" in shown["text/plain"]

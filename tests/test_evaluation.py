@@ -510,3 +510,11 @@ def test_importing_the_evaluator_starts_no_backend_and_imports_nothing_heavy():
         "assert not {'matplotlib', 'rich', 'scipy.stats'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_printed_is_the_table():
+    evaluation = Evaluation(np.ones((2, 5, 3)), agent="Echo", family="Tasks")
+    text = str(evaluation)
+    assert [line.strip() for line in text.splitlines() if line.strip()] == lines(evaluation, 120)
+    assert "Echo on Tasks" in text
+    assert "\x1b" not in text

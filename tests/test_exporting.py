@@ -240,6 +240,22 @@ def test_with_jax_alone_it_predicts_the_very_same_values(results, alone):
     assert np.all(np.diff(errors) < 0)
 
 
+def test_the_example_of_a_supervised_model_runs_as_it_stands(written, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "deployment.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (code,) = [block for block in blocks if "predict" in block]
+    monkeypatch.syspath_prepend(written / "waves")
+    monkeypatch.delitem(sys.modules, "load", raising=False)
+    x = np.linspace(-3, 3, 3)[:, None]
+    space = {"x": x, "y": np.sin(x), "x_new": np.zeros((7, 1))}
+    exec(code, space)
+    monkeypatch.delitem(sys.modules, "load")
+    assert space["predicted"].shape == (7, 1)
+    assert space["model"].manifest["shots"] == 3
+    before, after = (space["model"].predict(c, x) for c in (space["model"].begin(), space["carry"]))
+    assert np.mean((after - space["y"]) ** 2) < np.mean((before - space["y"]) ** 2)
+
+
 def test_the_parameters_are_those_of_the_seed(results, written):
     path = written / "maml" / "params.safetensors"
     stored = safetensors_numpy.load_file(path)

@@ -1,6 +1,9 @@
 """Spreading the tasks over devices changes nothing but the speed."""
 
+import os
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -72,3 +75,22 @@ def test_bad_numbers_of_devices_are_refused():
     with pytest.raises(jaxmeta.ConfigError, match=r"num_tasks is 6; it must be a multiple of 4"):
         choose_devices(6, 4, None)
     assert len(choose_devices(12, 4, None)) == 3
+
+
+@pytest.mark.parametrize("platform", ["cuda", "moon"])
+def test_a_platform_that_is_not_here_is_one_sentence(platform, tmp_path):
+    code = "import sys; from jaxmeta.cli import main; sys.exit(main(sys.argv[1:]))"
+    run_dir = tmp_path / "run"
+    arguments = ["train", "rl2", "bernoulli-bandit", "--run-dir", str(run_dir)]
+    found = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | {"JAX_PLATFORMS": platform},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 2, found.stderr
+    last = found.stderr.strip().splitlines()[-1]
+    assert f"JAX_PLATFORMS is '{platform}'; it must be a platform that is here" in last
+    assert "Traceback" not in found.stderr
+    assert not run_dir.exists()

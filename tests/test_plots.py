@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from jaxmeta.plots import _styles, plot_adaptation, plot_posterior
+from jaxmeta import registry
+from jaxmeta.plots import AGENT_COLOUR, _styles, plot_adaptation, plot_posterior
 from jaxmeta.report import Evaluation
+from jaxmeta_envs import ConfigError, TaskFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -39,6 +41,24 @@ def test_a_curve_of_any_length_is_drawn(tmp_path, rows, references, seeds, tasks
     plot_adaptation(fake(rows, references, seeds, tasks, optimal), path)
     assert path.read_bytes().startswith(PNG)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_two_references_of_a_family_share_a_colour():
+    most = max(len(family().references(2)) for family in _installed())
+    styles = _styles(fake(4, references=most).summary())
+    colours = [style["color"] for style in styles]
+    assert len(set(colours)) == most > 5
+    assert AGENT_COLOUR not in colours
+
+
+def _installed():
+    for cls in registry.FAMILIES.values():
+        if issubclass(cls, TaskFamily):
+            try:
+                cls().check_installed()
+            except ConfigError:
+                continue
+            yield cls
 
 
 def test_no_two_of_twelve_references_look_the_same():

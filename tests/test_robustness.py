@@ -96,7 +96,7 @@ def test_an_agent_of_one_episode_per_trial_reports_it():
     assert found.maps[0].returns.shape == (2, 50, 3)
     expected = depth(found.grid[0], NOMINAL.friction, NOMINAL.tilt) + 0.5
     np.testing.assert_allclose(found.maps[0].mean, expected, rtol=1e-5)
-    assert "return; 3 simulators × 50 trials × 2 seeds" in printed(found)
+    assert "return; 3 simulators × 50 trials × 2 seeds" in str(found)
 
 
 def test_given_tasks_are_played_each_with_its_luck():

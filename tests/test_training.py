@@ -402,12 +402,25 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(config, capsys):
     train(replace(config, run_dir=None))
     out = capsys.readouterr()
     assert out.out == ""
-    first, *_, last = out.err.strip().splitlines()
+    before, first, *_, last = out.err.strip().splitlines()
+    assert before == "compiling"
     assert first.startswith("compiled in ")
     assert first.endswith(" s for 4 cpu devices")
     assert last.startswith("100%")
     assert "96 env-steps" in last  # of both seeds
     assert "env-steps/s  return -" in last
+
+
+def test_it_is_said_if_whole_chunks_are_far_more_than_was_asked_for(config, capsys):
+    asked = replace(config, run_dir=None, total_env_steps=1)
+    done = asked.plan().env_steps
+    assert train(asked).env_steps == done
+    first, second = capsys.readouterr().err.splitlines()[:2]
+    assert "total_env_steps is 1;" in first
+    assert f"so it trains {done:,}" in first
+    assert second == "compiling"
+    train(replace(asked, total_env_steps=done))
+    assert "chunks" not in capsys.readouterr().err
 
 
 def test_without_progress_nothing_is_printed(config, capsys):
