@@ -69,7 +69,7 @@ def test_all_algorithms_learn_the_same_on_one_and_eight_devices_and_only_add_up(
 
 
 GO_ON = """
-import sys, warnings, jax, jaxmeta
+import sys, warnings, jax, jaxmeta, tests.toys
 assert len(jax.devices()) == 1
 warnings.simplefilter("ignore")
 result = jaxmeta.resume(sys.argv[1], progress=False)

@@ -66,7 +66,8 @@ def check_fields(part: Any) -> None:
     is NaN; infinity is one only in fields marked `INFINITE`. Integers have at most 32 bits, or 53
     in fields marked `LARGE`; other numbers are at most 1e18 in size, whose square is still finite
     on devices. Whole numbers in fields of integers (``1e6``) become integers, NumPy's scalars
-    Python's, and lists tuples. Arrays pass: their values may not be known.
+    Python's, and lists tuples. Arrays, and what JAX takes for one, pass: their values may not
+    be known.
 
     Args:
         part: A dataclass, frozen or not, in its ``__post_init__``.
@@ -81,7 +82,7 @@ def check_fields(part: Any) -> None:
             object.__setattr__(part, name, checked)
     for name, hint in _plain_hints(type(part)):
         value = getattr(part, name)
-        if not hasattr(value, "dtype"):
+        if not _is_array(value):
             field = f"{type(part).__name__}.{name}"
             require(fits(value, hint), field, value, f"of type {shown(hint)}")
 
@@ -101,7 +102,7 @@ def check_all_fields(part: Any) -> None:
 def _checked(value: Any, kind: _Kind) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
-    if (value is None and kind.optional) or hasattr(value, "dtype"):
+    if (value is None and kind.optional) or _is_array(value):
         return value
     if isinstance(value, tuple | list) and kind.entries is not None:
         if hasattr(value, "_fields"):  # names are not to be lost
@@ -116,6 +117,11 @@ def _checked(value: Any, kind: _Kind) -> Any:
         return value
     require(number and not kind.only_entries, kind.name, value, _said(kind))
     return _whole(value, kind) if kind.whole else _real(value, kind)
+
+
+def _is_array(value: Any) -> bool:
+    """Whether it is one, or stands for one, as the values of a sweep do."""
+    return hasattr(value, "dtype") or hasattr(value, "__jax_array__")
 
 
 def _whole(value: Any, kind: _Kind) -> int:
