@@ -118,7 +118,7 @@ evaluation.table()
 
 # %%
 evaluation.save(folder)
-Image(str(folder / "adaptation.png"), width=720)
+Image(str(folder / f"adaptation{evaluation.suffix}.png"), width=720)
 
 # %% [markdown]
 # The numbers behind it are plain arrays: `evaluation.returns` is `[seed, task, k]`, and `summary()`
@@ -140,7 +140,7 @@ print(f"share of what there is to gain over chance: {(total['mean'] - 5) / (opti
 # %%
 longer = jaxmeta.evaluate(result, episodes=30, num_tasks=1000)
 longer.save(folder)
-Image(str(folder / "adaptation.png"), width=720)
+Image(str(folder / f"adaptation{longer.suffix}.png"), width=720)
 
 # %% [markdown]
 # Mean reward of pulls 21 to 30. RL² has improved beyond its tenth pull, the last it was trained for
