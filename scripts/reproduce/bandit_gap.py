@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +30,11 @@ ROOT = Path(__file__).parents[2]
 BATCH = 20_000
 
 
-def play(
-    family: BernoulliBandit, policy: AdaptivePolicy, params: object, tasks: int, by_mode: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns expected returns ``[B]`` and the sorted means of the arms ``[B, k]``."""
+def compiled(family: BernoulliBandit, policy: AdaptivePolicy, by_mode: bool) -> Any:
+    """Returns ``(params, keys) -> expected returns, sorted means of the arms``, for all seeds."""
     chosen = policy.act_mode if by_mode and policy.act_mode is not None else policy.act
 
-    def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def one(params: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         task_key, begin_key, play_key = jax.random.split(key, 3)
         task = family.sample_task(task_key, "test")
 
@@ -47,9 +46,13 @@ def play(
         means = family.arm_means(task)
         return jnp.sum(means[trial.trajectory.action.reshape(-1)]), jnp.sort(means)
 
-    batch = jax.jit(jax.vmap(one))
+    return jax.jit(jax.vmap(one, in_axes=(None, 0)))
+
+
+def play(batch: Any, params: Any, tasks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns expected returns ``[B]`` and the sorted means of the arms ``[B, k]``."""
     keys = jax.random.split(jax.random.key(15), tasks // BATCH)
-    parts = [jax.device_get(batch(jax.random.split(key, BATCH))) for key in keys]
+    parts = [jax.device_get(batch(params, jax.random.split(key, BATCH))) for key in keys]
     values, means = (np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True))
     return values, means
 
@@ -89,13 +92,14 @@ def main(
         optimal = family.optimal_returns(family.num_pulls)
         assert optimal is not None
         best, chance = float(np.sum(optimal)), family.num_pulls / 2
+        modes = {"sampled": False, "mode": True}
+        batches = {name: compiled(family, result.policy, m) for name, m in modes.items()}
         rows = []
         for seed in range(result.config.num_seeds):
             params = jax.tree.map(lambda x, seed=seed: x[seed], result.params)
             row = {}
-            for name, by_mode in (("sampled", False), ("mode", True)):
-                values = play(family, result.policy, params, tasks, by_mode)
-                mean, error = without_the_luck_of_tasks(*values)
+            for name, batch in batches.items():
+                mean, error = without_the_luck_of_tasks(*play(batch, params, tasks))
                 row[name] = {
                     "return": mean,
                     "share_of_gap": (mean - chance) / (best - chance),
