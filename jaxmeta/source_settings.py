@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.physical import PhysicalFamily
 
 
@@ -58,25 +57,23 @@ class SourceAdaptation:
         check_fields(self)
         for name in ("process_std", "observation_std"):
             value = getattr(self, name)
-            good = all(_is_number(x) and 0 <= x < math.inf for x in _as_tuple(value))
+            good = all(x >= 0 for x in _as_tuple(value))
             require(
                 good and value != (), name, value, "one finite number of at least 0, or a tuple"
             )
-        for name, least in (("num_particles", 16), ("moves", 1), ("max_stages", 1)):
-            _check_integer(name, getattr(self, name), least)
+        check_least(self, num_particles=16, moves=1, max_stages=1, max_transitions=1)
         if self.max_transitions is not None:
-            _check_integer("max_transitions", self.max_transitions, 1)
             require(
                 not self.filtered,
                 "max_transitions",
                 self.max_transitions,
                 "None where observation_std is above 0: a filter needs whole episodes",
             )
-        share = _is_number(self.doubt) and 0 <= self.doubt <= 1
+        share = 0 <= self.doubt <= 1
         require(share, "doubt", self.doubt, "a number in [0, 1]")
-        share = _is_number(self.min_std) and 0 < self.min_std <= 1
+        share = 0 < self.min_std <= 1
         require(share, "min_std", self.min_std, "a number above 0 and at most 1")
-        share = _is_number(self.ess_share) and 0 < self.ess_share < 1
+        share = 0 < self.ess_share < 1
         require(share, "ess_share", self.ess_share, "a number between 0 and 1")
         names = self.free is None or (
             isinstance(self.free, tuple) and 0 < len(self.free) == len(set(self.free))
@@ -114,15 +111,6 @@ class SourceAdaptation:
         known = family.parameter_names()
         for name in self.free or ():
             require(name in known, "free", self.free, f"None or of {', '.join(known)}")
-
-
-def _check_integer(name: str, value: Any, least: int) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    require(whole and value >= least, name, value, f"an integer of at least {least}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _as_tuple(value: Any) -> tuple:

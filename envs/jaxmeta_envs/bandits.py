@@ -35,7 +35,7 @@ from jaxmeta_envs.bandit_solvers import (
 )
 from jaxmeta_envs.base import Candidates, Reference, Task, Trajectory, random_reference
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.grids import bandit_candidates
 from jaxmeta_envs.pulls import OnePullFamily
 from jaxmeta_envs.sampling import sample_beta
@@ -60,10 +60,7 @@ class Bandit(OnePullFamily[Task]):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("num_arms", "num_pulls"):
-            value = getattr(self, name)
-            valid = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            require(valid, f"{type(self).__name__}.{name}", value, "an integer of at least 1")
+        check_least(self, num_arms=1, num_pulls=1)
 
     @property
     def action_space(self) -> Discrete:

@@ -22,9 +22,8 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs.base import Task, TaskFamily, Timestep
-from jaxmeta_envs.errors import require
 from jaxmeta_envs.extras import import_extra
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.spaces import Box
 
 # The model files allow 100 and 50, and a batch waits for its slowest: these are several times as
@@ -170,10 +169,7 @@ class BodyFamily(TaskFamily[Task, BodyState]):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("episode_length", "num_episodes"):
-            value = getattr(self, name)
-            valid = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            require(valid, f"{type(self).__name__}.{name}", value, "an integer of at least 1")
+        check_least(self, episode_length=1, num_episodes=1)
 
     @abc.abstractmethod
     def outcome(

@@ -27,7 +27,7 @@ from jaxmeta_envs.base import (
     random_reference,
 )
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.pulls import OnePullFamily
 from jaxmeta_envs.spaces import Discrete
 
@@ -82,8 +82,7 @@ class CorrelatedBandit(OnePullFamily[BernoulliBanditTask]):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        valid = isinstance(self.num_pulls, int) and self.num_pulls >= 1
-        require(valid, "CorrelatedBandit.num_pulls", self.num_pulls, "an integer of at least 1")
+        check_least(self, num_pulls=1)
         require(
             self.variant in VARIANTS,
             "CorrelatedBandit.variant",

@@ -87,6 +87,19 @@ def check_fields(part: Any) -> None:
             require(fits(value, hint), field, value, f"of type {shown(hint)}")
 
 
+def check_least(part: Any, **least: int) -> None:
+    """Raises `ConfigError` unless integer fields, checked by `check_fields`, are large enough.
+
+    Args:
+        part: A dataclass.
+        least: What each field is at least; a field of None passes.
+    """
+    for name, low in least.items():
+        value = getattr(part, name)
+        field = f"{type(part).__name__}.{name}"
+        require(value is None or value >= low, field, value, f"an integer of at least {low}")
+
+
 def check_all_fields(part: Any) -> None:
     """Raises `ConfigError` as `check_fields` does, for a dataclass and those in its fields.
 

@@ -25,7 +25,7 @@ from jaxmeta_envs.base import (
     random_reference,
 )
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.pulls import OnePullFamily
 from jaxmeta_envs.spaces import Discrete
 
@@ -79,10 +79,7 @@ class InformativeBandit(OnePullFamily[InformativeTask]):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name, least in (("num_candidates", 2), ("num_pulls", 1)):
-            value = getattr(self, name)
-            valid = isinstance(value, int) and value >= least
-            require(valid, f"InformativeBandit.{name}", value, f"an integer of at least {least}")
+        check_least(self, num_candidates=2, num_pulls=1)
         require(
             math.isfinite(self.target_reward) and self.target_reward > 0.0,
             "InformativeBandit.target_reward",

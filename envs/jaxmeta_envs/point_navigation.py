@@ -23,7 +23,7 @@ from jaxmeta_envs.base import (
     still_reference,
 )
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.point_references import oracle, pacing, search, trilateration
 from jaxmeta_envs.sampling import between_squares
 from jaxmeta_envs.spaces import Box
@@ -75,8 +75,7 @@ class PointFamily(TaskFamily[PointTask, PointState]):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("episode_length", "num_episodes"):
-            self._require_integer(name, 1)
+        check_least(self, episode_length=1, num_episodes=1)
         allowed = f"one of {', '.join(self.rewards)}"
         known = self.reward in self.rewards
         require(known, f"{type(self).__name__}.reward", self.reward, allowed)
@@ -129,12 +128,6 @@ class PointFamily(TaskFamily[PointTask, PointState]):
         terminated = self.arrived(position, task.goal)
         truncated = (time >= self.horizon) & ~terminated
         return PointState(position, time), Timestep(position, reward, terminated, truncated)
-
-    def _require_integer(self, name: str, least: int, most: float = math.inf) -> None:
-        value = getattr(self, name)
-        valid = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-        limits = f"of at least {least}" if math.isinf(most) else f"in [{least}, {most}]"
-        require(valid, f"{type(self).__name__}.{name}", value, f"an integer {limits}")
 
 
 @dataclass(frozen=True)
@@ -261,8 +254,9 @@ class SparsePointNavigation(PointFamily):
         within = math.isfinite(self.radius) and 0 < self.radius <= 1
         require(within, "SparsePointNavigation.radius", self.radius, "a number in (0, 1]")
         if self.num_goals is not None:
-            self._require_integer("num_goals", 2)
-            self._require_integer("holdout", 0, self.num_goals - 1)
+            check_least(self, num_goals=2)
+            name, most = f"{type(self).__name__}.holdout", self.num_goals - 1
+            require(0 <= self.holdout <= most, name, self.holdout, f"an integer in [0, {most}]")
 
     @property
     def disjoint_splits(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -19,7 +19,7 @@ from jaxmeta_envs.base import (
     random_reference,
 )
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.regression import Polynomial, PolynomialTask, Sinusoid, SinusoidTask
 from jaxmeta_envs.spaces import Box
 from jaxmeta_envs.supervised import Predictor
@@ -74,8 +74,7 @@ class RegressionControl(TaskFamily[PolynomialTask | SinusoidTask, RegressionStat
         check_fields(self)
         known = isinstance(self.regression, Polynomial | Sinusoid)
         require(known, "regression", self.regression, "a Polynomial or a Sinusoid")
-        for name in ("num_inputs", "num_episodes"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        check_least(self, num_inputs=1, num_episodes=1)
 
     @property
     def splits(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]

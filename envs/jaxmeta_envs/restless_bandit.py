@@ -18,7 +18,7 @@ from jax import Array
 from jaxmeta_envs import drawings
 from jaxmeta_envs.base import Reference, TaskFamily, Timestep, Trajectory, random_reference
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.restless_references import bayes_filter, delta_rule, oracle, reflect
 from jaxmeta_envs.spaces import Discrete
 
@@ -105,8 +105,7 @@ class RestlessBandit(TaskFamily[RestlessTask, RestlessState]):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        valid = isinstance(self.num_pulls, int) and self.num_pulls >= 1
-        require(valid, "RestlessBandit.num_pulls", self.num_pulls, "an integer of at least 1")
+        check_least(self, num_pulls=1)
         # Below, the grid of the filter would have to be finer than is quick.
         for name, least in (("low_volatility", 0.005), ("high_volatility", self.low_volatility)):
             value = getattr(self, name)

@@ -15,7 +15,7 @@ from jax.scipy.special import ndtr
 from jaxmeta_envs import tabular_references as rules
 from jaxmeta_envs.base import Candidates, Reference, TaskFamily, Timestep, random_reference
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.grids import tabular_candidates
 from jaxmeta_envs.sampling import sample_dirichlet
 from jaxmeta_envs.spaces import Discrete
@@ -109,9 +109,7 @@ class TabularMDP(TaskFamily[TabularTask, TabularState]):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("num_states", "num_actions", "episode_length", "num_episodes"):
-            value = getattr(self, name)
-            require(value >= 1, f"TabularMDP.{name}", value, "an integer of at least 1")
+        check_least(self, num_states=1, num_actions=1, episode_length=1, num_episodes=1)
         require(math.isfinite(self.prior_mean), "TabularMDP.prior_mean", self.prior_mean, "finite")
         for name in ("prior_std", "reward_std", "dirichlet"):
             value = getattr(self, name)

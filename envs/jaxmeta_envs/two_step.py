@@ -17,7 +17,7 @@ from jax import Array
 
 from jaxmeta_envs.base import Reference, TaskFamily, Timestep, random_reference
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.spaces import Discrete
 from jaxmeta_envs.two_step_references import (
     bayes_filter,
@@ -110,8 +110,7 @@ class TwoStep(TaskFamily[TwoStepTask, TwoStepState]):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        valid = isinstance(self.num_rounds, int) and self.num_rounds >= 1
-        require(valid, "TwoStep.num_rounds", self.num_rounds, "an integer of at least 1")
+        check_least(self, num_rounds=1)
         for name in ("common_prob", "reward_prob"):
             value = getattr(self, name)
             valid = math.isfinite(value) and 0.5 < value <= 1.0

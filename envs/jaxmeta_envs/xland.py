@@ -18,7 +18,7 @@ from jax import Array
 from jaxmeta_envs.base import TaskFamily, Timestep
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.extras import import_extra
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.spaces import Box, Discrete
 
 # Sizes and codes of xminigrid 0.9, written down so that spaces need no import; a test
@@ -95,10 +95,7 @@ class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
         check_fields(self)
         named = re.fullmatch(r"XLand-MiniGrid-R\d+-\d+x\d+", self.env_id)
         require(bool(named), "XLandMiniGrid.env_id", self.env_id, "like XLand-MiniGrid-R1-9x9")
-        for name, least in (("episode_length", 1), ("num_episodes", 1), ("num_objects", 2)):
-            value = getattr(self, name)
-            valid = isinstance(value, int) and not isinstance(value, bool) and value >= least
-            require(valid, f"XLandMiniGrid.{name}", value, f"an integer of at least {least}")
+        check_least(self, episode_length=1, num_episodes=1, num_objects=2)
         most = len(SHAPES) * len(COLORS)
         require(
             self.num_objects <= most, "XLandMiniGrid.num_objects", self.num_objects, f"<= {most}"
