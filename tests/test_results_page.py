@@ -250,6 +250,21 @@ def test_verdicts_follow_from_the_interval(page, low, high, better, expected):
     assert intervals.verdict(ours, 6.7, 1, better) == expected
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "best", "expected"),
+    [
+        (6.69, 6.73, 6.714, "match of the optimum, which the paper's is beyond"),
+        (6.60, 6.64, 6.714, "below (worse)"),  # than both
+        (6.69, 6.73, 6.76, "below (worse)"),  # 6.8 may be 6.75
+        (6.69, 6.73, 6.9, "below (worse)"),
+    ],
+)
+def test_a_published_figure_beyond_the_optimum_is_no_bar(page, low, high, best, expected):
+    intervals = page("results_page.intervals")
+    ours = intervals.Estimate((low + high) / 2, low, high, "seeds")
+    assert intervals.verdict(ours, 6.8, 1, True, best) == expected
+
+
 def test_policies_are_told_apart_only_by_intervals_that_do_not_meet(page):
     intervals = page("results_page.intervals")
     low, middle, high = (intervals.Estimate(x, x - 1, x + 1, "seeds") for x in (0.0, 1.5, 3.0))

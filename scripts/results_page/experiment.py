@@ -33,11 +33,13 @@ class Reading(NamedTuple):
         seeds: Of training.
         others: Policies that it is to be seen beside, by what they are called; exact values have an
             interval without width.
+        paired: Whether all of them played the same tasks.
     """
 
     ours: Estimate
     seeds: int
     others: Mapping[str, Estimate]
+    paired: bool = True
 
 
 class Published(NamedTuple):
@@ -143,7 +145,9 @@ class Experiment:
         if self.published is None:
             return "–"
         value, digits, _ = self.published
-        return intervals.verdict(self.reading.ours, value, digits, self.higher_is_better)
+        exact = self.reading.others.get("exact optimum")
+        best = None if exact is None else exact.value
+        return intervals.verdict(self.reading.ours, value, digits, self.higher_is_better, best)
 
     def shown(self, estimate: Estimate) -> str:
         """Returns an estimate with the decimals of this experiment."""

@@ -101,7 +101,13 @@ def shown(estimate: Estimate, digits: int) -> str:
     return f"{value} [{low}, {high}]{MARKS[estimate.over]}"
 
 
-def verdict(ours: Estimate, published: float, digits: int, higher_is_better: bool) -> str:
+def verdict(
+    ours: Estimate,
+    published: float,
+    digits: int,
+    higher_is_better: bool,
+    best: float | None = None,
+) -> str:
     """Says where our interval lies beside a published figure.
 
     Args:
@@ -109,8 +115,14 @@ def verdict(ours: Estimate, published: float, digits: int, higher_is_better: boo
         published: The figure.
         digits: Decimals that it was published with: it is known to half of the last one.
         higher_is_better: Whether being above it is better.
+        best: The exact optimum, where it is known: a published mean beyond it owes that to luck,
+            and is no bar.
     """
     rounding = 0.5 * 10.0**-digits
+    if best is not None and ours.low <= best <= ours.high:
+        beyond = published - best if higher_is_better else best - published
+        if beyond > rounding:
+            return "match of the optimum, which the paper's is beyond"
     if ours.high < published - rounding:
         return "below (worse)" if higher_is_better else "below (better)"
     if ours.low > published + rounding:

@@ -44,7 +44,7 @@ TABLE_TASKS = 1000  # that the classical columns meet where the file does not sa
 
 
 def table_reader(cell: dict) -> Reading:
-    """Reads a cell of `rl2_tables.py`, whose classical columns met other and fewer tasks."""
+    """Reads a cell of `rl2_tables.py`; in older files classical columns met other, fewer tasks."""
     ours = crossed(cell["per_seed"], cell["rl2"]["standard_error"], cell["held_out_tasks"])
     tasks = cell.get("baseline_tasks", TABLE_TASKS)
     others = {
@@ -53,7 +53,7 @@ def table_reader(cell: dict) -> Reading:
     }
     if cell["optimum"] is not None:
         others["exact optimum"] = bare(cell["optimum"])
-    return Reading(ours, len(cell["per_seed"]), others)
+    return Reading(ours, len(cell["per_seed"]), others, cell.get("paired", False))
 
 
 def _sizes(name: str) -> str:

@@ -62,7 +62,7 @@ def rl2_table() -> str:
         apart = told_apart(reading.ours, other[1])
         random = reading.others.get("random", reading.others.get("Random"))
         assert random is not None
-        mark = "" if experiment.file.startswith("adaptation/") else " *"
+        mark = "" if reading.paired else " *"
         shares = "{:.1f} % [{:.1f}, {:.1f}]".format(*share(experiment))
         rows.append(
             [
