@@ -1,8 +1,9 @@
 """Configurations as JSON and back.
 
 Every dataclass becomes an object with a ``"kind"``: the short name of a class of this
-library's registry, else ``"module:QualifiedName"``, which another process finds once it has
-imported the module. Tuples become lists; infinity, which JSON lacks,
+library, see `jaxmeta.registry` and `jaxmeta.part_names`; of a user's own class
+``"module:QualifiedName"``, which another process finds once it has imported the module. Tuples
+become lists; infinity, which JSON lacks,
 ``{"kind": "float", "value": "inf"}``.
 """
 
@@ -16,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from jaxmeta import importing, registry
+from jaxmeta.part_names import OLD_NAMES, PLACES, part_name
 from jaxmeta_envs.annotations import fits, hints_of, shown
 from jaxmeta_envs.errors import ConfigError, closest, require
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the format; a file of a later version is refused."""
 
 _BEFORE: dict[int, dict[str, dict[str, Any]]] = {
@@ -31,7 +33,7 @@ _BEFORE: dict[int, dict[str, dict[str, Any]]] = {
             "encoder": None,
             "normalize_observations": False,
             "normalize_rewards": False,
-            "risk": {"kind": "jaxmeta.risk:Mean"},
+            "risk": {"kind": "mean"},
             "value_lambda": None,
         },
         "epopt": {
@@ -41,25 +43,26 @@ _BEFORE: dict[int, dict[str, dict[str, Any]]] = {
         },
         "gmps": {"actions": "clipped"},
         "policy-maml": {"actions": "clipped", "initial_std": 1.0, "standardize_over": "batch"},
-        "jaxmeta.algorithms.policy_objective:PolicyObjective": {
+        "policy-objective": {
             "episodes": "adapted",
             "standardize": True,
         },
-        "jaxmeta.algorithms.ppo:PPO": {"max_kl": None},
-        "jaxmeta.algorithms.trpo:TRPO": {"task_by_task": False},
-        "jaxmeta.config:TrainConfig": {"matmul_precision": "default", "target": None},
-        "jaxmeta.networks.recall:Recall": {"hops": 1},
-        "jaxmeta_envs.gymnax_adapter:GymnaxFamily": {"disjoint_splits": True},
+        "ppo": {"max_kl": None},
+        "trpo": {"task_by_task": False},
+        "train-config": {"matmul_precision": "default", "target": None},
+        "recall": {"hops": 1},
+        "gymnax-family": {"disjoint_splits": True},
     },
     2: {
         "gmps": {"normalize_observations": False},
         "maml": {"first_weights": "he"},
         "policy-maml": {"normalize_observations": False},
         "sinusoid": {"points": None},
-        "jaxmeta.algorithms.inner_loop:InnerLoop": {"minibatches": None},
+        "inner-loop": {"minibatches": None},
         # Nothing was chosen, and of few features nothing is now.
-        "jaxmeta.algorithms.linear_baseline:LinearBaseline": {"highest_ridge": 10.0},
+        "linear-baseline": {"highest_ridge": 10.0},
     },
+    3: {},
 }
 """By version and kind: fields that files of this version or an earlier one may lack, and what was
 done before they existed. A new field of a class of this library needs a line under the last
@@ -96,7 +99,7 @@ def from_dict(data: Any) -> Any:
     known = (*_BEFORE, SCHEMA)
     text = f"{' or '.join(map(str, known))}, the versions this jaxmeta reads"
     require(schema in known, "schema", schema, text)
-    content = {k: v for k, v in data.items() if k != "schema"}
+    content = renamed({k: v for k, v in data.items() if k != "schema"})
     for version, missing in _BEFORE.items():
         content = _completed(content, missing) if schema <= version else content
     return _decode(content, "config")
@@ -115,6 +118,23 @@ def check_loadable(config: Any) -> None:
             "config is another one after it was written to a file and read again; its parts must "
             "be what their fields say"
         )
+
+
+def renamed(data: Any) -> Any:
+    """Returns decoded JSON in which built-in classes have the names that `to_dict` gives them.
+
+    Args:
+        data: Of any version.
+    """
+    if isinstance(data, list):
+        return [renamed(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    fields = {name: renamed(value) for name, value in data.items()}
+    kind = fields.get("kind")
+    if isinstance(kind, str):
+        fields["kind"] = OLD_NAMES.get(kind, kind)
+    return fields
 
 
 def _completed(data: Any, missing: dict[str, dict[str, Any]]) -> Any:
@@ -148,7 +168,7 @@ def _encode(value: Any, path: str) -> Any:
 
 
 def _kind(cls: type, path: str) -> str:
-    name = registry.builtin_name(cls)
+    name = registry.builtin_name(cls) or part_name(cls)
     if name is not None:
         return name
     if "<locals>" in cls.__qualname__:
@@ -209,11 +229,13 @@ def _default(field: dataclasses.Field) -> str:
 
 
 def _find_class(kind: str, path: str) -> type:
-    cls: Any = (registry.ALGORITHMS | registry.FAMILIES).get(kind)
-    if cls is None and ":" in kind:
-        cls = importing.find_in_file(kind, path)
+    place = PLACES.get(kind, kind)
+    if ":" in place:
+        cls: Any = importing.find_in_file(place, path)
+    else:
+        cls = (registry.ALGORITHMS | registry.FAMILIES).get(kind)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
-        known = sorted(registry.ALGORITHMS | registry.FAMILIES)
+        known = sorted({*registry.ALGORITHMS, *registry.FAMILIES, *PLACES})
         raise ConfigError(
             f"{path}.kind is {kind!r}; it must be one of {', '.join(known)}, or "
             f"module:QualifiedName of a dataclass{closest(kind, known)}"

@@ -25,7 +25,7 @@ from jaxmeta.networks import Encoder, Memory
 from jaxmeta.ops import surrogates
 from jaxmeta.risk import Mean, Risk
 from jaxmeta.run_dir import RunDirectory
-from jaxmeta.serialization import check_loadable, from_dict, to_dict
+from jaxmeta.serialization import SCHEMA, check_loadable, from_dict, to_dict
 from jaxmeta.sweep_grid import make_grid
 from jaxmeta.sweep_store import SweepDirectory
 from jaxmeta_envs.errors import ConfigError
@@ -204,7 +204,7 @@ class Unfinished(jaxmeta.Algorithm):
 
 
 def record(kind, **fields):
-    return {"schema": 3, "kind": kind, **fields}
+    return {"schema": SCHEMA, "kind": kind, **fields}
 
 
 def test_a_file_alone_imports_nothing(monkeypatch):

@@ -17,9 +17,9 @@ PAPER = Protocol(
         "algorithm.network.sizes": ("layers", [64, 64]),
         "algorithm.baseline.kind": (
             "baseline",
-            "jaxmeta.algorithms.linear_baseline:LinearBaseline",
+            "linear-baseline",
         ),
-        "algorithm.optimizer.kind": ("optimiser", "jaxmeta.algorithms.trpo:TRPO"),
+        "algorithm.optimizer.kind": ("optimiser", "trpo"),
         "algorithm.optimizer.max_kl": ("bound on the KL divergence", 0.01),
         "algorithm.risk.fraction.num_updates": ("updates until ε falls", 100),
         "algorithm.risk.fraction.shape": ("its way to 0.1", "step"),

@@ -21,7 +21,7 @@ ANYWHERE = Path("runs")  # a configuration wants a folder; it is not compared
 SEEDS = 5
 PAPER = Protocol(
     {
-        "algorithm.memory.kind": ("memory", "jaxmeta.networks.memory:GRU"),
+        "algorithm.memory.kind": ("memory", "gru"),
         "algorithm.memory.hidden_size": ("units of the memory", 256),
         "algorithm.value_network": ("value network", "separate"),
         "algorithm.optimizer.clip": ("clip", 0.1),

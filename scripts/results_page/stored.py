@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxmeta import TrainConfig, serialization
+from jaxmeta.part_names import PLACES
 from jaxmeta_envs.spaces import Box, Discrete
 
 HELD = ("algorithm", "tasks", "total_env_steps", "matmul_precision")
@@ -19,7 +20,7 @@ SINCE: dict[str, Any] = {
     "algorithm.inner.minibatches": None,
     "algorithm.normalize_observations": False,
     "algorithm.normalize_rewards": False,
-    "algorithm.risk": {"kind": "jaxmeta.risk:Mean"},
+    "algorithm.risk": {"kind": "mean"},
     "algorithm.risk_over": "simulators",
     "algorithm.standardize_over": "batch",
     "algorithm.value_lambda": None,
@@ -47,7 +48,7 @@ IDLE: dict[str, Callable[[TrainConfig], bool]] = {"algorithm.actions": _without_
 def settings(cell: dict) -> dict[str, Any]:
     """Returns the settings that a file keeps; older files keep the algorithm and tasks alone."""
     kept = cell.get("config", cell)
-    return {name: kept[name] for name in HELD if name in kept}
+    return {name: serialization.renamed(kept[name]) for name in HELD if name in kept}
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
@@ -93,10 +94,15 @@ def look_up(kept: dict, path: str) -> Any:
     return value
 
 
+def class_name(kind: str) -> str:
+    """Returns the class of a part by its name in files; other text as it is."""
+    return PLACES.get(kind, kind).split(":")[-1]
+
+
 def brief(value: Any) -> str:
     """Returns a setting in few words: a schedule as ``0.002 → 0``, a part by its name."""
     if isinstance(value, dict) and "kind" in value:
-        name = value["kind"].split(":")[-1]
+        name = class_name(value["kind"])
         if name == "Schedule":
             return f"{value['initial']:g} → {value['final']:g}"
         if name == "CVaR":
@@ -107,5 +113,5 @@ def brief(value: Any) -> str:
     if isinstance(value, list):
         return "-".join(map(brief, value))
     if isinstance(value, str):
-        return value.split(":")[-1]
+        return class_name(value)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"
