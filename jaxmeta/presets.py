@@ -137,6 +137,20 @@ _ALL += (
         total_env_steps=5_000_000,
         updates_per_chunk=50,
     ),
+    # A reward tells the label but for a sign, by its root, which is hard to see without layers in
+    # front of the memory: -298 at 5 million steps is -142 with them and γ = 0. What is done changes
+    # nothing that comes, so that the rewards of later steps are noise.
+    TrainConfig(
+        RL2(
+            memory=GRU(128),
+            encoder=MLP((64, 64), "relu"),
+            learning_rate=Schedule(2e-3, 0.0),
+            entropy_coef=0.0,
+            discount=0.0,
+        ),
+        RegressionControl(),
+        total_env_steps=10_000_000,
+    ),
 )
 # Short episodes and a value network: minutes on two cores, where the paper's settings (the
 # defaults of `EPOpt`) take an hour.

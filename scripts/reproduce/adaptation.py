@@ -52,6 +52,7 @@ CELLS = {
     "informative-bandit": Cell("informative-bandit", eval_tasks=4000),
     "two-step": Cell("two-step", eval_tasks=4000),
     "cartpole": Cell("cartpole", eval_tasks=2000),
+    "regression-control": Cell("regression-control", eval_tasks=2000),
     "maml-bandit-5-10": Cell("bernoulli-bandit", BernoulliBandit(5, 10), method="maml"),
 }
 

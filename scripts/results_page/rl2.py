@@ -113,4 +113,5 @@ EXPERIMENTS = (
     _adaptation("two-step", "two-step task"),
     _adaptation("grid", "grid navigation"),
     _adaptation("cartpole", "cart-poles of random physics", digits=1),
+    _adaptation("regression-control", "curves from rewards alone", digits=1),
 )
