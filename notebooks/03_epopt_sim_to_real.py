@@ -31,8 +31,8 @@ import importlib.util
 import subprocess
 import sys
 
-if not all(map(importlib.util.find_spec, ("jaxmeta_envs", "gymnax"))):
-    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "./jaxmeta[gymnax]"])
+if importlib.util.find_spec("jaxmeta_envs") is None:  # "jaxmeta" may be the clone's folder
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "./jaxmeta"])
 
 # %%
 import os

@@ -6,7 +6,7 @@ python scripts/compile_tpu.py rl2 gmps      # some
 
 libtpu holds the real compiler. What it says of memory and collectives goes to
 ``results/tpu_compile.json``, which ``scripts/render_results.py`` writes into the appendix of the
-results; nothing is run, so nothing is said of speed. EPOpt's program needs the extra ``gymnax``.
+results; nothing is run, so nothing is said of speed.
 """
 
 from __future__ import annotations

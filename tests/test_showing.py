@@ -139,7 +139,6 @@ def test_a_walking_probability_and_the_pulls_beside_it(axes):
 
 
 def test_the_acrobot_hangs_together_and_the_car_stays_on_its_hill(axes):
-    pytest.importorskip("gymnax")
     family = FAMILIES["acrobot"]
     task, trial = play(family, 1)
     family.draw(axes, task, first(trial), 3)
@@ -161,7 +160,6 @@ def test_the_acrobot_hangs_together_and_the_car_stays_on_its_hill(axes):
 
 @pytest.mark.parametrize("name", ["cart-pole", "pendulum"])
 def test_bodies_have_the_length_of_the_task(name, axes):
-    pytest.importorskip("gymnax")
     family = FAMILIES[name]
     task, trial = play(family)
     family.draw(axes, task, first(trial), 2)

@@ -14,11 +14,11 @@ from jaxmeta_envs.base import (
 from jaxmeta_envs.bodies import Body, BodyFamily
 from jaxmeta_envs.body_physics import BodyTask
 from jaxmeta_envs.cartpole import CartPole, CartPoleTask
+from jaxmeta_envs.classic_control import ClassicControl
 from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.gymnax_adapter import GymnaxFamily, from_gymnax
-from jaxmeta_envs.gymnax_physics import GymnaxPhysics
 from jaxmeta_envs.informative_bandit import InformativeBandit
 from jaxmeta_envs.locomotion import HalfCheetah, Hopper
 from jaxmeta_envs.locomotion_goals import (
@@ -63,6 +63,7 @@ __all__ = [
     "Box",
     "CartPole",
     "CartPoleTask",
+    "ClassicControl",
     "ConfigError",
     "CorrelatedBandit",
     "Discrete",
@@ -70,7 +71,6 @@ __all__ = [
     "GaussianBandit",
     "GridNavigation",
     "GymnaxFamily",
-    "GymnaxPhysics",
     "HalfCheetah",
     "HalfCheetahDirection",
     "HalfCheetahVelocity",

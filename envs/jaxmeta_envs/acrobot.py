@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from jaxmeta_envs import drawings
+from jaxmeta_envs.acrobot_physics import MAX_SPEEDS, STANDARD, SYSTEM, AcrobotTask
 from jaxmeta_envs.acrobot_references import look_ahead
 from jaxmeta_envs.base import Reference, Trajectory
+from jaxmeta_envs.classic_control import ClassicControl, System
 from jaxmeta_envs.controllers import control_references
-from jaxmeta_envs.gymnax_adapter import find_environment
-from jaxmeta_envs.gymnax_physics import GymnaxPhysics
 from jaxmeta_envs.spaces import Box, Discrete
 
 
-class AcrobotTask(NamedTuple):
-    """The physical parameters of an acrobot, float32 scalars in SI units.
-
-    Attributes:
-        length_1: Length of the upper link, m. Its centre of mass is half-way.
-        length_2: Length of the lower link, m. Its centre of mass is half-way.
-        mass_1: Mass of the upper link, kg.
-        mass_2: Mass of the lower link, kg.
-        inertia: Moment of inertia of each link about its centre of mass, kg m².
-    """
-
-    length_1: Any
-    length_2: Any
-    mass_1: Any
-    mass_2: Any
-    inertia: Any
-
-
-STANDARD = AcrobotTask(length_1=1.0, length_2=1.0, mass_1=1.0, mass_2=1.0, inertia=1.0)
-"""The parameters of Acrobot-v1."""
-
-
 @dataclass(frozen=True)
-class Acrobot(GymnaxPhysics[AcrobotTask]):
+class Acrobot(ClassicControl[AcrobotTask]):
     """Acrobot-v1 with random lengths, masses and moment of inertia.
 
     Two links hang from a bar, with a motor only at the joint between them: to swing up, they
@@ -57,10 +32,10 @@ class Acrobot(GymnaxPhysics[AcrobotTask]):
     sum of the two links' heights, each in lengths of its own, is above 1. The clock
     truncates it.
 
-    Dynamics and reward are those of gymnax, equal to those of Gymnasium; both of them keep
-    centres of mass and lengths apart, and the length of the lower link acts here through its
-    centre of mass alone. The moment of inertia is a parameter of its own: it follows neither
-    length nor mass, and "heavy" and "light" leave it alone.
+    Dynamics and reward are those of Gymnasium, which keeps centres of mass and lengths apart:
+    here the centres follow the lengths, and that of the lower link acts through its centre of
+    mass alone. The moment of inertia is a parameter of its own: it follows neither length nor
+    mass, and "heavy" and "light" leave it alone.
 
     The parameters are independent of each other and uniform, by default within a quarter of
     their value in Acrobot-v1; observations tell all of them. On 400 tasks the oracle earns
@@ -89,6 +64,7 @@ class Acrobot(GymnaxPhysics[AcrobotTask]):
         generalization in deep reinforcement learning", for the ranges.
     """
 
+    system: ClassVar[System] = SYSTEM
     standard: ClassVar[AcrobotTask] = STANDARD
     units: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"length_1": "m", "length_2": "m", "mass_1": "kg", "mass_2": "kg", "inertia": "kg m²"}
@@ -104,36 +80,11 @@ class Acrobot(GymnaxPhysics[AcrobotTask]):
 
     @property
     def observation_space(self) -> Box:
-        return Box(-9 * math.pi, 9 * math.pi, (6,))
+        return Box(-max(MAX_SPEEDS), max(MAX_SPEEDS), (6,))
 
     @property
     def action_space(self) -> Discrete:
         return Discrete(3)
-
-    def environment(self) -> Any:
-        return find_environment("Acrobot-v1")
-
-    def env_params(self, task: AcrobotTask) -> Any:
-        return self.environment().default_params.replace(
-            link_length_1=task.length_1,
-            link_length_2=task.length_2,
-            # gymnax keeps these beside the lengths.
-            link_com_pos_1=task.length_1 / 2,
-            link_com_pos_2=task.length_2 / 2,
-            link_mass_1=task.mass_1,
-            link_mass_2=task.mass_2,
-            link_moi=task.inertia,
-            max_steps_in_episode=self.horizon,
-        )
-
-    def env_state(self, obs: Array) -> Mapping[str, Array]:
-        cosine_1, sine_1, cosine_2, sine_2, velocity_1, velocity_2 = obs
-        return {
-            "joint_angle1": jnp.arctan2(sine_1, cosine_1),
-            "joint_angle2": jnp.arctan2(sine_2, cosine_2),
-            "velocity_1": velocity_1,
-            "velocity_2": velocity_2,
-        }
 
     def draw(self, axes: Any, task: AcrobotTask, played: Trajectory, until: int) -> None:
         lengths = np.array([task.length_1, task.length_2], np.float64)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-if TYPE_CHECKING:
-    from jaxmeta_envs.acrobot import AcrobotTask
-
-GRAVITY = 9.8
-"""Acceleration of gravity, m/s², as in gymnax."""
+from jaxmeta_envs.acrobot_physics import GRAVITY, AcrobotTask
 
 # Steps that the controller looks ahead, three seconds: about one swing. With 6 steps the
 # oracle takes 10 steps longer to the top; with 60, no less.

@@ -6,50 +6,28 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
-from jax import Array
 
 from jaxmeta_envs import drawings
 from jaxmeta_envs.base import Reference, Trajectory
+from jaxmeta_envs.cartpole_physics import STANDARD, SYSTEM, CartPoleTask
 from jaxmeta_envs.cartpole_references import push_side, regulator_gain
+from jaxmeta_envs.classic_control import ClassicControl, System
 from jaxmeta_envs.controllers import control_references
-from jaxmeta_envs.gymnax_adapter import find_environment
-from jaxmeta_envs.gymnax_physics import GymnaxPhysics
 from jaxmeta_envs.spaces import Box, Discrete
 
 
-class CartPoleTask(NamedTuple):
-    """The physical parameters of a cart-pole, float32 scalars in SI units.
-
-    Attributes:
-        gravity: Acceleration of gravity, m/s².
-        cart_mass: kg.
-        pole_mass: kg.
-        half_length: Half the length of the pole, m.
-        force: Size of a push, N.
-    """
-
-    gravity: Any
-    cart_mass: Any
-    pole_mass: Any
-    half_length: Any
-    force: Any
-
-
-STANDARD = CartPoleTask(gravity=9.8, cart_mass=1.0, pole_mass=0.1, half_length=0.5, force=10.0)
-"""The parameters of CartPole-v1."""
-
-
 @dataclass(frozen=True)
-class CartPole(GymnaxPhysics[CartPoleTask]):
+class CartPole(ClassicControl[CartPoleTask]):
     """CartPole-v1 with random gravity, masses, pole length and force.
 
     A pole stands on a cart that is pushed left (0) or right (1), 50 times a second. It
     observes position, velocity, angle and angular velocity (m, m/s, rad, rad/s). Every step
     is rewarded by 1, and the episode terminates when the pole leans more than 12° or the
-    cart is more than 2.4 m away; the clock truncates it. The dynamics are those of gymnax.
+    cart is more than 2.4 m away; the clock truncates it. Dynamics and
+    reward are those of Gymnasium.
 
     The parameters are independent of each other and uniform, by default between half and
     twice their value in CartPole-v1. There the task asks for robustness more than for
@@ -86,6 +64,7 @@ class CartPole(GymnaxPhysics[CartPoleTask]):
             "force": "N",
         }
     )
+    system: ClassVar[System] = SYSTEM
     standard: ClassVar[CartPoleTask] = STANDARD
     grows_with_mass: ClassVar[tuple[str, ...]] = ("cart_mass", "pole_mass")
 
@@ -103,25 +82,6 @@ class CartPole(GymnaxPhysics[CartPoleTask]):
     @property
     def action_space(self) -> Discrete:
         return Discrete(2)
-
-    def environment(self) -> Any:
-        return find_environment("CartPole-v1")
-
-    def env_params(self, task: CartPoleTask) -> Any:
-        return self.environment().default_params.replace(
-            gravity=task.gravity,
-            masscart=task.cart_mass,
-            masspole=task.pole_mass,
-            length=task.half_length,
-            force_mag=task.force,
-            # gymnax keeps these beside what they are made of.
-            total_mass=task.cart_mass + task.pole_mass,
-            polemass_length=task.pole_mass * task.half_length,
-            max_steps_in_episode=self.horizon,
-        )
-
-    def env_state(self, obs: Array) -> Mapping[str, Array]:
-        return dict(zip(("x", "x_dot", "theta", "theta_dot"), obs, strict=True))
 
     def draw(self, axes: Any, task: CartPoleTask, played: Trajectory, until: int) -> None:
         length = 2.0 * float(task.half_length)

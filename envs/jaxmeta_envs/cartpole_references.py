@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmeta_envs.cartpole_physics import TIME_STEP, CartPoleTask
 from jaxmeta_envs.controllers import linear_regulator
-
-if TYPE_CHECKING:
-    from jaxmeta_envs.cartpole import CartPoleTask
-
-TIME_STEP = 0.02
-"""Seconds between two actions, as in gymnax."""
 
 # Costs of position and angle squared, per squared push of the full force. An angle near its
 # limit is then as costly as a position half-way to its own.

@@ -7,7 +7,6 @@ first used, never before.
 
 from __future__ import annotations
 
-import abc
 import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmeta_envs.base import Task, TaskFamily, Timestep
+from jaxmeta_envs.base import TaskFamily, Timestep
 from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.extras import import_extra
 from jaxmeta_envs.fields import check_fields
@@ -40,77 +39,12 @@ class GymnaxState(NamedTuple):
     time: Array
 
 
-@dataclass(frozen=True)
-class GymnaxTasks(TaskFamily[Task, GymnaxState]):
-    """What families of gymnax environments share; `from_gymnax` makes one.
+@dataclass(frozen=True, kw_only=True)
+class GymnaxFamily(TaskFamily[Any, GymnaxState]):
+    """Tasks that differ in the parameters of one gymnax environment; see `from_gymnax`.
 
     The family's clock is the only one: gymnax's time limit, and its reset inside ``step``,
     are left out. What ends otherwise than by the clock is terminated.
-
-    Attributes:
-        episode_length: Longest episode, in steps.
-        num_episodes: Episodes per trial.
-    """
-
-    episode_length: int = 200
-    num_episodes: int = 2
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        for name in ("episode_length", "num_episodes"):
-            value = getattr(self, name)
-            valid = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            require(valid, f"{type(self).__name__}.{name}", value, "an integer of at least 1")
-
-    @abc.abstractmethod
-    def environment(self) -> Any:
-        """Returns the gymnax environment, always the same object."""
-
-    @abc.abstractmethod
-    def env_params(self, task: Task) -> Any:
-        """Returns the parameters that gymnax is told for this task."""
-
-    @property
-    def horizon(self) -> int:
-        return self.episode_length
-
-    @property
-    def default_episodes(self) -> int:
-        return self.num_episodes
-
-    def check_installed(self) -> None:
-        import_gymnax()
-
-    def reset(self, key: Array, task: Task) -> tuple[GymnaxState, Array]:
-        obs, state = self.environment().reset_env(key, self.env_params(task))
-        return GymnaxState(_arrays(state), jnp.zeros((), jnp.int32)), self._observation(obs)
-
-    def step(
-        self, key: Array, state: GymnaxState, action: Array, task: Task
-    ) -> tuple[GymnaxState, Timestep]:
-        action = self.action_space.clip(action)
-        obs, new_env, reward, terminated, _ = self.environment().step_env(
-            key, state.env, action, self.env_params(task)
-        )
-        new_env = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), new_env, state.env)
-        time = state.time + 1
-        terminated = jnp.reshape(jnp.asarray(terminated, bool), ())
-        timestep = Timestep(
-            obs=self._observation(obs),
-            # Some environments pay integers.
-            reward=jnp.reshape(jnp.asarray(reward, jnp.float32), ()),
-            terminated=terminated,
-            truncated=(time >= self.horizon) & ~terminated,
-        )
-        return GymnaxState(new_env, time), timestep
-
-    def _observation(self, obs: Any) -> Array:
-        return jnp.asarray(obs, self.observation_space.dtype)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GymnaxFamily(GymnaxTasks[Any]):
-    """Tasks that differ in the parameters of one gymnax environment; see `from_gymnax`.
 
     Two families are equal if they name the same environment (or hold the same object) and
     ``sample_params`` is equal. A run can be written to files if ``env`` is a name and
@@ -118,19 +52,26 @@ class GymnaxFamily(GymnaxTasks[Any]):
     ``__call__(key, split)``; a plain function is enough for runs that stay in memory.
 
     Attributes:
+        episode_length: Longest episode, in steps.
+        num_episodes: Episodes per trial.
         env: Registered name, or the environment itself.
         sample_params: Draws the parameters of a task.
         splits: The names that ``sample_params`` understands.
         disjoint_splits: Whether what it draws for "test" never occurs in "train".
     """
 
+    episode_length: int = 200
+    num_episodes: int = 2
     env: Any
     sample_params: SampleParams
     splits: tuple[str, ...] = ("train", "test")  # pyright: ignore[reportIncompatibleVariableOverride]
     disjoint_splits: bool = True  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_fields(self)
+        for name in ("episode_length", "num_episodes"):
+            value = getattr(self, name)
+            require(value >= 1, f"{type(self).__name__}.{name}", value, "an integer of at least 1")
         require(callable(self.sample_params), "sample_params", self.sample_params, "a function")
         require(
             isinstance(self.sample_params, Hashable),
@@ -154,16 +95,47 @@ class GymnaxFamily(GymnaxTasks[Any]):
     def action_space(self) -> Space:
         return _spaces(self.env)[1]
 
-    def environment(self) -> Any:
-        return find_environment(self.env)
+    @property
+    def horizon(self) -> int:
+        return self.episode_length
 
-    def env_params(self, task: Any) -> Any:
-        return task
+    @property
+    def default_episodes(self) -> int:
+        return self.num_episodes
+
+    def check_installed(self) -> None:
+        import_gymnax()
+
+    def reset(self, key: Array, task: Any) -> tuple[GymnaxState, Array]:
+        obs, state = find_environment(self.env).reset_env(key, task)
+        return GymnaxState(_arrays(state), jnp.zeros((), jnp.int32)), self._observation(obs)
+
+    def step(
+        self, key: Array, state: GymnaxState, action: Array, task: Any
+    ) -> tuple[GymnaxState, Timestep]:
+        action = self.action_space.clip(action)
+        obs, new_env, reward, terminated, _ = find_environment(self.env).step_env(
+            key, state.env, action, task
+        )
+        new_env = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), new_env, state.env)
+        time = state.time + 1
+        terminated = jnp.reshape(jnp.asarray(terminated, bool), ())
+        timestep = Timestep(
+            obs=self._observation(obs),
+            # Some environments pay integers.
+            reward=jnp.reshape(jnp.asarray(reward, jnp.float32), ()),
+            terminated=terminated,
+            truncated=(time >= self.horizon) & ~terminated,
+        )
+        return GymnaxState(new_env, time), timestep
+
+    def _observation(self, obs: Any) -> Array:
+        return jnp.asarray(obs, self.observation_space.dtype)
 
     def sample_task(self, key: Array, split: str = "train") -> Any:
         self.check_split(split)
         params = self.sample_params(key, split)
-        kind = type(self.environment().default_params)
+        kind = type(find_environment(self.env).default_params)
         require(isinstance(params, kind), "sample_params(key, split)", params, f"a {kind}")
         # Some environments look at their time limit in other ways: it is the family's.
         limit = jnp.full_like(jnp.asarray(params.max_steps_in_episode), self.horizon)

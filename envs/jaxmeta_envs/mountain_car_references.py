@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-if TYPE_CHECKING:
-    from jaxmeta_envs.mountain_car import MountainCarTask
+from jaxmeta_envs.mountain_car_physics import FLAG, MAX_SPEED, MountainCarTask
 
-MAX_SPEED = 0.07
-"""The highest speed, as in gymnax."""
-
-# Height of the flag above the bottom of the valley, over gravity: the slope is cos(3 x), the
-# flag stands at 0.45.
-_RISE = (math.sin(3 * 0.45) + 1.0) / 3.0
+# Height of the flag above the bottom of the valley, over gravity: the slope is cos(3 x).
+_RISE = (math.sin(3 * FLAG) + 1.0) / 3.0
 
 # Acceleration by the engine per speed. The swing grows by half of it per step: from the
 # start to the flag in about 550 steps of 999.

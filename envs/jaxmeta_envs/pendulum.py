@@ -5,41 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
-from jax import Array
 
 from jaxmeta_envs import drawings
 from jaxmeta_envs.base import Reference, Trajectory
+from jaxmeta_envs.classic_control import ClassicControl, System
 from jaxmeta_envs.controllers import control_references
-from jaxmeta_envs.gymnax_adapter import find_environment
-from jaxmeta_envs.gymnax_physics import GymnaxPhysics
-from jaxmeta_envs.pendulum_references import MAX_TORQUE, design, swing_up
+from jaxmeta_envs.pendulum_physics import MAX_SPEED, MAX_TORQUE, STANDARD, SYSTEM, PendulumTask
+from jaxmeta_envs.pendulum_references import design, swing_up
 from jaxmeta_envs.spaces import Box
 
 
-class PendulumTask(NamedTuple):
-    """The physical parameters of a pendulum, float32 scalars in SI units.
-
-    Attributes:
-        gravity: Acceleration of gravity, m/s².
-        mass: kg, spread evenly over the rod.
-        length: m.
-    """
-
-    gravity: Any
-    mass: Any
-    length: Any
-
-
-STANDARD = PendulumTask(gravity=10.0, mass=1.0, length=1.0)
-"""The parameters of Pendulum-v1."""
-
-
 @dataclass(frozen=True)
-class Pendulum(GymnaxPhysics[PendulumTask]):
+class Pendulum(ClassicControl[PendulumTask]):
     """Pendulum-v1 with random gravity, mass and length.
 
     A rod hangs from a motor that is too weak to lift it in one go: it must be swung up and
@@ -47,7 +27,7 @@ class Pendulum(GymnaxPhysics[PendulumTask]):
     velocity (rad/s, at most 8); the action, ``[1]``, is the torque in [-2, 2] N m, 20 times
     a second. Every step costs angle² + 0.1 velocity² + 0.001 torque², of the state before
     it. Nothing ends an episode but the clock, which truncates it. Dynamics and reward are
-    those of gymnax, equal to those of Gymnasium.
+    those of Gymnasium.
 
     The parameters are independent of each other and uniform, by default within a quarter of
     their value in Pendulum-v1. What moves depends on them only through gravity / length and
@@ -77,6 +57,7 @@ class Pendulum(GymnaxPhysics[PendulumTask]):
         the ranges of mass and length.
     """
 
+    system: ClassVar[System] = SYSTEM
     standard: ClassVar[PendulumTask] = STANDARD
     units: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"gravity": "m/s²", "mass": "kg", "length": "m"}
@@ -89,23 +70,11 @@ class Pendulum(GymnaxPhysics[PendulumTask]):
 
     @property
     def observation_space(self) -> Box:
-        return Box(-8.0, 8.0, (3,))
+        return Box(-MAX_SPEED, MAX_SPEED, (3,))
 
     @property
     def action_space(self) -> Box:
         return Box(-MAX_TORQUE, MAX_TORQUE, (1,))
-
-    def environment(self) -> Any:
-        return find_environment("Pendulum-v1")
-
-    def env_params(self, task: PendulumTask) -> Any:
-        return self.environment().default_params.replace(
-            g=task.gravity, m=task.mass, l=task.length, max_steps_in_episode=self.horizon
-        )
-
-    def env_state(self, obs: Array) -> Mapping[str, Array]:
-        cosine, sine, velocity = obs
-        return {"theta": jnp.arctan2(sine, cosine), "theta_dot": velocity}
 
     def draw(self, axes: Any, task: PendulumTask, played: Trajectory, until: int) -> None:
         length = float(task.length)

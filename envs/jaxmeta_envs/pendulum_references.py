@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta_envs.controllers import linear_regulator
-
-if TYPE_CHECKING:
-    from jaxmeta_envs.pendulum import PendulumTask
-
-TIME_STEP = 0.05
-"""Seconds between two actions, as in gymnax."""
-
-MAX_TORQUE = 2.0
-"""The strongest torque of the motor, N m, as in gymnax."""
+from jaxmeta_envs.pendulum_physics import MAX_TORQUE, TIME_STEP, PendulumTask
 
 # The regulator takes over near the top, where the torque that it asks for, which gets
 # smaller as it goes on, is not far above what there is. Of 24 settings these were best.
@@ -51,7 +43,7 @@ def linearize(task: PendulumTask) -> tuple[Array, Array]:
     """
     by_angle = TIME_STEP * 1.5 * task.gravity / task.length
     by_torque = TIME_STEP * 3.0 / (task.mass * task.length**2)
-    # gymnax moves the angle with the new velocity.
+    # The angle moves with the new velocity.
     velocity = jnp.asarray([by_angle, 1.0], jnp.float32)
     transition = jnp.stack([jnp.asarray([1.0, 0.0], jnp.float32) + TIME_STEP * velocity, velocity])
     return transition, by_torque * jnp.asarray([TIME_STEP, 1.0], jnp.float32)

@@ -71,8 +71,8 @@ def filtered_log_likelihood(
 
     Where it is not linear, F is that of divided differences, over √3 standard deviations of
     what the filter believes: the mean slope under a normal, for cubic functions. Unlike
-    that of the extended filter it asks for no derivatives, which simulators may block
-    (gymnax's steps stop gradients) or jump in (contacts).
+    that of the extended filter it asks for no derivatives, which a simulator may stop (as
+    gymnax does) or jump in (contacts).
 
     The filter starts anew, from ``obs`` alone, after a row that is masked and wherever
     ``obs`` is not the very reading that ``next_obs`` of the row before was.

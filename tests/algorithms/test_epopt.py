@@ -111,7 +111,6 @@ def test_simulators_come_from_the_source(source, spread):
 
 def test_simulators_are_drawn_from_the_state():
     """What adaptation puts there is what is trained on."""
-    pytest.importorskip("gymnax")
     algorithm = dataclasses.replace(TINY, episodes_per_task=1)
     state = algorithm.init(CARTPOLE, jax.random.key(0))
     task = CARTPOLE.nominal_task()._replace(gravity=jnp.float32(7.0))
@@ -133,7 +132,6 @@ def test_simulators_are_drawn_from_the_state():
 )
 def test_it_learns_to_balance(parts):
     """Of 100 steps chance keeps 24."""
-    pytest.importorskip("gymnax")
     learner = EPOpt(num_tasks=32, network=MLP((16,), "tanh"), risk=Mean(), learning_rate=5e-3)
     learner = dataclasses.replace(learner, **parts)
     steps = 40 * learner.env_steps_per_update(CARTPOLE)

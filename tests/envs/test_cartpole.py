@@ -1,17 +1,13 @@
-import sys
-
-import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import linalg
 
-from jaxmeta.cli import main
 from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.cartpole import STANDARD, CartPole, CartPoleTask
+from jaxmeta_envs.cartpole import CartPole
+from jaxmeta_envs.cartpole_physics import STANDARD, CartPoleTask
 from jaxmeta_envs.cartpole_references import linearize, regulator_gain
-from jaxmeta_envs.gymnax_adapter import GymnaxState
 
 FAMILY = CartPole()
 OTHER = CartPoleTask(gravity=15.0, cart_mass=0.6, pole_mass=0.2, half_length=0.3, force=7.0)
@@ -19,25 +15,7 @@ OTHER = CartPoleTask(gravity=15.0, cart_mass=0.6, pole_mass=0.2, half_length=0.3
 
 def moved(task, observation, action):
     """The observation one step after ``observation``."""
-    state, _ = FAMILY.reset(jax.random.key(0), task)
-    x, x_dot, theta, theta_dot = observation
-    env = state.env.replace(x=x, x_dot=x_dot, theta=theta, theta_dot=theta_dot)
-    start = GymnaxState(env, state.time)
-    return np.asarray(FAMILY.step(jax.random.key(0), start, jnp.int32(action), task)[1].obs)
-
-
-def test_the_standard_task_is_gymnax_as_it_comes():
-    env, params = gymnax.make("CartPole-v1")
-    mine = FAMILY.env_params(jax.tree.map(jnp.float32, STANDARD))
-    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(params), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
-    assert env.num_actions == FAMILY.action_space.n
-
-
-def test_fields_that_depend_on_others_follow_them():
-    params = FAMILY.env_params(OTHER)
-    assert params.total_mass == pytest.approx(0.8)
-    assert params.polemass_length == pytest.approx(0.06)
+    return np.asarray(FAMILY.predict(observation, jnp.int32(action), task))
 
 
 def test_the_linear_model_is_the_tangent_of_the_dynamics():
@@ -75,18 +53,6 @@ def test_the_oracle_holds_the_pole_and_chance_does_not():
         assert (terminated.sum(), truncated.sum()) == ends
     assert np.all(returns["oracle"] == 500)
     assert 15 < returns["random"].mean() < 40
-
-
-def test_without_gymnax_the_command_line_lists_and_explains(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "gymnax", None)
-    assert main(["list"]) == 0
-    assert "cartpole" in capsys.readouterr().out
-    assert main(["train", "rl2", "cartpole"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert 'pip install "jaxmeta[gymnax]"' in error
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_masses_and_force_show_only_up_to_a_common_factor():

@@ -1,27 +1,61 @@
-"""Families of one gymnax system whose physical parameters differ from task to task."""
+"""Systems of classical control whose physical parameters differ from task to task.
+
+The equations of each system are plain functions in a file of its own, such as
+``cartpole_physics.py``, put together to a `System`.
+"""
 
 from __future__ import annotations
 
-import abc
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs.base import Task
+from jaxmeta_envs.base import Task, Timestep
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.gymnax_adapter import GymnaxState, GymnaxTasks
+from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import Uniform
 
 
+class System(NamedTuple):
+    """The equations of one system, pure functions; a body is its state without a clock.
+
+    Attributes:
+        start: ``key -> body``: draws where an episode begins.
+        advance: ``(body, action, task) -> body``, after one action within its bounds.
+        observe: ``body -> obs``.
+        body_of: ``obs -> body``: the one that is observed so.
+        outcome: ``(before, action, after) -> (reward, terminated)``: what a step pays, a
+            float32 scalar, and whether it ends the episode.
+    """
+
+    start: Callable[[Array], Any]
+    advance: Callable[[Any, Array, Any], Any]
+    observe: Callable[[Any], Array]
+    body_of: Callable[[Array], Any]
+    outcome: Callable[[Any, Array, Any], tuple[Array, Array]]
+
+
+class ClassicState(NamedTuple):
+    """Where an episode stands.
+
+    Attributes:
+        body: Where the system is and how it moves, a named tuple of float32 scalars.
+        time: Steps played, int32 scalar.
+    """
+
+    body: Any
+    time: Array
+
+
 @dataclass(frozen=True)
-class GymnaxPhysics(GymnaxTasks[Task], PhysicalFamily[Task, GymnaxState]):
-    """What families of gymnax systems with random physics share.
+class ClassicControl(PhysicalFamily[Task, ClassicState]):
+    """What families of systems of classical control share.
 
     A subclass has a field ``(low, high)`` for every field of its task, of the same name. The
     parameters are positive, independent of each other and uniform.
@@ -33,20 +67,30 @@ class GymnaxPhysics(GymnaxTasks[Task], PhysicalFamily[Task, GymnaxState]):
         light: The masses lie between half and once the lower end of their ranges.
 
     Attributes:
+        system: The equations.
         standard: The parameters of the original environment, as a task of Python numbers.
         grows_with_mass: Names of the parameters that a heavier system has more of.
         falls_with_mass: Names of those that it has less of, such as the acceleration that a
             given engine can produce; "heavy" takes them from below their range, "light"
             from above.
+        episode_length: Longest episode, in steps.
+        num_episodes: Episodes per trial.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test", "wide", "heavy", "light")
+    system: ClassVar[System]
     standard: ClassVar[Any]
     grows_with_mass: ClassVar[tuple[str, ...]] = ()
     falls_with_mass: ClassVar[tuple[str, ...]] = ()
 
+    episode_length: int = 200
+    num_episodes: int = 2
+
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_fields(self)
+        for name in ("episode_length", "num_episodes"):
+            value = getattr(self, name)
+            require(value >= 1, f"{type(self).__name__}.{name}", value, "an integer of at least 1")
         for name, value in self._ranges().items():
             pair = isinstance(value, tuple) and len(value) == 2
             numbers = pair and all(isinstance(end, int | float) for end in value)
@@ -57,9 +101,13 @@ class GymnaxPhysics(GymnaxTasks[Task], PhysicalFamily[Task, GymnaxState]):
                 "two finite numbers above 0, the lower one first",
             )
 
-    @abc.abstractmethod
-    def env_state(self, obs: Array) -> Mapping[str, Array]:
-        """Returns the fields of gymnax's state that an observation shows, all but the time."""
+    @property
+    def horizon(self) -> int:
+        return self.episode_length
+
+    @property
+    def default_episodes(self) -> int:
+        return self.num_episodes
 
     def distribution(self, split: str = "train") -> Uniform[Task]:
         """Returns the distribution of the tasks of ``split``, a pytree of float32 scalars."""
@@ -84,19 +132,29 @@ class GymnaxPhysics(GymnaxTasks[Task], PhysicalFamily[Task, GymnaxState]):
         """Returns the ranges of "wide"."""
         return self.distribution("wide")
 
+    def reset(self, key: Array, task: Task) -> tuple[ClassicState, Array]:
+        del task
+        body = self.system.start(key)
+        return ClassicState(body, jnp.zeros((), jnp.int32)), self.system.observe(body)
+
+    def step(
+        self, key: Array, state: ClassicState, action: Array, task: Task
+    ) -> tuple[ClassicState, Timestep]:
+        del key
+        action = self.action_space.clip(action)
+        body, time = self.system.advance(state.body, action, task), state.time + 1
+        reward, terminated = self.system.outcome(state.body, action, body)
+        truncated = (time >= self.horizon) & ~terminated
+        timestep = Timestep(self.system.observe(body), reward, terminated, truncated)
+        return ClassicState(body, time), timestep
+
     def predict(self, obs: Array, action: Array, task: Task) -> Array:
         """Returns the observation that follows ``obs`` after ``action``, without noise.
 
-        What ends an episode plays no part. Of gymnax's systems the pendulum and the mountain
-        car can be differentiated; for the others the derivative is 0, not that of the
-        dynamics, because gymnax stops it.
+        What ends an episode plays no part. It can be differentiated.
         """
-        env, key = self.environment(), jax.random.key(0)  # the dynamics draw nothing
-        if env.supports_transition_gradients:
-            env = env.with_transition_gradients()
-        start = self.reset(key, task)[0].env.replace(**self.env_state(obs))
         action = self.action_space.clip(action)
-        return self._observation(env.step_env(key, start, action, self.env_params(task))[0])
+        return self.system.observe(self.system.advance(self.system.body_of(obs), action, task))
 
     def _ranges(self) -> dict[str, tuple[float, float]]:
         """Returns lowest and highest value by the name of the parameter."""

@@ -1,4 +1,4 @@
-"""What holds of every family of gymnax systems with random physics."""
+"""What holds of every system of classical control with random physics."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ import pytest
 
 from jaxmeta_envs.acrobot import Acrobot
 from jaxmeta_envs.cartpole import CartPole
+from jaxmeta_envs.classic_control import ClassicState
 from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.gymnax_adapter import GymnaxState
 from jaxmeta_envs.mountain_car import MountainCar
 from jaxmeta_envs.pendulum import Pendulum
 
@@ -47,10 +47,9 @@ def in_gymnasium(family):
     return env, env._get_ob() if isinstance(family, Acrobot) else env.state.astype(np.float32)
 
 
-def at(family, obs, task):
+def at(family, obs):
     """Returns the state in which ``obs`` is seen."""
-    state, _ = family.reset(jax.random.key(0), task)
-    return GymnaxState(state.env.replace(**family.env_state(jnp.asarray(obs))), state.time)
+    return ClassicState(family.system.body_of(jnp.asarray(obs)), jnp.int32(0))
 
 
 def random_actions(family, steps=STEPS):
@@ -63,7 +62,7 @@ def play(family, obs, actions, task):
     def step(state, action):
         return family.step(jax.random.key(0), state, action, task)
 
-    return jax.jit(lambda start: jax.lax.scan(step, start, actions)[1])(at(family, obs, task))
+    return jax.jit(lambda start: jax.lax.scan(step, start, actions)[1])(at(family, obs))
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=name_of)
@@ -183,12 +182,22 @@ def test_an_unknown_split_is_named(family):
         family.distribution("far")
 
 
-@pytest.mark.parametrize("family", [Pendulum(), MountainCar()], ids=name_of)
+@pytest.mark.parametrize("family", FAMILIES, ids=name_of)
 def test_predictions_can_be_differentiated(family):
     _, obs = in_gymnasium(family)
-    obs, action, task = jnp.asarray(obs), jnp.full((1,), 0.5), family.nominal_task()
-    jacobian = jax.jacobian(family.predict)(obs, action, task)
-    # Along a direction in which the observation can move: the pendulum's is on a circle.
-    direction = jnp.asarray([-obs[1], obs[0], 0.3] if obs.size == 3 else [0.1, 0.01])
-    ahead, behind = (family.predict(obs + s * 1e-2 * direction, action, task) for s in (1, -1))
-    np.testing.assert_allclose(jacobian @ direction, (ahead - behind) / 2e-2, atol=5e-4)
+    obs, task = jnp.asarray(obs), family.nominal_task()
+    action = family.action_space.clip(jnp.full(family.action_space.shape, 1))
+    by_obs, by_task = jax.jacobian(family.predict, (0, 2))(obs, action, task)
+    # Along a direction in which the observation can move: angles are seen on circles.
+    body, see = family.system.body_of(obs), family.system.observe
+    direction = jax.jvp(see, (body,), (jax.tree.map(lambda x: 0.1 * x, body),))[1]
+
+    def moved(step):
+        there = see(jax.tree.map(lambda x: (1 + 0.1 * step) * x, body))
+        return family.predict(there, action, task)
+
+    np.testing.assert_allclose(by_obs @ direction, (moved(0.1) - moved(-0.1)) / 0.2, atol=3e-3)
+    for i, by_one in enumerate(by_task):
+        ahead, behind = (task._replace(**{task._fields[i]: s * task[i]}) for s in (1.01, 0.99))
+        slope = family.predict(obs, action, ahead) - family.predict(obs, action, behind)
+        np.testing.assert_allclose(task[i] * by_one, slope / 0.02, atol=3e-3)
