@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from jaxmeta.config import TrainConfig
-from jaxmeta.methods import METHODS
+from jaxmeta.methods import METHODS, title_of
 from jaxmeta.presets import PRESETS, of_defaults
 from jaxmeta.registry import algorithm_names, family_names, find_algorithm, find_family
 from jaxmeta.sweep_grid import sweepable
@@ -58,7 +58,8 @@ def describe_training(config: TrainConfig) -> str:
     """Returns what ``jaxmeta train`` does with this algorithm and this family."""
     algorithm, family = type(config.algorithm), type(config.tasks)
     return (
-        f"Trains {algorithm.__name__} on {family.__name__}, by default with the preset shown.\n\n"
+        f"Trains {title_of(config.algorithm)} on {family.__name__}, "
+        "by default with the preset shown.\n\n"
         f"{algorithm.__name__}: {summary(algorithm)}\n\n{family.__name__}: {summary(family)}\n\n"
         "Options of the parts listed below as subcommands may be given at once; to see them, or to "
         "choose another part, name it: algorithm.memory:lstm --help."
@@ -68,7 +69,7 @@ def describe_training(config: TrainConfig) -> str:
 def describe_sweep(config: TrainConfig) -> str:
     """Returns what ``jaxmeta sweep`` does with this algorithm and this family."""
     return (
-        f"Trains {type(config.algorithm).__name__} on {type(config.tasks).__name__} with every "
+        f"Trains {title_of(config.algorithm)} on {type(config.tasks).__name__} with every "
         "combination of some numbers, side by side in one program, and ranks them by what they "
         "reach on held-out tasks. The same command with the same --run-dir goes on with a sweep "
         f"that was stopped.\n\nWhat can be varied: {', '.join(sweepable(config.algorithm))}.\n\n"

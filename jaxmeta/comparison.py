@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from jaxmeta.evaluation import (
     steps_of_experience,
     trained_rows,
 )
+from jaxmeta.methods import title_of
 from jaxmeta.played_references import play_references
 from jaxmeta.player import BATCH, play_tasks
 from jaxmeta.report import NUM_TASKS, Evaluation, protocol_suffix, read_evaluation
@@ -155,7 +156,7 @@ class _Session:
             )
             found = read_evaluation(result.run_dir, suffix)
             if found is not None and self._is_of(result, found, together, shots, rows):
-                return found
+                return replace(found, agent=title_of(algorithm))  # older files have its class
         return evaluate(
             result,
             episodes=rows,

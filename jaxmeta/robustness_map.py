@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta.evaluation import check_integer, check_points, check_seed, policy_of, trained_rows
+from jaxmeta.methods import title_of
 from jaxmeta.player import BATCH, batch_size, own_protocol, play_given
 from jaxmeta.progress import Progress, make_progress
 from jaxmeta.robustness_checks import Sweep, check_out, plan_sweep
@@ -261,11 +262,11 @@ def _prepare(results: Sequence[Any], episodes: int | None, deterministic: bool) 
     together = max(policy.episodes_per_adapt for policy in policies)
     runs = []
     for result, pair, policy in zip(results, pairs, policies, strict=True):
-        check_points(policy, deterministic, None, type(pair[0]).__name__)
+        check_points(policy, deterministic, None, title_of(pair[0]))
         rows = trained_rows(*pair) if episodes is None else episodes
         wanted: dict[str, Any] = {"episodes": together, "deterministic": deterministic}
         run = _Run(
-            agent=type(pair[0]).__name__,
+            agent=title_of(pair[0]),
             family=pair[1],
             policy=policy,
             params=result.params,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxmeta.methods import title_of
 from jaxmeta_envs.errors import ConfigError, require
 
 
@@ -64,7 +65,7 @@ def choose_labels(results: Sequence[Any], labels: Sequence[str] | None) -> list[
 
 def _name(result: Any, depth: int) -> str:
     if result.run_dir is None:
-        return type(result.config.algorithm).__name__
+        return title_of(result.config.algorithm)
     return "/".join(Path(result.run_dir).parts[-depth:])
 
 
