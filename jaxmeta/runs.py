@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxmeta.methods import title_of
 from jaxmeta_envs.errors import ConfigError, require
 
 
@@ -65,8 +64,15 @@ def choose_labels(results: Sequence[Any], labels: Sequence[str] | None) -> list[
 
 def _name(result: Any, depth: int) -> str:
     if result.run_dir is None:
-        return title_of(result.config.algorithm)
+        return agent_name(result.config.algorithm)
     return "/".join(Path(result.run_dir).parts[-depth:])
+
+
+def agent_name(algorithm: Any) -> str:
+    """Returns what tables and figures call an agent, see `jaxmeta.methods.title_of`."""
+    from jaxmeta.methods import title_of  # networks, which take a while to import
+
+    return title_of(algorithm)
 
 
 def check_picture(path: Path) -> None:
