@@ -226,21 +226,22 @@ def _check_protocols(results: Sequence[Any], shots: int | None, deterministic: b
 
 
 def _check_families(families: Sequence[Family], names: Sequence[str]) -> None:
-    """Raises `ConfigError`, which names a difference, unless all families are equal."""
+    """Raises `ConfigError`, which names what differs, unless all families are equal."""
     first = families[0]
     for family, name in zip(families, names, strict=True):
         if family != first:
             raise ConfigError(
-                f"the runs {names[0]} and {name} have different tasks: {_difference(first, family)}"
+                f"the runs {names[0]} and {name} have different tasks: "
+                f"{_difference(first, family)}; train both on the same ones"
             )
 
 
 def _difference(one: Family, other: Family) -> str:
     if type(one) is type(other) and is_dataclass(one):
-        for field in fields(one):
-            pair = (getattr(one, field.name), getattr(other, field.name))
-            if pair[0] != pair[1]:
-                return f"{field.name} is {pair[0]!r} and {pair[1]!r}"
+        pairs = {f.name: (getattr(one, f.name), getattr(other, f.name)) for f in fields(one)}
+        differing = [f"{n} is {a!r} and {b!r}" for n, (a, b) in pairs.items() if a != b]
+        if differing:
+            return ", ".join(differing)
     return f"{type(one).__name__} and {type(other).__name__}"
 
 
