@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from jaxmeta.config import TrainConfig
-from jaxmeta.methods import METHODS
+from jaxmeta.methods import METHODS, title_of
 from jaxmeta.presets import PRESETS, of_defaults
 from jaxmeta.registry import algorithm_names, family_names, find_algorithm, find_family
 from jaxmeta.sweep_grid import sweepable
@@ -23,26 +24,50 @@ def summary(cls: type) -> str:
     return " ".join(paragraph.split())
 
 
-def describe_catalogue() -> str:
-    """Returns the names that ``jaxmeta train`` knows, and what comes with them."""
+def describe_catalogue(columns: int = 1000) -> str:
+    """Returns the names that ``jaxmeta train`` knows, and what comes with them.
+
+    Args:
+        columns: Of the terminal, on which lines are to end at words.
+    """
     algorithms = [name for name in algorithm_names() if name not in METHODS]
     width = max(map(len, (*algorithms, *METHODS, *family_names())))
     lines = ["Algorithms"]
-    lines += [f"  {name:<{width}}  {_found(find_algorithm, name)[1]}" for name in algorithms]
-    lines += ["", "Methods: MAML or PolicyMAML with certain parts"]
-    lines += [f"  {name:<{width}}  {method.summary}" for name, method in METHODS.items()]
+    named = functools.partial(_named, width=width, columns=columns)
+    for name in algorithms:
+        lines += named(name, _found(find_algorithm, name)[1])
+    lines += ["", "Methods: MAML with certain parts"]
+    for name, method in METHODS.items():
+        lines += named(name, method.summary)
     lines += ["", "Task families"]
     for name in family_names():
         cls, said = _found(find_family, name)
-        lines.append(f"  {name:<{width}}  {said}")
+        lines += named(name, said)
         for label, words in (_details(name, cls) if cls else {}).items():
+            indent = " " * _indent(width, columns)
             lines += textwrap.wrap(
                 f"{label}: {', '.join(words) or 'none'}",
-                width=100,
-                initial_indent=" " * (width + 4),
-                subsequent_indent=" " * (width + 6),
+                width=min(columns, 100),
+                initial_indent=indent,
+                subsequent_indent=f"{indent}  ",
             )
     return "\n".join(lines)
+
+
+def _indent(width: int, columns: int) -> int:
+    """Returns where what is said of a name begins: beside it, or below if that is narrow."""
+    return width + 4 if columns >= 2 * (width + 4) else 4
+
+
+def _named(name: str, said: str, width: int, columns: int) -> list[str]:
+    """Returns a name and what it is, in as many lines as it takes."""
+    indent = _indent(width, columns)
+    beside = indent > 4
+    first = f"  {name:<{width}}  " if beside else " " * indent
+    told = textwrap.wrap(
+        said, columns, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False
+    )
+    return told if beside else [f"  {name}", *told]
 
 
 def _found(find: Callable[[str], type], name: str) -> tuple[Any, str]:
@@ -58,7 +83,8 @@ def describe_training(config: TrainConfig) -> str:
     """Returns what ``jaxmeta train`` does with this algorithm and this family."""
     algorithm, family = type(config.algorithm), type(config.tasks)
     return (
-        f"Trains {algorithm.__name__} on {family.__name__}, by default with the preset shown.\n\n"
+        f"Trains {title_of(config.algorithm)} on {family.__name__}, "
+        "by default with the preset shown.\n\n"
         f"{algorithm.__name__}: {summary(algorithm)}\n\n{family.__name__}: {summary(family)}\n\n"
         "Options of the parts listed below as subcommands may be given at once; to see them, or to "
         "choose another part, name it: algorithm.memory:lstm --help."
@@ -68,7 +94,7 @@ def describe_training(config: TrainConfig) -> str:
 def describe_sweep(config: TrainConfig) -> str:
     """Returns what ``jaxmeta sweep`` does with this algorithm and this family."""
     return (
-        f"Trains {type(config.algorithm).__name__} on {type(config.tasks).__name__} with every "
+        f"Trains {title_of(config.algorithm)} on {type(config.tasks).__name__} with every "
         "combination of some numbers, side by side in one program, and ranks them by what they "
         "reach on held-out tasks. The same command with the same --run-dir goes on with a sweep "
         f"that was stopped.\n\nWhat can be varied: {', '.join(sweepable(config.algorithm))}.\n\n"

@@ -13,6 +13,7 @@ import difflib
 import itertools
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -349,7 +350,7 @@ def _list(arguments: list[str]) -> int:
     if arguments and not arguments[0].startswith("-"):
         return _complain(f"list takes no arguments, not {' '.join(arguments)}", BAD_INPUT)
     parse_options(ListOptions, arguments, command="jaxmeta list")
-    print(describe_catalogue())
+    print(describe_catalogue(shutil.get_terminal_size((1000, 24)).columns))
     return OK
 
 
@@ -405,8 +406,9 @@ def _report(result: TrainResult, evaluate_too: bool) -> int:
 def _print_table(found: Evaluation | Comparison | Robustness | Sweep) -> None:
     from rich.console import Console
 
-    # A file or pipe has no width; 80 columns would cut the table.
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    # A file or pipe has no width, unless it is given one; 80 columns would cut the table.
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if known else 120)
     console.print(found.table())
 
 

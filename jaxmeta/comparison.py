@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from jaxmeta.evaluation import (
     steps_of_experience,
     trained_rows,
 )
+from jaxmeta.methods import title_of
 from jaxmeta.played_references import play_references
 from jaxmeta.player import BATCH, play_tasks
 from jaxmeta.report import NUM_TASKS, Evaluation, protocol_suffix, read_evaluation
@@ -155,7 +156,7 @@ class _Session:
             )
             found = read_evaluation(result.run_dir, suffix)
             if found is not None and self._is_of(result, found, together, shots, rows):
-                return found
+                return replace(found, agent=title_of(algorithm))  # older files have its class
         return evaluate(
             result,
             episodes=rows,
@@ -225,21 +226,22 @@ def _check_protocols(results: Sequence[Any], shots: int | None, deterministic: b
 
 
 def _check_families(families: Sequence[Family], names: Sequence[str]) -> None:
-    """Raises `ConfigError`, which names a difference, unless all families are equal."""
+    """Raises `ConfigError`, which names what differs, unless all families are equal."""
     first = families[0]
     for family, name in zip(families, names, strict=True):
         if family != first:
             raise ConfigError(
-                f"the runs {names[0]} and {name} have different tasks: {_difference(first, family)}"
+                f"the runs {names[0]} and {name} have different tasks: "
+                f"{_difference(first, family)}; train both on the same ones"
             )
 
 
 def _difference(one: Family, other: Family) -> str:
     if type(one) is type(other) and is_dataclass(one):
-        for field in fields(one):
-            pair = (getattr(one, field.name), getattr(other, field.name))
-            if pair[0] != pair[1]:
-                return f"{field.name} is {pair[0]!r} and {pair[1]!r}"
+        pairs = {f.name: (getattr(one, f.name), getattr(other, f.name)) for f in fields(one)}
+        differing = [f"{n} is {a!r} and {b!r}" for n, (a, b) in pairs.items() if a != b]
+        if differing:
+            return ", ".join(differing)
     return f"{type(one).__name__} and {type(other).__name__}"
 
 

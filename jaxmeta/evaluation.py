@@ -22,7 +22,7 @@ from jaxmeta.played_references import is_shift, play_references
 from jaxmeta.player import BATCH, own_protocol, play_tasks
 from jaxmeta.report import NUM_TASKS, Evaluation
 from jaxmeta.rollout import Protocol
-from jaxmeta.runs import check_source
+from jaxmeta.runs import agent_name, check_source
 from jaxmeta.streams import Stream, stream_key
 from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily, no_adaptation
 from jaxmeta_envs.errors import require
@@ -124,7 +124,7 @@ def evaluate(
         references=compared,
         optimal=None if optimal is None else np.asarray(optimal, np.float64),
         split=split,
-        agent=type(algorithm).__name__,
+        agent=agent_name(algorithm),
         family=type(family).__name__,
         seed=seed,
         episodes_per_adapt=together,
@@ -261,7 +261,7 @@ def policy_of(algorithm: Any, family: Family, shots: int | None = None) -> Any:
     if shots is None:
         return policy
     check_integer("shots", shots, least=1)
-    text = f"None, as {type(algorithm).__name__} takes no gradient steps at test time"
+    text = f"None, as {agent_name(algorithm)} takes no gradient steps at test time"
     require(adapts_by_steps(algorithm, family), "shots", shots, text)
     if isinstance(policy, AdaptiveModel):
         return policy._replace(shots=shots)
@@ -327,7 +327,7 @@ def check_protocol(
         require(deterministic is False, "deterministic", deterministic, said)
         require(episodes is None, "episodes_per_point", episodes, "None on supervised tasks")
     else:
-        check_points(policy, deterministic, episodes, type(algorithm).__name__)
+        check_points(policy, deterministic, episodes, agent_name(algorithm))
 
 
 def check_points(

@@ -24,6 +24,7 @@ from jax import export as jax_export
 
 import jaxmeta
 from jaxmeta import exported, serialization
+from jaxmeta.methods import title_of
 from jaxmeta.runs import load_runs
 from jaxmeta_envs.base import (
     AdaptivePolicy,
@@ -135,6 +136,7 @@ def _make_files(result: Any, seed_index: int, platforms: tuple[str, ...]) -> dic
         "platforms": list(platforms),
         "jaxmeta": jaxmeta.__version__,
         "jax": jax.__version__,
+        "agent": title_of(result.config.algorithm),
         "algorithm": serialization.to_dict(result.config.algorithm),
         "tasks": serialization.to_dict(family),
         "env_steps": result.env_steps,

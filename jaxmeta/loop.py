@@ -290,7 +290,7 @@ class Loop:
         self.state, values = self.rounds.meet(self.state, self.update)
         self._good = True
         self._adaptations.append((self.update, values))
-        self.progress.say(describe_round(len(self._adaptations), values))
+        self.progress.say(describe_round(len(self._adaptations), values, self.rounds.played))
         if self.store is not None:
             self.store.write_event("adaptation", self.update, values)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxmeta.algorithms.base import Algorithm
-from jaxmeta.algorithms.estimators import EMAML, FirstOrder
+from jaxmeta.algorithms.estimators import EMAML, LVC, FirstOrder
 from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaSGD
 from jaxmeta.algorithms.maml import MAML, Reptile
 from jaxmeta.algorithms.policy_maml import PolicyMAML
@@ -26,11 +26,13 @@ class Method:
     """A published method.
 
     Attributes:
+        title: Its name as papers write it.
         summary: What it is, one sentence.
         supervised: The algorithm for tasks to predict, or None.
         policy: The algorithm for tasks to act in, or None.
     """
 
+    title: str
     summary: str
     supervised: MAML | None = None
     policy: PolicyMAML | None = None
@@ -56,6 +58,7 @@ _HALVED = InnerLoop(optimizer=SGD(0.1), extra_step_factor=0.5)
 
 METHODS: dict[str, Method] = {
     "maml": Method(
+        "MAML",
         "Model-agnostic meta-learning: a start for gradient descent, learned through the descent.",
         MAML(),
         PolicyMAML(
@@ -65,21 +68,25 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "fomaml": Method(
+        "First-order MAML",
         "First-order MAML: the gradient after adaptation, as if adaptation had added a constant.",
         MAML(inner=InnerLoop(second_order_steps=0)),
         PolicyMAML(estimator=FirstOrder()),
     ),
     "anil": Method(
+        "ANIL",
         "MAML of which only the last layer adapts (almost no inner loop).",
         MAML(inner=InnerLoop(adapts="head")),
         PolicyMAML(inner=InnerLoop(optimizer=SGD(0.1), adapts="policy_head")),
     ),
     "meta-sgd": Method(
+        "Meta-SGD",
         "MAML with a learned step size for every parameter.",
         MAML(inner=InnerLoop(optimizer=MetaSGD())),
         PolicyMAML(inner=InnerLoop(optimizer=MetaSGD())),
     ),
     "reptile": Method(
+        "Reptile",
         "Moves the start of gradient descent towards where it ends; differentiates nothing twice.",
         MAML(
             num_tasks=1,
@@ -91,10 +98,12 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "pretraining": Method(
+        "Pretraining",
         "One network for all tasks, fine-tuned at test time: the baseline of MAML's paper.",
         MAML(inner=InnerLoop(steps=0)),
     ),
     "promp": Method(
+        "ProMP",
         "Proximal meta-policy search: low-variance curvature, clipped ratios, an inner KL penalty.",
         policy=PolicyMAML(
             num_tasks=40,
@@ -104,8 +113,52 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "e-maml": Method(
+        "E-MAML",
         "MAML that credits the episodes adaptation learns from with what comes after it.",
         policy=PolicyMAML(estimator=EMAML()),
     ),
 }
 """Published methods by name."""
+
+
+def title_of(algorithm: Algorithm) -> str:
+    """Returns what tables and figures call an agent: its method, if that is a published one.
+
+    `MAML` and `PolicyMAML` are called by the parts that tell a method from MAML, other numbers
+    aside, and MAML with none of them or with those of several. Any other algorithm, a subclass
+    of these as well, is called by its class.
+    """
+    if type(algorithm) is MAML:
+        return METHODS[_supervised_method(algorithm)].title
+    if type(algorithm) is PolicyMAML:
+        return METHODS[_policy_method(algorithm)].title
+    return type(algorithm).__name__
+
+
+def _supervised_method(algorithm: MAML) -> str:
+    inner = algorithm.inner
+    if isinstance(algorithm.outer, Reptile):
+        return "reptile"
+    if inner.steps == 0:
+        return "pretraining"
+    return _only({"fomaml": inner.second_order_steps == 0} | _marks_of(inner, "head"))
+
+
+def _policy_method(algorithm: PolicyMAML) -> str:
+    inner, estimator = algorithm.inner, algorithm.estimator
+    clipped = isinstance(algorithm.optimizer, PPO) and isinstance(estimator, LVC)
+    marks = {
+        "fomaml": isinstance(estimator, FirstOrder) or inner.second_order_steps == 0,
+        "e-maml": isinstance(estimator, EMAML),
+        "promp": clipped and algorithm.kl_coef > 0,
+    }
+    return _only(marks | _marks_of(inner, "policy_head"))
+
+
+def _marks_of(inner: InnerLoop, head: str) -> dict[str, bool]:
+    return {"anil": inner.adapts == head, "meta-sgd": isinstance(inner.optimizer, MetaSGD)}
+
+
+def _only(marks: dict[str, bool]) -> str:
+    found = [name for name, there in marks.items() if there]
+    return found[0] if len(found) == 1 else "maml"

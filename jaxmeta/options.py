@@ -264,7 +264,8 @@ class RobustnessOptions:
             steps of adaptation); None takes as many as in training. The last one counts.
         deterministic: Take the mode of the agents' action distributions instead of a sample.
         worst_case: Search for the most adverse simulator, too.
-        search: How to search for it.
+        search: How to search for it: by default for the swept parameters within the map; with
+            --search.within limits also for the others, up to the family's limits.
         labels: Names of the runs, in their order; by default those of the directories.
         seed: Seed of all that is played.
         save: Write the figure, and the numbers beside it as .json and .npz; older ones of the

@@ -61,7 +61,8 @@ class Sweep(NamedTuple):
 
     def searched(self, search: CrossEntropy) -> tuple[str, ...]:
         """Returns the parameters that a search may change."""
-        chosen = search.parameters or tuple(n for n in self.names if n not in self.kept)
+        free = tuple(n for n in self.names if n not in self.kept)
+        chosen = search.parameters or (self.swept if search.within == "map" else free)
         return tuple(name for name in self.names if name in chosen)
 
     def box(

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta.evaluation import check_integer, check_points, check_seed, policy_of, trained_rows
+from jaxmeta.methods import title_of
 from jaxmeta.player import BATCH, batch_size, own_protocol, play_given
 from jaxmeta.progress import Progress, make_progress
 from jaxmeta.robustness_checks import Sweep, check_out, plan_sweep
@@ -77,7 +78,8 @@ def robustness(
         episodes: Rows of adaptation of a trial; None: as in training. The last one counts.
         deterministic: Whether all agents take the mode of their action's distribution instead
             of a sample, see `jaxmeta.evaluation.evaluate`.
-        search: How to look for the most adverse simulator; None: not at all.
+        search: How to look for the most adverse simulator, by default among those within the
+            map, see `jaxmeta.CrossEntropy.within`; None: not at all.
         labels: Names of the runs; None: those of their directories.
         seed: Seed of all that is played.
         save: Whether to write files, see `Robustness.save`.
@@ -151,7 +153,7 @@ class _Session:
         lanes = len(self.sweep.simulators()) * self.trials
         if (search := self.search) is not None:
             lanes += search.iterations * search.population * search.trials
-            lanes += (search.iterations + 3) * search.fresh_trials
+            lanes += (search.iterations + 4) * search.fresh_trials
         return lanes * run.seeds * self._steps_of_lane(run)
 
     def _steps_of_lane(self, run: _Run) -> int:
@@ -189,13 +191,20 @@ class _Session:
         self.watch.advance(lanes * self._steps_of_lane(run), float(found.history[-1]))
         candidates = np.concatenate([found.candidates, np.clip(of_grid, low, high)[None]])
         chosen = self._returns(run, candidates, search.fresh_trials, self.keys[2])
-        worst = candidates[_lowest(chosen)]
-        measured = self._returns(run, worst[None], search.fresh_trials, self.keys[3])
+        index = _lowest(chosen)  # the first of equals: the map's own worst is the last
+        both = np.stack([candidates[index], of_grid])
+        measured = self._returns(run, both, search.fresh_trials, self.keys[3])
+        names, searched = self.sweep.names, self.sweep.searched(search)
+        ends = dict(zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
         return WorstCase(
-            parameters=dict(zip(self.sweep.names, worst.tolist(), strict=True)),
-            searched=self.sweep.searched(search),
+            parameters=dict(zip(names, both[0].tolist(), strict=True)),
+            searched=searched,
             returns=measured[:, :, 0],
             history=found.history,
+            map_returns=measured[:, :, 1],
+            within=search.within,
+            box={name: ends[name] for name in searched},
+            improved=index < len(candidates) - 1,
         )
 
     def _returns(self, run: _Run, simulators: np.ndarray, trials: int, key: Array) -> np.ndarray:
@@ -261,11 +270,11 @@ def _prepare(results: Sequence[Any], episodes: int | None, deterministic: bool) 
     together = max(policy.episodes_per_adapt for policy in policies)
     runs = []
     for result, pair, policy in zip(results, pairs, policies, strict=True):
-        check_points(policy, deterministic, None, type(pair[0]).__name__)
+        check_points(policy, deterministic, None, title_of(pair[0]))
         rows = trained_rows(*pair) if episodes is None else episodes
         wanted: dict[str, Any] = {"episodes": together, "deterministic": deterministic}
         run = _Run(
-            agent=type(pair[0]).__name__,
+            agent=title_of(pair[0]),
             family=pair[1],
             policy=policy,
             params=result.params,

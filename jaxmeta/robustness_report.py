@@ -34,23 +34,39 @@ class WorstCase:
         searched: Names of those that the search could change.
         returns: Returns there, ``[S, E]``, on trials that played no part in finding it.
         history: Mean return of the elite in every generation of the search.
+        map_returns: Returns at the worst point of the map, on the same trials as ``returns``.
+        within: Which box was searched, see `jaxmeta.CrossEntropy`.
+        box: Lowest and highest value of each searched parameter.
+        improved: Whether the search came across a simulator that is as bad as the map's worst
+            point; if not, ``parameters`` are that point's (brought into the box).
     """
 
     parameters: dict[str, float]
     searched: tuple[str, ...]
     returns: np.ndarray
     history: np.ndarray
+    map_returns: np.ndarray
+    within: str
+    box: dict[str, Range]
+    improved: bool
 
     def summary(self) -> dict[str, Any]:
         """Returns the parameters and the mean return with its 95 % interval."""
-        low, high = intervals.mean_interval(self.returns)
-        numbers = {"mean": statistics.mean(self.returns), "low": low, "high": high}
-        return numbers | {
+        return _mean_with_interval(self.returns) | {
+            "map": _mean_with_interval(self.map_returns),
             "parameters": self.parameters,
             "searched": list(self.searched),
+            "within": self.within,
+            "box": {name: list(ends) for name, ends in self.box.items()},
+            "improved": self.improved,
             "trials": self.returns.shape[1],
             "history": self.history,
         }
+
+
+def _mean_with_interval(returns: np.ndarray) -> dict[str, Any]:
+    low, high = intervals.mean_interval(returns)
+    return {"mean": statistics.mean(returns), "low": low, "high": high}
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +164,8 @@ class Robustness:
         to statistics over ``everywhere`` and over ``inside_training`` (None if no point lies
         there): ``mean`` with interval ``low``, ``high``, the 10th percentile ``p10`` and
         ``worst`` of the points' mean returns, and ``worst_at``. ``worst`` is the lowest of
-        noisy means. ``worst_case`` is what the search found, see `WorstCase.summary`.
+        noisy means. ``worst_case`` is what the search found, where it searched, and under
+        ``map`` the return at the map's worst point on the same fresh trials.
         ``intervals`` says what they are over: seeds and trials, with one seed trials only.
         Points where a return is not a finite number are None and left out.
         """

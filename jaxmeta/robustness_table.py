@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jaxmeta.table import (
+    count,
     decimals,
     over,
     plain_table,
@@ -81,22 +82,51 @@ def _with_interval(numbers: dict[str, Any], digits: int) -> str:
 
 
 def _worst_table(summary: dict[str, Any]) -> Table:
-    """Returns one line per run: the return in the worst case found, and where it is."""
+    """Returns one line per run: the return in the worst case found, and where it is.
+
+    Beside it stands the return at the map's own worst point, on the same trials.
+    """
     found = {label: run["worst_case"] for label, run in summary["runs"].items()}
     found = {label: worst for label, worst in found.items() if worst is not None}
     digits = decimals(list(found.values()))
     covers = over([run["num_seeds"] for run in summary["runs"].values()], "trials")
-    table = plain_table("Worst case found", f"measured on fresh trials; ± is {covers}")
+    first = next(iter(found.values()))
+    names = first["searched"]
+    lines = [_searched_words(first, summary), f"measured on fresh trials; ± is {covers}"]
+    table = plain_table("Worst case found", "\n".join([*lines, *_unimproved_words(found)]))
     table.add_column("run", no_wrap=True)
     table.add_column("return\n±95 %", justify="right", no_wrap=True)
-    names = next(iter(found.values()))["searched"]
     for name in names:
         heading = parameter_label(name, summary["units"]).replace(" (", "\n(")
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("map's own\nworst ±", justify="right", no_wrap=True)
     for label, worst in found.items():
         values = [f"{worst['parameters'][name]:.4g}" for name in names]
-        table.add_row(label, _with_interval(worst, digits), *values)
+        returns = [_with_interval(numbers, digits) for numbers in (worst, worst["map"])]
+        table.add_row(label, returns[0], *values, returns[1])
     return table
+
+
+def _searched_words(worst: dict[str, Any], summary: dict[str, Any]) -> str:
+    """Returns over what was searched and in which box."""
+    names = [name.replace("_", " ") for name in worst["searched"]]
+    box = {
+        "map": "within the map",
+        "limits": "up to the family's limits or the ranges given",
+        "train": "within what is trained on",
+    }[worst["within"]]
+    if worst["within"] == "map" and not set(worst["searched"]) <= set(summary["parameters"]):
+        box = "within their ranges"
+    return f"searched over {', '.join(names)}, {box}"
+
+
+def _unimproved_words(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Returns what to say of the runs of which the search found nothing as bad as the map."""
+    names = [label for label, worst in found.items() if not worst["improved"]]
+    if not names:
+        return []
+    rounds = count(len(found[names[0]]["history"]), "generation")
+    return [f"{rounds} found nothing worse than the map's worst point (of {', '.join(names)})"]
 
 
 def _caption(summary: dict[str, Any]) -> str:

@@ -31,6 +31,16 @@ class Rounds:
         text = config.target
         self._targets = [] if text is None else [make_target(text, family, s) for s in self._seeds]
 
+    @property
+    def played(self) -> str:
+        """How long episodes on the target are: a return of 200 may be all there is."""
+        family: Any = self._config.tasks
+        horizon = family.horizon
+        own = self._targets[0].own_steps
+        if own is not None and own > horizon:
+            return f"the first {horizon:,} of an episode's {own:,} steps"
+        return f"at most {horizon:,} steps"
+
     def due(self, update: int) -> bool:
         """Whether a round ends with this update."""
         every = self._config.algorithm.round_updates
@@ -73,8 +83,14 @@ class Rounds:
         return state, values
 
 
-def describe_round(number: int, values: dict[str, np.ndarray]) -> str:
-    """Returns one line on a round, of the mean over seeds, for people."""
+def describe_round(number: int, values: dict[str, np.ndarray], played: str) -> str:
+    """Returns one line on a round, of the mean over seeds, for people.
+
+    Args:
+        number: Counted from 1.
+        values: What `Rounds.meet` measured.
+        played: See `Rounds.played`.
+    """
     means = {name: float(np.mean(v)) for name, v in values.items()}
     prefix = "posterior_std/"
     # What was known all along is not worth telling.
@@ -84,4 +100,5 @@ def describe_round(number: int, values: dict[str, np.ndarray]) -> str:
         f"[{means[f'posterior_low/{n}']:.4g}, {means[f'posterior_high/{n}']:.4g}]"
         for n in names
     )
-    return f"round {number}: {means['target_return']:.4g} on the target; {', '.join(intervals)}"
+    reached = f"{means['target_return']:.4g} on the target in {played}"
+    return f"round {number}: {reached}; {', '.join(intervals)}"

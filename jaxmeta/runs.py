@@ -64,8 +64,15 @@ def choose_labels(results: Sequence[Any], labels: Sequence[str] | None) -> list[
 
 def _name(result: Any, depth: int) -> str:
     if result.run_dir is None:
-        return type(result.config.algorithm).__name__
+        return agent_name(result.config.algorithm)
     return "/".join(Path(result.run_dir).parts[-depth:])
+
+
+def agent_name(algorithm: Any) -> str:
+    """Returns what tables and figures call an agent, see `jaxmeta.methods.title_of`."""
+    from jaxmeta.methods import title_of  # networks, which take a while to import
+
+    return title_of(algorithm)
 
 
 def check_picture(path: Path) -> None:

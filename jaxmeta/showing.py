@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxmeta import parallel
 from jaxmeta.evaluation import evaluation_key, policy_of, trained_rows
+from jaxmeta.methods import title_of
 from jaxmeta.player import draw_task
 from jaxmeta.rollout import play_adaptation
 from jaxmeta.runs import load_runs
@@ -88,7 +89,7 @@ def show(
     scene = _scene(family, policy_of(algorithm, family), params, rows, split, num_tasks, seed)
     folder.mkdir(parents=True, exist_ok=True)
     name = "show" if split == "test" else f"show-{split}"
-    title = f"{type(algorithm).__name__} on {type(family).__name__}"
+    title = f"{title_of(algorithm)} on {type(family).__name__}"
     title += "" if split == "test" else f', split "{split}"'
     pictures = Pictures(folder / f"{name}.png", folder / f"{name}.gif")
     write_still(scene, title, pictures.still)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxmeta import intervals, statistics
 from jaxmeta.config import TrainConfig
 from jaxmeta.files import write_atomically
+from jaxmeta.methods import title_of
 from jaxmeta.report import plain
 from jaxmeta.serialization import to_dict
 from jaxmeta.sweep_grid import Grid
@@ -96,7 +97,7 @@ class Sweep:
         points = [self._describe(p, behind.get(p)) for p in range(len(self.scores))]
         return plain(
             {
-                "algorithm": type(self.config.algorithm).__name__,
+                "algorithm": title_of(self.config.algorithm),
                 "family": type(self.config.tasks).__name__,
                 "axes": {
                     n: list(v) for n, v in zip(self.grid.names, self.grid.values, strict=True)

@@ -29,7 +29,7 @@ def sweep_table(summary: dict[str, Any]) -> Table:
     )
     table = plain_table(title, _caption(summary, len(order) - _MOST_ROWS))
     for name in summary["axes"]:
-        table.add_column(name.replace(".", ".\n"), justify="right")
+        table.add_column(name.replace(".", ".\n"), justify="right", overflow="fold")
     better = arrow(summary["higher_is_better"])
     table.add_column(f"{summary['score']} {better}\n±95 %", justify="right", no_wrap=True)
     table.add_column("behind best\n[95 %]", justify="right", no_wrap=True)

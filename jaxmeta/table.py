@@ -135,9 +135,10 @@ def stacked(*parts: RenderableType) -> Group:
 def plain_table(title: str, caption: str) -> Table:
     """Returns an empty table in the one look of all tables."""
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
-    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
+    from jaxmeta.fitting import FittingTable
+
+    table = FittingTable(title=title, caption=caption, box=SIMPLE_HEAD)
     table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
     return table
 

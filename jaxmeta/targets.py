@@ -52,9 +52,11 @@ class Target(abc.ABC):
     Attributes:
         truth: Its parameters, where it is one of our simulators; the learner never reads
             them, reports do.
+        own_steps: After how many steps an episode of its own ends; None as the family's.
     """
 
     truth: Any = None
+    own_steps: int | None = None
 
     @abc.abstractmethod
     def watch(self, policy: AdaptivePolicy, params: Any, key: Array, episodes: int) -> Watched:
@@ -126,6 +128,8 @@ class GymnasiumTarget(Target):
             raise ConfigError(text) from None
         self._family = family
         self._check_spaces(name)
+        spec = self._env.spec
+        self.own_steps = None if spec is None else spec.max_episode_steps
 
     def watch(self, policy: AdaptivePolicy, params: Any, key: Array, episodes: int) -> Watched:
         act = _stepper(policy.act)

@@ -48,10 +48,11 @@ class CrossEntropy:
             linearly to 0.
         fresh_trials: Trials, for every training seed, on which the worst simulator is
             chosen, and as many again on which it is measured.
-        parameters: What the search may change; None: all physical parameters but those
-            that are fixed.
-        within: The box: limits, where simulation makes sense (for a parameter whose range
-            is given, that range), or train, the part of it that is trained on.
+        parameters: What the search may change; None: the swept parameters if ``within`` is
+            map, else all physical parameters but those that are fixed.
+        within: The box: map, that of the map; limits, where simulation makes sense (for a
+            parameter whose range is given, that range), of the parameters that the map holds
+            still as well; or train, the part of the latter that is trained on.
 
     References:
         Rubinstein (1999), "The cross-entropy method for combinatorial and continuous
@@ -66,7 +67,7 @@ class CrossEntropy:
     noise: float = 0.1
     fresh_trials: int = 100
     parameters: tuple[str, ...] | None = None
-    within: Literal["limits", "train"] = "limits"
+    within: Literal["map", "limits", "train"] = "map"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -79,8 +80,8 @@ class CrossEntropy:
         share = self.elite_share
         require(0 < share <= 1, "CrossEntropy.elite_share", share, "above 0 and at most 1")
         require_number("CrossEntropy.noise", self.noise, 0.0)
-        boxes = ("limits", "train")
-        require(self.within in boxes, "CrossEntropy.within", self.within, "limits or train")
+        boxes = ("map", "limits", "train")
+        require(self.within in boxes, "CrossEntropy.within", self.within, "map, limits or train")
 
     @property
     def elite(self) -> int:

@@ -16,6 +16,7 @@ from jaxmeta.comparison_report import Comparison
 from jaxmeta.evaluation import evaluate
 from jaxmeta.report import Evaluation
 from jaxmeta_envs import AdaptivePolicy, ConfigError
+from jaxmeta_envs.regression import Sinusoid
 from tests.eval_toys import TRACES, Echo, ToyAlgorithm, constant, trained
 from tests.toys import ToyFamily, ToyLearner
 
@@ -546,6 +547,11 @@ def test_runs_that_do_not_fit_together_are_refused():
         jaxmeta.compare("one")
     with pytest.raises(ConfigError, match=r"a and b have different tasks: scale is 0.0 and 1.0"):
         compare(trained(), trained(family=Echo(scale=1.0)), labels=("a", "b"))
+    waves = Sinusoid(), Sinusoid(phase=(0.0, 6.283185307179586), points=50)
+    said = "phase is .* and .*, points is None and 50; train both on the same ones"
+    with pytest.raises(ConfigError, match=said):
+        compare(*(trained(family=family) for family in waves))
+    assert waves[1] == jaxmeta.preset("reptile", "sinusoid").tasks  # as docs/maml.md has it
     with pytest.raises(ConfigError, match="different tasks: Echo and ToyFamily"):
         compare(trained(), trained(family=ToyFamily()))
     assert TRACES == {}

@@ -287,6 +287,7 @@ def test_the_manifest_says_what_the_directory_holds(written):
     assert manifest["platforms"] == ["cpu", "cuda", "tpu"]
     assert (manifest["adapts"], manifest["episodes_per_adapt"]) == (True, 2)
     assert manifest["horizon"] == 5
+    assert manifest["agent"] == "MAML"
     assert manifest["tasks"]["kind"] == "point-navigation"
     assert manifest["observation_space"]["shape"] == [2]
     shapes = {entry["name"]: entry["shape"] for entry in manifest["programs"]["adapt"]["inputs"]}

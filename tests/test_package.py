@@ -29,6 +29,7 @@ LAYERS = [
     {"comparison_report", "comparison_plots", "comparison_table"},
     {"sweep_report", "sweep_plots", "sweep_table", "show_plots"},
     {"report", "table", "plots"},
+    {"fitting"},
     {"serialization", "registry", "methods"},
     {"importing"},
     {"engine"},

@@ -133,7 +133,7 @@ def test_locomotion_is_trained_measured_and_written(
     assert "seed 1001: [-" in capsys.readouterr().out
     render = page("results_page.appendix").locomotion_table
     section, training = render(result), render(result | {"evaluation": None})
-    assert "| **PolicyMAML** | -" in section
+    assert "| **ProMP** | -" in section
     assert section.count("\n| ") - training.count("\n| ") == 6, "a heading, agent, four references"
     means = np.mean(result["training"]["return"], axis=0)
     assert all(f"| {mean:.1f} |" in training for mean in means)

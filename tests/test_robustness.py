@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,8 @@ from tests.robust_toys import HIGH, LOW, NOMINAL, WORST, LevelLearner, Terrain, 
 
 # Most of the time here is compilation: tests share families, shapes and the search.
 BATCH = 4  # of the same shape, whatever is played
-SEARCH = CrossEntropy(population=30, iterations=12, trials=1, fresh_trials=8)
+SEARCH = CrossEntropy(population=30, iterations=12, trials=1, fresh_trials=8, within="limits")
+WITHIN = replace(SEARCH, within="map")
 FAMILY = Terrain()
 NOISY = Terrain(noise=1.0)
 
@@ -223,6 +225,11 @@ def fresh(of, returns=None):
 # The worst case
 
 
+def read_back(found):
+    (described,) = found.summary()["runs"].values()
+    return described
+
+
 def closed_form(worst):
     return depth(*(worst.parameters[name] for name in TerrainTask._fields))
 
@@ -253,6 +260,47 @@ def test_the_worst_in_the_training_range_is_its_corner():
     assert worst.parameters == pytest.approx(corner, abs=0.02)
 
 
+def test_by_default_the_map_is_searched():
+    assert CrossEntropy().within == "map"
+    found = run("mass", search=WITHIN, ranges={"mass": (0.5, 2.0)}, fixed={"tilt": 0.5})
+    worst = found.maps[0].worst_case
+    assert worst.searched == ("mass",)
+    assert worst.parameters == pytest.approx({"mass": 2.0, "friction": 0.5, "tilt": 0.5}, abs=0.02)
+    described = read_back(found)["worst_case"]
+    assert (described["within"], described["box"]) == ("map", {"mass": [0.5, 2.0]})
+    text = spoken(found)
+    assert "searched over mass, within the map" in text
+    assert "friction" not in text.split("Worst case found")[1]
+
+
+@pytest.mark.parametrize(
+    ("search", "said", "friction"),
+    [
+        (SEARCH, "searched over mass, friction, tilt, up to the family's limits", [0.0, 1.0]),
+        (replace(SEARCH, within="train"), "mass, friction, tilt, within what is tr", [0.25, 0.75]),
+        (replace(WITHIN, parameters=("friction",)), "friction, within their ranges", [0.0, 1.0]),
+    ],
+)
+def test_table_and_summary_say_where_was_searched(search, said, friction):
+    found = run("mass", search=search)
+    assert said in spoken(found)
+    described = read_back(found)["worst_case"]
+    assert described["box"]["friction"] == friction
+    assert set(described["box"]) == set(described["searched"])
+
+
+def test_the_worst_of_the_map_is_measured_on_the_same_trials():
+    found = run("friction", family=NOISY, search=SEARCH)
+    worst = found.maps[0].worst_case
+    at = {"mass": 1.0, "tilt": 0.0} | found.worst_point(found.maps[0])
+    gap = depth(*(at[name] for name in TerrainTask._fields)) - closed_form(worst)
+    np.testing.assert_allclose(worst.map_returns - worst.returns, gap, atol=1e-3)
+    described = read_back(found)["worst_case"]
+    assert described["map"]["mean"] == pytest.approx(worst.map_returns.mean())
+    assert described["improved"] is True
+    assert f"{worst.map_returns.mean():.1f} ±" in printed(found).split("Worst case found")[1]
+
+
 def test_what_is_fixed_or_not_named_stays_as_it_is():
     worst = run("mass", search=SEARCH, fixed={"tilt": 1.5}).maps[0].worst_case
     assert worst.searched == ("mass", "friction")
@@ -266,7 +314,7 @@ def test_what_is_fixed_or_not_named_stays_as_it_is():
 
 
 def test_the_return_of_the_worst_case_is_no_worse_for_having_been_chosen():
-    search = CrossEntropy(population=30, iterations=12, trials=1, fresh_trials=400)
+    search = CrossEntropy(population=30, iterations=12, trials=1, fresh_trials=400, within="limits")
     tiny = {"mass": (2.9, 3.0), "friction": (0.2, 0.21), "tilt": (-1.0, -0.99)}
     options = {"levels": (0.0,), "ranges": tiny, "search": search, "batch": 1000}
     worst = run("mass", family=NOISY, **options).maps[0].worst_case
@@ -279,6 +327,9 @@ def test_the_worst_of_the_grid_counts_if_the_search_finds_nothing_worse():
     search = CrossEntropy(population=2, elite_share=1.0, iterations=1, trials=1, fresh_trials=2)
     found = run(("mass", "tilt"), points=9, fixed={"friction": 0.2}, search=search)
     assert found.maps[0].worst_case.parameters["mass"] == found.worst_point(found.maps[0])["mass"]
+    assert read_back(found)["worst_case"]["improved"] is False
+    assert "1 generation found nothing worse than the map's worst point" in spoken(found)
+    assert "nothing worse" not in printed(run("mass", search=WITHIN))
 
 
 def test_a_simulation_that_breaks_down_is_not_the_worst_case():
@@ -302,7 +353,7 @@ def test_a_simulation_that_breaks_down_is_not_the_worst_case():
         ({"elite_share": 0.0}, "CrossEntropy.elite_share is 0.0; it must be above 0"),
         ({"elite_share": 1.5}, "CrossEntropy.elite_share is 1.5"),
         ({"noise": -1.0}, "CrossEntropy.noise is -1.0"),
-        ({"within": "test"}, "CrossEntropy.within is 'test'; it must be limits or train"),
+        ({"within": "test"}, "CrossEntropy.within is 'test'; it must be map, limits or train"),
     ],
 )
 def test_a_bad_search_is_refused(fields, message):
@@ -367,6 +418,11 @@ def printed(found, width=80):
     with console.capture() as capture:
         console.print(found.table())
     return "\n".join(line.strip() for line in capture.get().splitlines())
+
+
+def spoken(found):
+    """What is printed, on one line."""
+    return " ".join(printed(found).split())
 
 
 def test_a_run_directory_is_loaded_and_written_to(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 
 import jaxmeta
 from jaxmeta import MLP, RL2, EPOpt, Mean, SourceAdaptation, TrainConfig, adapt_source
+from jaxmeta.rounds import Rounds, describe_round
 from jaxmeta.targets import make_target
 from jaxmeta_envs import Acrobot, CartPole, Pendulum
 
@@ -57,6 +58,21 @@ def test_what_is_watched_is_what_the_system_does(player, name):
     np.testing.assert_array_equal(
         np.asarray(rows.obs)[:, 1:][mask[:, 1:]], np.asarray(rows.next_obs)[:, :-1][mask[:, 1:]]
     )
+
+
+@pytest.mark.parametrize(
+    ("length", "target", "said"),
+    [
+        (50, "heavy", "at most 50 steps"),
+        (50, "gymnasium:CartPole-v1", "the first 50 of an episode's 500 steps"),
+        (500, "gymnasium:CartPole-v1", "at most 500 steps"),
+    ],
+)
+def test_the_length_played_on_a_target_is_said(length, target, said):
+    config = dataclasses.replace(CONFIG, tasks=CartPole(episode_length=length), target=target)
+    values = {"target_return": np.float64(length)}
+    line = describe_round(1, values, Rounds(config).played)
+    assert line.startswith(f"round 1: {length} on the target in {said};")
 
 
 def test_every_seed_has_a_hidden_draw_of_its_own():
