@@ -30,7 +30,7 @@ LAYERS = [
     {"sweep_report", "sweep_plots", "sweep_table", "show_plots"},
     {"report", "table", "plots"},
     {"serialization", "registry", "methods"},
-    {"importing"},
+    {"importing", "import_option"},
     {"engine"},
     {"sweep_grid"},
     {"config"},
