@@ -82,13 +82,15 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     from jaxmeta_envs.errors import ConfigError
 
     if isinstance(error, TrainingInterrupted):
-        if error.run_dir is None:
-            later = "nothing is saved, as there was no run directory"
-        else:
+        when = f"after {error.result.env_steps:,} environment steps"
+        if error.run_dir is not None:
             later = f"go on with: jaxmeta resume {shlex.quote(str(error.run_dir))}{again()}"
-        steps = f"{error.result.env_steps:,} environment steps"
+        elif error.result.state is None:
+            when, later = "before it began", "nothing is left of it"
+        else:
+            later = "nothing is saved, as there was no run directory"
         name = signal.Signals(error.signum).name
-        return f"{name} stopped training after {steps}; {later}", 128 + error.signum
+        return f"{name} stopped training {when}; {later}", 128 + error.signum
     if isinstance(error, TrainingDiverged):
         return str(error), FAILED
     if isinstance(error, ProcessLost):
