@@ -78,17 +78,20 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     """Returns what to say of an error that is no defect, and the exit code; else None."""
     from jaxmeta.checkpoint import CheckpointError
     from jaxmeta.hosts import ProcessLost
+    from jaxmeta.import_option import again
     from jaxmeta.training import TrainingDiverged, TrainingInterrupted
     from jaxmeta_envs.errors import ConfigError
 
     if isinstance(error, TrainingInterrupted):
-        if error.run_dir is None:
-            later = "nothing is saved, as there was no run directory"
+        when = f"after {error.result.env_steps:,} environment steps"
+        if error.run_dir is not None:
+            later = f"go on with: jaxmeta resume {shlex.quote(str(error.run_dir))}{again()}"
+        elif error.result.state is None:
+            when, later = "before it began", "nothing is left of it"
         else:
-            later = f"go on with: jaxmeta resume {shlex.quote(str(error.run_dir))}{_again()}"
-        steps = f"{error.result.env_steps:,} environment steps"
+            later = "nothing is saved, as there was no run directory"
         name = signal.Signals(error.signum).name
-        return f"{name} stopped training after {steps}; {later}", 128 + error.signum
+        return f"{name} stopped training {when}; {later}", 128 + error.signum
     if isinstance(error, TrainingDiverged):
         return str(error), FAILED
     if isinstance(error, ProcessLost):
@@ -105,7 +108,9 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(f"jaxmeta {__version__}")
         return OK
-    arguments, modules = _own_modules(arguments)
+    from jaxmeta.import_option import split_modules
+
+    arguments, modules = split_modules(arguments)
     name, *rest = arguments or [""]
     if name not in _COMMANDS:
         known = ", ".join(_COMMANDS)
@@ -119,25 +124,6 @@ def _dispatch(arguments: list[str]) -> int:
         for module in modules:
             import_module(module)
     return _COMMANDS[name].run([*rest, *(f"--import={module}" for module in modules)])
-
-
-def _own_modules(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Returns the arguments without every ``--import MODULE``, and the modules."""
-    rest, modules, words = [], [], iter(arguments)
-    for word in words:
-        option, equals, value = word.partition("=")
-        if option == "--import":
-            modules.append(value if equals else next(words, ""))
-        else:
-            rest.append(word)
-    return rest, modules
-
-
-def _again() -> str:
-    """Returns what another command needs to find the same classes: " --import mine", or nothing."""
-    from jaxmeta.importing import asked
-
-    return "".join(f" --import {module}" for module in asked())
 
 
 def _usage() -> str:
@@ -380,6 +366,7 @@ def _report(result: TrainResult, evaluate_too: bool) -> int:
     """Evaluates a finished run, if wanted, and says what there is and what to do next."""
     from jaxmeta import hosts
     from jaxmeta.evaluation import evaluate
+    from jaxmeta.import_option import again
 
     # Every process evaluates: the others would time out at exit, waiting for the first one.
     evaluation = evaluate(result) if evaluate_too else None
@@ -393,7 +380,7 @@ def _report(result: TrainResult, evaluate_too: bool) -> int:
     if evaluation is not None:
         _say_saved(evaluation, run_dir)
     print(f"The run is in {run_dir}. To go on:\n")
-    place, own = shlex.quote(run_dir), _again()
+    place, own = shlex.quote(run_dir), again()
     shift = next((s for s in result.config.tasks.splits if s not in ("train", "test")), "test")
     trained = evaluation.trained_rows if evaluation is not None else None
     longer = f" --episodes {2 * trained}" if trained is not None else ""

@@ -1,17 +1,42 @@
-"""SIGINT and SIGTERM as a wish to stop, which training grants at its next safe place."""
+"""SIGINT and SIGTERM as a wish to stop, which training grants at its next safe place.
+
+Python runs handlers of signals between two of its instructions, in the main thread. XLA compiles
+inside a single one, for minutes if need be; so a program is compiled by a thread that can be left
+behind, see `Interrupts.compile`.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+import jax
 
 from jaxmeta import hosts
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Compile = Callable[[Callable[[], jax.stages.Lowered]], jax.stages.Compiled]
+"""Makes a program of what lowers it, as `Interrupts.compile` does."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended what was going on, of which nothing had to be finished.
+
+    Attributes:
+        signum: The signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        super().__init__(signal.Signals(signum).name)
 
 
 class Interrupts(contextlib.AbstractContextManager):
@@ -33,6 +58,7 @@ class Interrupts(contextlib.AbstractContextManager):
         self._announce = announce
         self.signum: int | None = None
         self.forced = False
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -48,6 +74,32 @@ class Interrupts(contextlib.AbstractContextManager):
         self.signum = hosts.share_signal(self.signum)
         return self.signum is not None
 
+    def compile(self, lower: Callable[[], jax.stages.Lowered]) -> jax.stages.Compiled:
+        """Compiles a program; a signal ends that at once, also one that came before.
+
+        Args:
+            lower: Traces and lowers the program. It runs in this thread, where the settings of
+                JAX are that a user made for a ``with`` block.
+
+        Raises:
+            Stopped: If a signal arrives. XLA cannot be told to stop: it goes on in a thread
+                that nobody waits for, and that ends with the process.
+        """
+        self._at_once = True
+        try:
+            self._check()
+            lowered = lower()
+            self._check()  # where Python calls back, as from C, what a handler raises is lost
+            if not self._before:  # no signal is heard here
+                return lowered.compile()
+            return _in_thread(lowered.compile)
+        finally:
+            self._at_once = False
+
+    def _check(self) -> None:
+        if self.signum is not None:
+            raise Stopped(self.signum)
+
     def __exit__(self, *exc_info: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
@@ -56,8 +108,47 @@ class Interrupts(contextlib.AbstractContextManager):
         del frame
         if self.signum is None:
             self.signum = signum
+            if self._at_once:
+                raise Stopped(signum)
             if self._announce:  # not print, which is not safe inside a handler
                 os.write(2, b"\nfinishing the chunk, then saving; Ctrl-C again stops at once\n")
         elif signum == signal.SIGINT:
             self.forced = True
             raise KeyboardInterrupt
+
+
+def _in_thread(work: Callable[[], Any]) -> Any:
+    """Returns what ``work`` does in a thread; what a handler raises ends the wait for it."""
+    done, outcome = threading.Event(), {}
+
+    def run() -> None:
+        try:
+            outcome["result"] = work()
+        except BaseException as error:
+            outcome["error"] = error
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="jaxmeta-compile", daemon=True).start()
+    try:
+        done.wait()
+    except Stopped as stop:
+        atexit.register(_leave, done, 128 + stop.signum)
+        raise
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["result"]
+
+
+def _leave(done: threading.Event, code: int) -> None:
+    """Ends the process beside a thread that compiles.
+
+    Python's own end would abort it, with a message of C++ and exit code 134, as soon as the
+    compiler returns to an interpreter that is gone.
+    """
+    if done.is_set():
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)

@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 
 from jaxmeta import engine, hosts, parallel
 from jaxmeta.config import TrainConfig
-from jaxmeta.interrupts import Interrupts
+from jaxmeta.interrupts import Compile, Interrupts
 from jaxmeta.logs import History, list_events, stack_events
 from jaxmeta.parallel import Device
 from jaxmeta.progress import Progress
@@ -97,22 +97,27 @@ def state_target(config: TrainConfig, sharding: Sharding) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
-def first_state(config: TrainConfig, sharding: Sharding) -> Any:
+def compile_lowered(lower: Callable[[], jax.stages.Lowered]) -> jax.stages.Compiled:
+    """Compiles a program, whatever signals arrive; see `Interrupts.compile`."""
+    return lower().compile()
+
+
+def first_state(
+    config: TrainConfig, sharding: Sharding, compile_with: Compile = compile_lowered
+) -> Any:
     """Makes the first state where it will stay."""
     # The keys are made inside: an argument would lie on a device that other processes lack.
     init = engine.make_init(config)
-    return jax.jit(lambda: init(engine.seed_keys(config)), out_shardings=sharding)()
+    jitted = jax.jit(lambda: init(engine.seed_keys(config)), out_shardings=sharding)
+    return compile_with(jitted.lower)()
 
 
-def trace_chunk(
-    config: TrainConfig, devices: list[Device], target: Any = None
-) -> jax.stages.Traced:
+def trace_chunk(config: TrainConfig, devices: list[Device]) -> jax.stages.Traced:
     """Traces the one program of a run, see `Program.run`, for devices that need not be here.
 
     Args:
         config: The run.
         devices: Where it is to run.
-        target: Its `state_target`, if there is one already.
     """
     chunk, sharding = engine.make_chunk(config, devices), replicated(devices)
 
@@ -123,15 +128,16 @@ def trace_chunk(
     jitted = jax.jit(run, donate_argnums=0, in_shardings=sharding, out_shardings=sharding)
     keys = jax.eval_shape(lambda: engine.seed_keys(config))
     keys = jax.ShapeDtypeStruct(keys.shape, keys.dtype, sharding=sharding)
-    target = state_target(config, sharding) if target is None else target
-    return jitted.trace(target, keys, np.int32(0))
+    return jitted.trace(state_target(config, sharding), keys, np.int32(0))
 
 
-def compile_chunk(config: TrainConfig, devices: list[Device], target: Any = None) -> Program:
-    """Compiles the one program of a run; arguments as of `trace_chunk`."""
+def compile_chunk(
+    config: TrainConfig, devices: list[Device], compile_with: Compile = compile_lowered
+) -> Program:
+    """Compiles the one program of a run, see `trace_chunk`."""
     keys = jax.jit(lambda: engine.seed_keys(config), out_shardings=replicated(devices))()
     began = time.perf_counter()
-    compiled = trace_chunk(config, devices, target).lower().compile()
+    compiled = compile_with(lambda: trace_chunk(config, devices).lower())
     return Program(compiled, keys, time.perf_counter() - began)
 
 

@@ -20,6 +20,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from jaxmeta.config import TrainConfig
+from jaxmeta.import_option import NO_CLASSES, Own
 from jaxmeta.report import NUM_TASKS
 from jaxmeta.schedules import Schedule
 from jaxmeta.worst_case import CrossEntropy
@@ -36,25 +37,6 @@ _SCHEDULE_METAVAR = "INITIAL:FINAL[:UPDATES][:SHAPE]"
 
 
 @dataclass(frozen=True)
-class OwnClasses:
-    """Classes that are not of this library.
-
-    Attributes:
-        modules: Imports a module first, such as mine for a file mine.py in the working directory:
-            the classes of a run that it defines are found, and the names that it registers known.
-            May be given several times.
-    """
-
-    modules: Annotated[
-        tyro.conf.UseAppendAction[tuple[str, ...]],
-        tyro.conf.arg(name="import", metavar="MODULE"),
-    ] = ()
-
-
-Own = Annotated[OwnClasses, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True)
 class ListOptions:
     """Lists algorithms, task families, their splits and references.
 
@@ -62,7 +44,7 @@ class ListOptions:
         own: Classes that are not of this library.
     """
 
-    own: Own = OwnClasses()
+    own: Own = NO_CLASSES
 
 
 @dataclass(frozen=True)
@@ -100,7 +82,7 @@ class TrainOptions:
     dry_run: bool = False
     evaluate: bool = True
     hosts: Annotated[HostOptions, tyro.conf.arg(name="")] = HostOptions()
-    own: Own = OwnClasses()
+    own: Own = NO_CLASSES
 
 
 @dataclass(frozen=True)
@@ -120,7 +102,7 @@ class ResumeOptions:
     total_env_steps: int | None = None
     evaluate: bool = True
     hosts: Annotated[HostOptions, tyro.conf.arg(name="")] = HostOptions()
-    own: Own = OwnClasses()
+    own: Own = NO_CLASSES
 
 
 @dataclass(frozen=True)
@@ -140,7 +122,7 @@ class SweepOptions:
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     over: tuple[str, ...]
     memory_gib: float | None = None
-    own: Own = OwnClasses()
+    own: Own = NO_CLASSES
 
     def axes(self) -> dict[str, list[float]]:
         """Returns the values of every name.
@@ -192,7 +174,7 @@ class EvaluateOptions:
     deterministic: bool = False
     references: bool = True
     save: bool = True
-    own: Own = OwnClasses()
+    own: Own = NO_CLASSES
 
 
 @dataclass(frozen=True)
@@ -240,7 +222,7 @@ class CompareOptions:
     references: bool = True
     save: bool = True
     out: str = "compare.png"
-    own: Own = OwnClasses()
+    own: Own = NO_CLASSES
 
 
 @dataclass(frozen=True)
@@ -289,7 +271,7 @@ class RobustnessOptions:
     seed: int = 0
     save: bool = True
     out: str | None = None
-    own: Own = OwnClasses()
+    own: Own = NO_CLASSES
 
 
 @dataclass(frozen=True)
@@ -318,7 +300,7 @@ class ShowOptions:
     seed: int = 0
     seed_index: int = 0
     out: str | None = None
-    own: Own = OwnClasses()
+    own: Own = NO_CLASSES
 
 
 @dataclass(frozen=True)
@@ -341,7 +323,7 @@ class ExportOptions:
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     seed_index: int = 0
     platforms: tuple[str, ...] = ("cpu", "cuda", "tpu")
-    own: Own = OwnClasses()
+    own: Own = NO_CLASSES
 
 
 def parse_options(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import warnings
 from dataclasses import fields, replace
 from importlib.metadata import version
@@ -164,6 +165,7 @@ class RunDirectory(contextlib.AbstractContextManager):
         self._metrics: MetricsLog | None = None
         self._events: TensorBoard | None = None
         self._lock = lock
+        self._created, self._there, self._withdrawn = False, True, False
 
     @classmethod
     def create(cls, config: TrainConfig, devices: int, platform: str) -> RunDirectory:
@@ -176,9 +178,11 @@ class RunDirectory(contextlib.AbstractContextManager):
         serialization.check_loadable(config)
         path = absolute(str(config.run_dir))
         _check_empty(path)
+        there = path.is_dir()
         run = cls(path, lock_directory(path))
         try:
             _check_empty(path)  # another process may have been quicker
+            run._created, run._there = True, there
             run.record = Record(config, devices, platform, library_versions())
             run._write_record()
             run.checkpoints = Checkpoints(path / _CHECKPOINTS, config.keep_checkpoints)
@@ -251,16 +255,33 @@ class RunDirectory(contextlib.AbstractContextManager):
         self._logs()[0].sync()
         self.checkpoints.save(update, state, seconds)
 
+    def withdraw(self) -> bool:
+        """Says that the run does not begin; returns whether `close` removes it, as it is new."""
+        self._withdrawn = self._created
+        return self._withdrawn
+
     def close(self) -> None:
         """Closes everything and lets other processes in."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._lock.close)
+            if self._withdrawn:
+                stack.callback(self._remove)
             for part in (getattr(self, "checkpoints", None), self._events, self._metrics):
                 if part is not None:
                     stack.callback(part.close)
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _remove(self) -> None:
+        """Removes what a run writes before it begins; what else is in the directory stays."""
+        for name in (_EVENTS, _CHECKPOINTS):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for name in (_METRICS, _CONFIG, _LOCK):
+                (self.path / name).unlink(missing_ok=True)
+            if not self._there:
+                self.path.rmdir()
 
     def _logs(self) -> tuple[MetricsLog, TensorBoard]:
         if self._metrics is None or self._events is None:

@@ -19,12 +19,13 @@ from jaxmeta import hosts, parallel
 from jaxmeta.checkpoint import Restored
 from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.device_memory import check_fits
-from jaxmeta.interrupts import Interrupts
+from jaxmeta.interrupts import Interrupts, Stopped
 from jaxmeta.logs import History
 from jaxmeta.loop import (
     Callback,
     ChunkInfo,
     Loop,
+    Program,
     TrainingDiverged,
     compile_chunk,
     first_state,
@@ -32,7 +33,7 @@ from jaxmeta.loop import (
     state_target,
 )
 from jaxmeta.parallel import Device
-from jaxmeta.progress import make_progress
+from jaxmeta.progress import Progress, make_progress
 from jaxmeta.rounds import Rounds
 from jaxmeta.run_dir import (
     Record,
@@ -58,6 +59,8 @@ __all__ = [
     "resume",
     "train",
 ]
+
+_NOTHING = History({}, {}, {})
 
 
 class TrainResult(NamedTuple):
@@ -96,12 +99,13 @@ class TrainResult(NamedTuple):
 
 
 class TrainingInterrupted(RuntimeError):
-    """A signal stopped training after a whole chunk; the state is saved.
+    """A signal stopped training after a whole chunk, the state saved, or while it compiled.
 
     Attributes:
         signum: The signal.
-        run_dir: The run, ready for `resume`; None if it was not written anywhere.
-        result: The agent as it is now.
+        run_dir: The run, ready for `resume`; None if it was not written anywhere, or had not
+            begun: then nothing is left of it.
+        result: The agent as it is now; its state is None if no training had been done.
     """
 
     def __init__(self, signum: int, result: TrainResult) -> None:
@@ -118,7 +122,10 @@ def train(
 
     With a ``run_dir`` everything is written there, and `resume` goes on with what a signal,
     a crash or an error ended. The first SIGINT or SIGTERM finishes the chunk and saves; a
-    second SIGINT stops at once.
+    second SIGINT stops at once. So does the first one while the program is compiled, and of a
+    run that was not begun nothing is left. The compiler cannot be stopped: it goes on beside
+    what the caller does then, and is abandoned at the end of the process, whose exit code is 128
+    plus the signal's number if that comes first.
 
     Args:
         config: The run.
@@ -239,31 +246,22 @@ def _run_here(
     plan, sharding = config.plan(), replicated(devices)
     with contextlib.ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(announce=progress))
-        target = state_target(config, sharding)
         restored = _restore(config, store, sharding)
         update = restored.update if restored else 0
-        history = store.begin(update) if store else History({}, {}, {})
-        if store and config.total_env_steps != store.record.config.total_env_steps:
-            store.extend(config.total_env_steps, update)
         steps = plan.env_steps_per_update * config.num_seeds
         shown = make_progress(progress, plan.updates * steps, update * steps)
         shown = stack.enter_context(shown)
-        program = None
-        if update < plan.updates:
-            if plan.env_steps > 1.1 * config.total_env_steps:
-                shown.say(
-                    f"total_env_steps is {config.total_env_steps:,}; chunks are whole, of "
-                    f"{plan.updates_per_chunk} updates, so it trains {plan.env_steps:,} (fewer "
-                    "updates_per_chunk come closer)"
-                )
-            shown.say("compiling")
-            program = compile_chunk(config, devices, target)
-            shown.say(f"compiled in {program.seconds:.1f} s for {_describe(devices)}")
+        with _before_it_begins(config, store, restored):
+            program = _compile(config, devices, update, shown, interrupts)
+            first = None if restored else first_state(config, sharding, interrupts.compile)
+        history = store.begin(update) if store else _NOTHING
+        if store and config.total_env_steps != store.record.config.total_env_steps:
+            store.extend(config.total_env_steps, update)
         loop = Loop(
             config=config,
             program=program,
             rounds=rounds,
-            state=restored.state if restored else first_state(config, sharding),
+            state=restored.state if restored else first,
             update=update,
             seconds=restored.seconds if restored else 0.0,
             history=history,
@@ -283,6 +281,44 @@ def _run_here(
     if interrupts.signum is not None:
         raise TrainingInterrupted(interrupts.signum, result)
     return result
+
+
+@contextlib.contextmanager
+def _before_it_begins(
+    config: TrainConfig, store: RunDirectory | None, restored: Restored | None
+) -> Iterator[None]:
+    """Leaves no directory of a run that does not begin; a signal becomes `TrainingInterrupted`."""
+    try:
+        yield
+    except BaseException as error:
+        path = store.path if store is not None and not store.withdraw() else None
+        if not isinstance(error, Stopped):
+            raise
+        if restored is None:
+            result = TrainResult(config, None, *_NOTHING, 0, path)
+        else:
+            known = read_history(path, restored.update, config.num_seeds) if path else _NOTHING
+            result = _result(config, restored.state, restored.update, known, path)
+        raise TrainingInterrupted(error.signum, result) from None
+
+
+def _compile(
+    config: TrainConfig, devices: list[Device], update: int, shown: Progress, interrupts: Interrupts
+) -> Program | None:
+    """Compiles the run's program, unless all its updates are done."""
+    plan = config.plan()
+    if update >= plan.updates:
+        return None
+    if plan.env_steps > 1.1 * config.total_env_steps:
+        shown.say(
+            f"total_env_steps is {config.total_env_steps:,}; chunks are whole, of "
+            f"{plan.updates_per_chunk} updates, so it trains {plan.env_steps:,} (fewer "
+            "updates_per_chunk come closer)"
+        )
+    shown.say("compiling")
+    program = compile_chunk(config, devices, interrupts.compile)
+    shown.say(f"compiled in {program.seconds:.1f} s for {_describe(devices)}")
+    return program
 
 
 def _result(

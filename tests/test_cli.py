@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import os
 import re
@@ -40,7 +41,7 @@ from jaxmeta.options import TrainOptions, format_schedule, parse_options, parse_
 from jaxmeta.presets import PRESETS, preset
 from jaxmeta.run_dir import read_record
 from jaxmeta.schedules import Schedule
-from tests.toys import ToyFamily, ToyLearner
+from tests.toys import SLOW, ToyFamily, ToyLearner
 
 TINY = ["train", "toy", "toys", "--total-env-steps", "16", "--updates-per-chunk", "2"]
 TINY += ["--eval-tasks", "8"]
@@ -539,25 +540,30 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 DRIVER = """
 import sys
 from jaxmeta import cli, registry
-from tests.toys import ToyFamily, ToyLearner
+from tests.toys import SlowToCompile, ToyFamily, ToyLearner
 registry.register_algorithm("toy", ToyLearner)
 registry.register_family("toys", ToyFamily)
+registry.register_family("slow-toys", SlowToCompile)
 sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_training_with_a_way_to_go_on(signum, tmp_path):
+def start(*arguments):
     root = Path(__file__).parents[1]
-    arguments = [*TINY, "--total-env-steps", "1_000_000_000", "--run-dir", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *arguments],
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *map(str, arguments)],
         cwd=root,
         env=os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'envs'}"},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_training_with_a_way_to_go_on(signum, tmp_path):
+    arguments = [*TINY, "--total-env-steps", "1_000_000_000", "--run-dir", tmp_path / "run"]
+    process = start(*arguments)
     try:
         wait_for_a_chunk(process, tmp_path / "run" / "metrics.jsonl")
         process.send_signal(signum)
@@ -568,6 +574,47 @@ def test_a_signal_ends_training_with_a_way_to_go_on(signum, tmp_path):
     assert output == ""
     assert f"go on with: jaxmeta resume {tmp_path / 'run'}" in errors.splitlines()[-1]
     assert "Traceback" not in errors
+
+
+def stop_while_compiling(signum, *arguments):
+    """Returns the exit code, and the last line on stderr of a command that compiled for ever."""
+    process = start(*arguments)
+    try:
+        assert process.stderr is not None
+        said = itertools.takewhile(lambda line: SLOW not in line, process.stderr)
+        said = [*said]  # up to what XLA itself says of what it is doing
+        assert process.poll() is None, said
+        process.send_signal(signum)
+        output, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert output == ""
+    assert "Traceback" not in errors
+    return process.returncode, errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_compilation_and_leaves_nothing_of_a_run_that_did_not_begin(signum, tmp_path):
+    given = [TINY[0], TINY[1], "slow-toys", *TINY[3:], "--run-dir", tmp_path / "runs" / "run"]
+    code, message = stop_while_compiling(signum, *given)
+    assert code == 128 + signum
+    name = signal.Signals(signum).name
+    assert message == f"jaxmeta: {name} stopped training before it began; nothing is left of it"
+    assert files_in(tmp_path) == {}
+    assert os.listdir(tmp_path / "runs") == []
+
+
+def test_a_signal_that_ends_the_compilation_of_a_resumed_run_leaves_it_as_it_is(run_dir):
+    record = run_dir / "config.json"
+    record.write_text(record.read_text().replace("toys:ToyFamily", "toys:SlowToCompile"))
+    before = files_in(run_dir)
+    given = ["resume", run_dir, "--total-env-steps", "64", "--import", "tests.toys"]
+    code, message = stop_while_compiling(signal.SIGTERM, *given)
+    assert code == 128 + signal.SIGTERM
+    again = f"go on with: jaxmeta resume {run_dir} --import tests.toys"
+    assert message == f"jaxmeta: SIGTERM stopped training after 16 environment steps; {again}"
+    after = files_in(run_dir)
+    assert {**after, ".lock": before[".lock"]} == before
 
 
 def wait_for_a_chunk(process, path):

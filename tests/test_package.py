@@ -31,7 +31,7 @@ LAYERS = [
     {"report", "table", "plots"},
     {"fitting"},
     {"serialization", "registry", "methods"},
-    {"importing"},
+    {"importing", "import_option"},
     {"engine"},
     {"sweep_grid"},
     {"config"},

@@ -3,6 +3,7 @@ import os
 import signal
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -346,18 +347,42 @@ def test_a_signal_in_the_last_chunk_is_not_swallowed(config, whole):
     assert_same(resume(config.run_dir, progress=False), whole(config))
 
 
-def test_a_signal_while_compiling_stops_before_the_first_chunk(config, whole, monkeypatch):
+def while_compiling(monkeypatch, do):
     compile_chunk = training.compile_chunk
 
-    def interrupted(*args):
-        send(signal.SIGTERM)()
+    def disturbed(*args):
+        do()
         return compile_chunk(*args)
 
-    monkeypatch.setattr(training, "compile_chunk", interrupted)
-    with pytest.raises(TrainingInterrupted) as caught:
+    monkeypatch.setattr(training, "compile_chunk", disturbed)
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("do", [send(signal.SIGTERM), boom], ids=["signal", "error"])
+def test_what_ends_a_run_before_it_begins_leaves_nothing_of_it(config, do, there, monkeypatch):
+    run_dir, note = Path(config.run_dir), Path(config.run_dir, "note.txt")
+    if there:
+        run_dir.mkdir()
+        note.write_text("mine")
+    while_compiling(monkeypatch, do)
+    with pytest.raises((TrainingInterrupted, Boom)) as caught:
         train(config, progress=False)
-    assert caught.value.result.env_steps == 0
-    monkeypatch.setattr(training, "compile_chunk", compile_chunk)
+    if isinstance(caught.value, TrainingInterrupted):
+        assert (caught.value.result.env_steps, caught.value.result.state) == (0, None)
+        assert caught.value.run_dir is None
+    assert [*run_dir.rglob("*")] == ([note] if there else [])
+    assert run_dir.exists() == there
+
+
+def test_a_signal_while_a_resumed_run_compiles_leaves_it_where_it_was(config, whole, monkeypatch):
+    error = break_after(config, 3, send(signal.SIGTERM), TrainingInterrupted)
+    with monkeypatch.context() as patch:
+        while_compiling(patch, send(signal.SIGINT))
+        with pytest.raises(TrainingInterrupted) as caught:
+            resume(config.run_dir, progress=False)
+    assert str(caught.value.run_dir) == config.run_dir
+    assert caught.value.signum == signal.SIGINT
+    assert_same(caught.value.result, error.result)
     assert_same(resume(config.run_dir, progress=False), whole(config))
 
 

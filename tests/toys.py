@@ -59,6 +59,21 @@ class ToyFamily(TaskFamily[Array, Array]):
 
 
 @dataclass(frozen=True)
+class SlowToCompile(ToyFamily):
+    """Keeps XLA at one constant for minutes; it says so itself on stderr after a second."""
+
+    def sample_task(self, key: Array, split: str = "train") -> Array:
+        many = 40_000
+        sums = jax.lax.reduce_window(
+            jnp.arange(many, dtype=jnp.float32), 0.0, jax.lax.add, (many,), (1,), "SAME"
+        )
+        return super().sample_task(key, split) + jnp.sum(sums)
+
+
+SLOW = "Constant folding an instruction is taking"
+
+
+@dataclass(frozen=True)
 class ToyLearner(Algorithm):
     num_tasks: int = 4
     size: int = 3
