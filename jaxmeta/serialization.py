@@ -57,6 +57,7 @@ _BEFORE: dict[int, dict[str, dict[str, Any]]] = {
         "policy-maml": {"normalize_observations": False},
         "sinusoid": {"points": None},
         "jaxmeta.algorithms.inner_loop:InnerLoop": {"minibatches": None},
+        "jaxmeta.config:TrainConfig": {"check": True},  # no part of what is learned
         # Nothing was chosen, and of few features nothing is now.
         "jaxmeta.algorithms.linear_baseline:LinearBaseline": {"highest_ridge": 10.0},
     },
