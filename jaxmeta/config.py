@@ -64,6 +64,8 @@ class TrainConfig:
             split of the tasks (a hidden draw from it), ``task:NAME=VALUE,...`` (a task), or
             ``gymnasium:ENVIRONMENT`` (a Gymnasium environment, on the host); None for none.
         devices: Devices that share the tasks; None takes as many local ones as fit.
+        check: Whether `train` and `sweep` look at a family that is not of this library before they
+            compile; see `jaxmeta.testing.check_before_training`.
         matmul_precision: How matrix products of training round their factors; they add up
             in float32 always. ``"default"`` is the device's own (bfloat16 on a TPU, TF32 on a
             GPU, float32 on a CPU), ``"float32"`` the most exact, ``"bfloat16"`` the fastest; a CPU
@@ -83,6 +85,7 @@ class TrainConfig:
     run_dir: str | None = None
     target: str | None = None
     devices: int | None = None
+    check: bool = True
     matmul_precision: MatmulPrecision = "default"
 
     def __post_init__(self) -> None:

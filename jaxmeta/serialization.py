@@ -62,7 +62,7 @@ _BEFORE: dict[int, dict[str, dict[str, Any]]] = {
         # Nothing was chosen, and of few features nothing is now.
         "linear-baseline": {"highest_ridge": 10.0},
     },
-    3: {},
+    3: {"train-config": {"check": True}},  # no part of what is learned
 }
 """By version and kind: fields that files of this version or an earlier one may lack, and what was
 done before they existed. A new field of a class of this library needs a line under the last

@@ -24,6 +24,7 @@ from jaxmeta.sweep_grid import Grid, make_grid
 from jaxmeta.sweep_program import Wave, compile_wave, place_runs
 from jaxmeta.sweep_report import Sweep
 from jaxmeta.sweep_store import Runs, SweepDirectory, read_sweep
+from jaxmeta.testing.before_training import check_before_training
 from jaxmeta_envs.errors import ConfigError, require
 
 __all__ = ["Sweep", "resume_sweep", "sweep"]
@@ -76,6 +77,8 @@ def sweep(
     require(config.target is None, "target", config.target, text)
     require(memory_gib is None or memory_gib > 0, "memory_gib", memory_gib, "above 0, or None")
     config.tasks.check_installed()
+    if config.check:
+        check_before_training(config.tasks)
     check_playable(config.tasks, "test", config.eval_tasks, 1, BATCH)
     grid = make_grid(config, {**(axes or {}), **named})
     if config.run_dir is None:

@@ -46,6 +46,7 @@ from jaxmeta.run_dir import (
     record_from_text,
     record_to_text,
 )
+from jaxmeta.testing.before_training import check_before_training
 from jaxmeta_envs.base import AdaptivePolicy
 from jaxmeta_envs.errors import ConfigError, require
 
@@ -134,7 +135,8 @@ def train(
 
     Raises:
         ConfigError: If ``run_dir`` holds a run or cannot be written, if the devices or the
-            target do not fit, or if the tasks need a package that is not installed.
+            target do not fit, if the tasks need a package that is not installed, or if they break
+            the contract of families (`TrainConfig.check`).
         TrainingDiverged: If a metric or a parameter is not finite.
         TrainingInterrupted: If a signal stopped training.
         ProcessLost: If another process of the run has ended, see `jaxmeta.hosts`.
@@ -142,6 +144,8 @@ def train(
     check_config(config)
     parallel.request_cpu_devices()
     config.tasks.check_installed()
+    if config.check:
+        check_before_training(config.tasks)
     devices, rounds = _choose_devices(config, config.devices), Rounds(config)
     check_fits(config, devices)
     if config.run_dir is None:

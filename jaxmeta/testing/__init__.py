@@ -16,6 +16,7 @@ or an `AlgorithmProbe`.
 
 from jaxmeta.testing.algorithm_probes import AlgorithmProbe
 from jaxmeta.testing.algorithms import ALGORITHM_CHECKS, check_algorithm
+from jaxmeta.testing.before_training import check_before_training
 from jaxmeta.testing.conformance import Check, ConformanceError
 from jaxmeta.testing.families import FAMILY_CHECKS, check_task_family
 from jaxmeta.testing.learning import check_learning
@@ -41,6 +42,7 @@ __all__ = [
     "ToyFamily",
     "ToyRegression",
     "check_algorithm",
+    "check_before_training",
     "check_learning",
     "check_supervised_family",
     "check_task_family",

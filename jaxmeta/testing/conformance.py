@@ -131,9 +131,13 @@ def plain(x: Any) -> np.ndarray:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two pytrees of arrays are equal in every bit that can be compared."""
+    """Whether two pytrees of arrays are equal in every bit that can be compared; NaN is NaN."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return all(np.array_equal(plain(x), plain(y)) for x, y in pairs)
+    return all(_equal(plain(x), plain(y)) for x, y in pairs)
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.floating))
 
 
 def shapes(tree: Any) -> Any:

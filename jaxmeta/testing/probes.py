@@ -142,14 +142,15 @@ class FamilyProbe:
 
     @cached_property
     def _program(self) -> Callable[[Any, Any, Array], Play]:
-        def rollout(key: Array, task: Any, reset_task: Any, actions: Array) -> Play:
-            return _rollout(self.family, key, task, reset_task, actions)
+        def one(key: Array, task: Any, reset_task: Any, actions: Array) -> Play:
+            return rollout(self.family, key, task, reset_task, actions)
 
         keys = jax.random.split(self.key("rollouts"), self.num_rollouts)
-        return fast_jit(functools.partial(jax.vmap(rollout), keys))
+        return fast_jit(functools.partial(jax.vmap(one), keys))
 
 
-def _rollout(family: TaskFamily, key: Array, task: Any, reset_task: Any, actions: Array) -> Play:
+def rollout(family: TaskFamily, key: Array, task: Any, reset_task: Any, actions: Array) -> Play:
+    """Plays actions ``[T, ...]``; the steps are told ``task``, and reset ``reset_task``."""
     reset_key, steps_key = jax.random.split(key)
     start, first_obs = family.reset(reset_key, reset_task)
 
