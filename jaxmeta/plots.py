@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmeta.curve_axes import cut_off_above, lies_at_zero, plain_log, zero_words
 from jaxmeta.files import write_atomically
 from jaxmeta.table import badness, over, two_lines
 
@@ -219,8 +220,8 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
 
     k = np.arange(summary["rows"])
     for style, (name, policy) in zip(_styles(summary), _references(summary), strict=True):
-        if summary["score"] == "loss" and not np.all(policy["rows"]["mean"]):
-            continue  # no place on a logarithmic axis
+        if lies_at_zero(summary, policy["rows"]["mean"]):
+            continue
         label = two_lines(name)
         axes.plot(k, policy["rows"]["mean"], label=label, linewidth=1.6, markersize=4, **style)
     if summary["optimal"] is not None:
@@ -234,12 +235,15 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
     axes.set_xlabel(_experience(summary))
     if summary["score"] == "loss":
         axes.set_ylabel("loss on other examples")
-        axes.set_yscale("log")  # from the mean over tasks to a fitted one it is decades
+        plain_log(axes.set_yscale, axes.yaxis)  # from the mean over tasks to a fitted one: decades
     else:
         axes.set_ylabel("return of the next episode")
+        cut_off_above(axes, {n: p["rows"]["mean"] for n, p in _references(summary)})
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
-    legend_beside(axes, [points_label(summary), f"band: {over([summary['num_seeds']])}"])
+    zero = [n for n, p in _references(summary) if lies_at_zero(summary, p["rows"]["mean"])]
+    band = f"band: {over([summary['num_seeds']])}"
+    legend_beside(axes, [points_label(summary), band, zero_words(zero)])
 
 
 def points_label(summary: dict[str, Any]) -> str | None:
