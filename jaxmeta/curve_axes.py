@@ -61,7 +61,8 @@ def cut_off_above(axes: Axes, references: Mapping[str, Sequence[float]]) -> None
             if np.ptp(curve) < 0.01 * abs(curve.max())
             else (f"{curve.min():.4g} to {curve.max():.4g}")
         )
-        place: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "va": "top"}
+        place: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "va": "bottom"}
+        place |= {"xytext": (0, 2), "textcoords": "offset points"}
         text = f"↑ {' '.join(label.split())}: {ends}"
-        axes.annotate(text, (0.99, 0.99), color=lines[label].get_color(), **place)
+        axes.annotate(text, (1.0, 1.0), color=lines[label].get_color(), **place)
         return

@@ -145,5 +145,5 @@ def _key(figure: Figure, panels: Sequence[Any]) -> None:
     if images:
         scale = ScalarMappable(cmap=images[0].get_cmap())
         scale.set_clim(_greys(panels))
-        bar = figure.colorbar(scale, ax=list(panels), label=images[0].get_label(), aspect=25)
+        bar: Any = figure.colorbar(scale, ax=list(panels), label=images[0].get_label(), aspect=25)
         bar.solids.set_alpha(images[0].get_alpha())

@@ -194,10 +194,12 @@ def test_a_posterior_is_drawn_round_by_round(tmp_path, axes):
     rounds = [posterior(1.4, 0.2), posterior(1.5, 0.1)]
     source = TruncatedNormal(*(Mass(x, x + 8.8) for x in (1.0, 0.3, 0.5, 2.0)))
     path = tmp_path / "figure.png"
-    plot_posterior(rounds, path, source=source, truth=Mass(1.52, 9.8), title="Cart")
+    plot_posterior(
+        rounds, path, source=source, truth=Mass(1.52, 9.8), units={"cart_mass": "kg"}, title="Cart"
+    )
     assert path.read_bytes().startswith(PNG)
     (ax,) = axes  # what was known has no panel
-    assert ax.get_title() == "cart mass"
+    assert ax.get_title() == "cart mass (kg)\n1.50 [1.30, 1.70]"
     assert ax.get_xlabel() == "round"
     curve = ax.get_lines()[0]
     np.testing.assert_array_equal(curve.get_xdata(), [0, 1, 2])
