@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmeta.curve_axes import cut_off_above, lies_at_zero, plain_log, zero_words
 from jaxmeta.plots import (
     AGENT_COLOUR,
     DASHES,
@@ -68,8 +69,8 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for index, (name, reference) in enumerate(summary["references"].items()):
-        if summary["score"] == "loss" and not np.all(reference["mean"]):
-            continue  # no place on a logarithmic axis
+        if lies_at_zero(summary, reference["mean"]):
+            continue
         x = reference["experience"]
         style: dict[str, Any] = {"linestyle": DASHES[index % len(DASHES)], "linewidth": 1.1}
         style |= {"marker": _marker(MARKERS, index, x), "markersize": 3.5, "color": _GREY}
@@ -83,13 +84,16 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
     if summary["score"] == "loss":
         axes.set_xlabel("gradient steps")
         axes.set_ylabel("loss on other examples")
-        axes.set_yscale("log")
+        plain_log(axes.set_yscale, axes.yaxis)
     else:
         axes.set_xlabel("episodes of experience")
         axes.set_ylabel("return of the next episode")
+        cut_off_above(axes, {n: r["mean"] for n, r in summary["references"].items()})
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
-    legend_beside(axes, [points_label(summary), f"band: {over(_seeds(summary))}"])
+    zero = [n for n, r in summary["references"].items() if lies_at_zero(summary, r["mean"])]
+    band = f"band: {over(_seeds(summary))}"
+    legend_beside(axes, [points_label(summary), band, zero_words(zero)])
 
 
 def _seeds(summary: dict[str, Any]) -> list[int]:

@@ -6,12 +6,14 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmeta.curve_axes import cut_off_above, lies_at_zero, plain_log, zero_words
 from jaxmeta.files import write_atomically
-from jaxmeta.table import badness, over, two_lines
+from jaxmeta.table import badness, decimals, over, show_number, two_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,6 +79,7 @@ def plot_posterior(
     *,
     source: Distribution[Any] | None = None,
     truth: Any = None,
+    units: Mapping[str, str] = MappingProxyType({}),
     title: str | None = None,
 ) -> None:
     """Draws how the posterior of every parameter moves from round to round.
@@ -89,6 +92,7 @@ def plot_posterior(
         path: The PNG to write, whole or not at all.
         source: The distribution before the first round, drawn at round 0.
         truth: A task with the true parameters.
+        units: Unit of each parameter that has one, as families have them.
         title: Title; None has none.
     """
     from matplotlib.figure import Figure
@@ -106,7 +110,7 @@ def plot_posterior(
         summaries = [[getattr(task, name) for task in (p.mean, p.low, p.high)] for p in posteriors]
         before = None if source is None else _central(source, name)
         known = None if truth is None else float(getattr(truth, name))
-        _draw_rounds(axes, name, np.asarray(summaries, float), before, known)
+        _draw_rounds(axes, name, np.asarray(summaries, float), before, known, units.get(name))
     if title is not None:
         figure.suptitle(title)
     _finish_rounds(figure, path)
@@ -117,6 +121,7 @@ def plot_rounds(
     metrics: Mapping[str, np.ndarray],
     path: str | Path,
     title: str | None = None,
+    units: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Draws how a run's source distribution followed its target, round by round.
 
@@ -128,6 +133,7 @@ def plot_rounds(
         metrics: Likewise.
         path: The PNG to write, whole or not at all.
         title: Title; None has none.
+        units: Unit of each parameter that has one, as families have them.
     """
     from matplotlib.figure import Figure
 
@@ -145,7 +151,8 @@ def plot_rounds(
             before = (float(mean), float(mean - 3**0.5 * std), float(mean + 3**0.5 * std))
             truth = adaptations.get(f"truth/{name}")
             known = None if truth is None else float(truth[0, seed])
-            _draw_rounds(axes, name, np.stack(parts, axis=-1)[:, seed], before, known)
+            table = np.stack(parts, axis=-1)[:, seed]
+            _draw_rounds(axes, name, table, before, known, units.get(name))
     if title is not None:
         figure.suptitle(title)
     _finish_rounds(figure, path)
@@ -163,8 +170,12 @@ def _draw_rounds(
     table: np.ndarray,
     before: tuple[float, float, float] | None,
     truth: float | None,
+    unit: str | None,
 ) -> None:
-    """Draws means and ends ``[rounds, 3]``, and those before the first round."""
+    """Draws means and ends ``[rounds, 3]``, and those before the first round.
+
+    The last one is written above, as it may be too narrow beside the source to be seen.
+    """
     from matplotlib.ticker import MaxNLocator
 
     first = int(before is not None)
@@ -179,7 +190,8 @@ def _draw_rounds(
         styles["source before"] = (OTHER_COLOURS[-1], slice(0, 1))
     axes.plot(rounds, mean, color=AGENT_COLOUR, linewidth=0.8, alpha=0.5)
     for label, (colour, part) in styles.items():
-        style = {"color": colour, "fmt": "o", "markersize": 5, "elinewidth": 2.0, "zorder": 4}
+        style = {"color": colour, "fmt": "o", "markersize": 3, "elinewidth": 1.6, "zorder": 4}
+        style |= {"capsize": 5, "capthick": 1.4}
         axes.errorbar(rounds[part], mean[part], ends[:, part], label=label, **style)
     if truth is not None:
         line = {"color": "black", "linestyle": "--", "linewidth": 1.2, "zorder": 2}
@@ -188,7 +200,10 @@ def _draw_rounds(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.08)
     axes.set_xlabel("round")
-    axes.set_title(name.replace("_", " "), fontsize="medium")
+    words = name.replace("_", " ") + ("" if unit is None else f" ({unit})")
+    digits = decimals([{"low": low[-1], "high": high[-1]}])
+    last, *between = (show_number(float(x), digits) for x in (mean[-1], low[-1], high[-1]))
+    axes.set_title(f"{words}\n{last} [{', '.join(between)}]", fontsize="medium")
 
 
 def _central(source: Distribution[Any], name: str) -> tuple[float, float, float]:
@@ -219,8 +234,8 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
 
     k = np.arange(summary["rows"])
     for style, (name, policy) in zip(_styles(summary), _references(summary), strict=True):
-        if summary["score"] == "loss" and not np.all(policy["rows"]["mean"]):
-            continue  # no place on a logarithmic axis
+        if lies_at_zero(summary, policy["rows"]["mean"]):
+            continue
         label = two_lines(name)
         axes.plot(k, policy["rows"]["mean"], label=label, linewidth=1.6, markersize=4, **style)
     if summary["optimal"] is not None:
@@ -234,12 +249,15 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
     axes.set_xlabel(_experience(summary))
     if summary["score"] == "loss":
         axes.set_ylabel("loss on other examples")
-        axes.set_yscale("log")  # from the mean over tasks to a fitted one it is decades
+        plain_log(axes.set_yscale, axes.yaxis)  # from the mean over tasks to a fitted one: decades
     else:
         axes.set_ylabel("return of the next episode")
+        cut_off_above(axes, {n: p["rows"]["mean"] for n, p in _references(summary)})
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
-    legend_beside(axes, [points_label(summary), f"band: {over([summary['num_seeds']])}"])
+    zero = [n for n, p in _references(summary) if lies_at_zero(summary, p["rows"]["mean"])]
+    band = f"band: {over([summary['num_seeds']])}"
+    legend_beside(axes, [points_label(summary), band, zero_words(zero)])
 
 
 def points_label(summary: dict[str, Any]) -> str | None:

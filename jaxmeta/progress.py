@@ -72,7 +72,7 @@ class Progress(contextlib.AbstractContextManager):
 
 
 class _Lines(Progress):
-    """A plain line now and then, for files and notebooks."""
+    """A plain line now and then, for files."""
 
     def __init__(self, total: int, done: int, console: Console) -> None:
         super().__init__(total, done)
@@ -91,6 +91,25 @@ class _Lines(Progress):
         share = self._done / self._total
         eta = time.strftime("%H:%M:%S", time.gmtime(left))
         self.say(f"{share:4.0%}  {compact(self._done)} {self._unit}  {self._status()}  {eta} left")
+
+
+class _Cell(_Lines):
+    """The same lines as one output of a notebook's cell, which grows."""
+
+    def __init__(self, total: int, done: int, console: Console) -> None:
+        super().__init__(total, done, console)
+        self._said: list[str] = []
+        self._output: Any = None
+
+    def say(self, text: str) -> None:
+        from IPython.display import display
+
+        self._said.append(text)
+        shown = {"text/plain": "\n".join(self._said)}
+        if self._output is None:
+            self._output = display(shown, raw=True, display_id=True)
+        else:
+            self._output.update(shown, raw=True)
 
 
 class _Bar(Progress):
@@ -127,14 +146,14 @@ class _Bar(Progress):
 
 
 def make_progress(shown: bool, total: int, done: int, label: str = "training") -> Progress:
-    """Returns a bar in a terminal, lines elsewhere, and nothing if not ``shown``."""
+    """Returns a bar in a terminal, lines elsewhere (in a notebook as one output), or nothing."""
     if not shown:
         return Progress(total, done)
     from rich.console import Console
 
     console = Console(stderr=True)
     if console.is_jupyter:  # where stderr looks like an error
-        return _Lines(total, done, Console())
+        return _Cell(total, done, console)
     if console.is_terminal:
         return _Bar(total, done, console, label)
     return _Lines(total, done, console)

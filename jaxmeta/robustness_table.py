@@ -136,5 +136,6 @@ def _caption(summary: dict[str, Any]) -> str:
     seeds = "/".join(dict.fromkeys(str(run["num_seeds"]) for run in runs))
     trials = runs[0]["trials"]
     covers = over([run["num_seeds"] for run in runs], "trials")
-    played = f"{reported}; {sizes} simulators × {trials} trials × {seeds} seeds"
+    seeds += " seed" if seeds == "1" else " seeds"
+    played = f"{reported}; {sizes} simulators × {count(trials, 'trial')} × {seeds}"
     return "\n".join([*protocol_words({"score": "return", **runs[0]}), played, f"± is {covers}"])

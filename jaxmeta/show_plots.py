@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -59,7 +59,9 @@ def draw_still(scene: Scene, title: str) -> Figure:
             if task < scene.tasks - 1:
                 axes.set_xlabel("")
             axes.set_ylabel(f"task {task + 1}\n{axes.get_ylabel()}" if column == 0 else "")
-    _legend(figure, table[0][0])
+    panels = [axes for line in table for axes in line]
+    _same_greys(panels, _greys(panels))
+    _key(figure, panels)
     figure.suptitle(title)
     return figure
 
@@ -80,6 +82,8 @@ def write_animation(scene: Scene, title: str, path: Path) -> None:
     canvas = FigureCanvasAgg(figure)
     line = figure.subplots(1, scene.tasks, squeeze=False)[0]
     limits = [_limits(scene, axes, task) for task, axes in enumerate(line)]
+    greys = _greys(line)
+    _key(figure, line)
     every = math.ceil(len(scene.frames) / _MOST_FRAMES)
     images = []
     for row, until in [*scene.frames[:-1:every], scene.frames[-1]]:
@@ -89,6 +93,7 @@ def write_animation(scene: Scene, title: str, path: Path) -> None:
             axes.set_xlim(limits[task][0])
             axes.set_ylim(limits[task][1])
             axes.set_title(f"task {task + 1}", fontsize="medium")
+        _same_greys(line, greys)
         figure.suptitle(f"{title}: {scene.says(row)}")
         canvas.draw()
         images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
@@ -99,12 +104,10 @@ def write_animation(scene: Scene, title: str, path: Path) -> None:
 
 
 def _limits(scene: Scene, axes: Any, task: int) -> tuple[Any, Any]:
-    """Returns limits that hold all that a task will show."""
+    """Draws all that a task will show, and returns limits that hold it."""
     for row in scene.columns:
         scene.panel(axes, task, row, scene.last)
-    found = axes.get_xlim(), axes.get_ylim()
-    axes.clear()
-    return found
+    return axes.get_xlim(), axes.get_ylim()
 
 
 def _same_limits(line: Any) -> None:
@@ -115,7 +118,32 @@ def _same_limits(line: Any) -> None:
         axes.set_ylim(min(bottom), max(top))
 
 
-def _legend(figure: Figure, axes: Any) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+def _greys(panels: Sequence[Any]) -> tuple[float, float] | None:
+    """Returns the ends of a scale that holds those of all images; None without images."""
+    ends = [image.get_clim() for axes in panels for image in axes.images]
+    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
+
+
+def _same_greys(panels: Sequence[Any], ends: tuple[float, float] | None) -> None:
+    for axes in panels:
+        for image in axes.images:
+            image.set_clim(ends)
+
+
+def _key(figure: Figure, panels: Sequence[Any]) -> None:
+    """Says below the panels what marks mean, and beside them what greys do."""
+    from matplotlib.cm import ScalarMappable
+
+    found = [axes.get_legend_handles_labels() for axes in panels]
+    said = {
+        x: handle for handles, labels in found for handle, x in zip(handles, labels, strict=True)
+    }
+    if said:
+        style: dict[str, Any] = {"ncols": 4, "frameon": False}
+        figure.legend(list(said.values()), list(said), loc="outside lower center", **style)
+    images = [image for axes in panels for image in axes.images]
+    if images:
+        scale = ScalarMappable(cmap=images[0].get_cmap())
+        scale.set_clim(_greys(panels))
+        bar: Any = figure.colorbar(scale, ax=list(panels), label=images[0].get_label(), aspect=25)
+        bar.solids.set_alpha(images[0].get_alpha())

@@ -280,8 +280,9 @@ def _run_here(
     if store and any(name.startswith("posterior_std/") for name in result.adaptations):
         from jaxmeta.plots import plot_rounds
 
-        title = f"target {config.target}"
-        plot_rounds(result.adaptations, result.metrics, store.path / "posterior.png", title)
+        picture, title = store.path / "posterior.png", f"target {config.target}"
+        family: Any = config.tasks
+        plot_rounds(result.adaptations, result.metrics, picture, title, family.units)
     if interrupts.signum is not None:
         raise TrainingInterrupted(interrupts.signum, result)
     return result

@@ -70,7 +70,8 @@ folder = Path(tempfile.mkdtemp())  # for what jaxmeta writes
 # %%
 family = BernoulliBandit(num_arms=5, num_pulls=10)
 tasks = jax.vmap(family.sample_task)(jax.random.split(jax.random.key(0), 3))
-print(np.round(tasks.probs, 2))
+for probs in tasks.probs:
+    print(*(f"{p:.2f}" for p in probs))
 
 # %% [markdown]
 # ## Meta-training
@@ -118,7 +119,8 @@ evaluation.table()
 
 # %%
 evaluation.save(folder)
-Image(str(folder / f"adaptation{evaluation.suffix}.png"), width=720)
+said = "Return of each pull: the agent close to the Bayes-optimal policy, above the others"
+Image(str(folder / f"adaptation{evaluation.suffix}.png"), width=720, alt=said)
 
 # %% [markdown]
 # The numbers behind it are plain arrays: `evaluation.returns` is `[seed, task, k]`, and `summary()`
@@ -140,7 +142,8 @@ print(f"share of what there is to gain over chance: {(total['mean'] - 5) / (opti
 # %%
 longer = jaxmeta.evaluate(result, episodes=30, num_tasks=1000)
 longer.save(folder)
-Image(str(folder / f"adaptation{longer.suffix}.png"), width=720)
+said = "Return of each pull, beyond the ten of training"
+Image(str(folder / f"adaptation{longer.suffix}.png"), width=720, alt=said)
 
 # %% [markdown]
 # Mean reward of pulls 21 to 30. RL² has improved beyond its tenth pull, the last it was trained for
@@ -160,7 +163,8 @@ for name in ("gittins", "ucb1", "greedy", "thompson", "random"):
 
 # %%
 pictures = jaxmeta.show(result, num_tasks=3, out=folder)
-Image(str(pictures.still), width=560)
+said = "Arms pulled on three bandits, over what could be believed of each arm"
+Image(str(pictures.still), width=560, alt=said)
 
 # %% [markdown]
 # A policy is three pure functions: `begin` for a new task, `act`, and `adapt` between episodes

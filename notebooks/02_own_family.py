@@ -227,7 +227,7 @@ evaluation.table()
 
 # %%
 pictures = jaxmeta.show(result, num_tasks=3, out=folder)
-Image(str(pictures.still), width=480)
+Image(str(pictures.still), width=480, alt="The agent's guesses on three tasks")
 
 # %% [markdown]
 # It has found out to halve, 8 first and then 3 or 13, and to say at once in the second episode what

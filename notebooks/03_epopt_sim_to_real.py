@@ -122,7 +122,7 @@ plt.show()
 #
 # The same policies over a grid of simulators. The frame is the family's range; beyond it nothing
 # was trained (and the first policy saw the point 1 kg, 1 m alone). For each policy the most adverse
-# simulator is then searched for, and measured on fresh trials.
+# simulator of the map is then searched for, and measured on fresh trials.
 
 # %%
 found = jaxmeta.robustness(
@@ -136,7 +136,8 @@ found = jaxmeta.robustness(
     out=folder / "map.png",
     progress=False,
 )
-Image(str(folder / "map.png"), width=900)
+said = "Heat maps of the return over mass and length, one for each way of training"
+Image(str(folder / "map.png"), width=900, alt=said)
 
 # %%
 rich.print(found.table())
@@ -192,13 +193,21 @@ config = jaxmeta.TrainConfig(
     run_dir=str(folder / "target"),
 )
 targeted = jaxmeta.train(config, progress=False)
-Image(str(folder / "target" / "posterior.png"), width=640)
+said = "Posterior of mass and of length after each round, beside the truth"
+Image(str(folder / "target" / "posterior.png"), width=640, alt=said)
 
 # %% [markdown]
 # Grey is the source before anything was seen, the whole range. Intervals are of the posterior,
 # whose mean and spread are the next round's source: later rounds know what earlier ones found, and
 # see a new episode. The means are nearer to the truth than the intervals are wide, because this
 # target is simulated without the error that was allowed for.
+#
+# The interval of the length *widens* after the first round. The first policy lets the pendulum
+# swing, and swinging tells how long it is; one that holds it upright hardly moves it and sees
+# little of the length. And a round begins with what was known, but never surer than `min_std`, a
+# hundredth of the width of the limits: of the length 0.0225 m, an interval of ±0.044 m, which a
+# calm episode narrows to ±0.025 m. That keeps the simulators from becoming a single one, which
+# would make the policy as brittle as that of the nominal pendulum.
 
 # %%
 seen = targeted.adaptations

@@ -122,7 +122,8 @@ found = jaxmeta.compare(
     num_tasks=1000,
     out=folder / "waves.png",
 )
-Image(str(folder / "waves.png"), width=720)
+said = "Loss after gradient steps: MAML and its first-order form beside pretraining"
+Image(str(folder / "waves.png"), width=720, alt=said)
 
 # %%
 print("mean (median) after  " + "".join(f"{k:4d} steps    " for k in (0, 1, 5, 10)))
@@ -179,7 +180,8 @@ plt.show()
 
 # %%
 pictures = jaxmeta.show(navigator, episodes=3, num_tasks=2, out=folder)
-Image(str(pictures.still), width=860)
+said = "Paths to the goals of two tasks, before and after gradient steps"
+Image(str(pictures.still), width=860, alt=said)
 
 # %%
 evaluation = jaxmeta.evaluate(navigator, episodes=4, num_tasks=200)

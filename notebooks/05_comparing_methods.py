@@ -140,7 +140,8 @@ for label, name in learners.items():
 found = jaxmeta.compare(
     list(results.values()), labels=list(results), num_tasks=2000, out=folder / "compare.png"
 )
-Image(str(folder / "compare.png"), width=760)
+said = "Return of each pull of RL² and MAML, beside bandit algorithms"
+Image(str(folder / "compare.png"), width=760, alt=said)
 
 # %%
 rich.print(found.table())

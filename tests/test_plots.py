@@ -106,6 +106,37 @@ def test_the_figure_says_what_its_interval_is_over(tmp_path, axes, seeds, over):
     assert axes[1].get_xlabel().endswith(f"bar: 95 %, over {over}")
 
 
+def test_losses_stand_on_plain_numbers_and_what_is_zero_is_named(tmp_path, axes):
+    losses = np.geomspace(4.0, 0.2, 4) * np.ones((2, 5, 1))
+    references = {"oracle": np.zeros((5, 4)), "mean": np.full((5, 4), 3.0)}
+    both = Evaluation(losses, references, agent="MAML", score="loss", shots=5)
+    plot_adaptation(both, tmp_path / "figure.png")
+    (ax,) = axes
+    assert ax.get_yscale() == "log"
+    low, high = ax.get_ylim()
+    labels = [ax.yaxis.get_major_formatter()(x) for x in ax.get_yticks() if low <= x <= high]
+    assert labels == ["0.2", "0.5", "1", "2"]
+    assert not any(ax.yaxis.get_minor_formatter()(x) for x in (0.3, 3.0))
+    title = ax.get_legend().get_title().get_text().replace("\n", " ")
+    assert title.endswith("not drawn, as of loss 0: oracle")
+
+
+@pytest.mark.parametrize(("level", "cut"), [(50.0, True), (1.5, False), (-50.0, False)])
+def test_a_loophole_does_not_squeeze_the_other_curves(tmp_path, axes, level, cut):
+    returns = np.linspace(-1.0, 0.0, 4) * np.ones((2, 5, 1))
+    references = {"loophole": np.full((5, 4), level), "random": np.full((5, 4), -1.0)}
+    plot_adaptation(Evaluation(returns, references), tmp_path / "figure.png")
+    low, high = axes[0].get_ylim()
+    said = [text.get_text() for text in axes[0].texts]
+    if cut:
+        assert (low, high) == pytest.approx((-1.05, 0.05))
+        assert said == ["↑ loophole: 50"]
+    else:
+        assert low < level < high
+        assert said == []
+    assert "loophole" in {text.get_text() for text in axes[0].get_legend().get_texts()}
+
+
 def test_the_legend_follows_the_order_of_the_ends(tmp_path, axes):
     evaluation = fake(3, references=4)
     plot_adaptation(evaluation, tmp_path / "figure.png")
@@ -163,10 +194,12 @@ def test_a_posterior_is_drawn_round_by_round(tmp_path, axes):
     rounds = [posterior(1.4, 0.2), posterior(1.5, 0.1)]
     source = TruncatedNormal(*(Mass(x, x + 8.8) for x in (1.0, 0.3, 0.5, 2.0)))
     path = tmp_path / "figure.png"
-    plot_posterior(rounds, path, source=source, truth=Mass(1.52, 9.8), title="Cart")
+    plot_posterior(
+        rounds, path, source=source, truth=Mass(1.52, 9.8), units={"cart_mass": "kg"}, title="Cart"
+    )
     assert path.read_bytes().startswith(PNG)
     (ax,) = axes  # what was known has no panel
-    assert ax.get_title() == "cart mass"
+    assert ax.get_title() == "cart mass (kg)\n1.50 [1.30, 1.70]"
     assert ax.get_xlabel() == "round"
     curve = ax.get_lines()[0]
     np.testing.assert_array_equal(curve.get_xdata(), [0, 1, 2])

@@ -12,7 +12,7 @@ import pytest
 
 from jaxmeta import MAML, RL2, EPOpt, GuidedMetaPolicySearch, PolicyMAML, registry, serialization
 from jaxmeta.config import TrainConfig
-from jaxmeta.serialization import from_dict, to_dict
+from jaxmeta.serialization import SCHEMA, from_dict, to_dict
 from jaxmeta_envs import BernoulliBandit, PointNavigation, Sinusoid, annotations
 from jaxmeta_envs.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
@@ -99,7 +99,7 @@ def test_only_the_fields_that_a_version_lacked_may_be_missing(config, age):
             part = part[step]
         del part[name]
         kind = part["kind"]
-        known = any(name in serialization._BEFORE[v].get(kind, {}) for v in range(age, 3))
+        known = any(name in serialization._BEFORE[v].get(kind, {}) for v in range(age, SCHEMA))
         with contextlib.nullcontext() if known else pytest.raises(ConfigError, match=name):
             from_dict(lacking)
 

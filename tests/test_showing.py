@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -12,7 +13,7 @@ import jaxmeta
 from jaxmeta import GRU, MAML, MLP, RL2, ConfigError, PolicyMAML, showing
 from jaxmeta.cli import main
 from jaxmeta.rollout import play_adaptation
-from jaxmeta.show_plots import draw_still
+from jaxmeta.show_plots import Scene, draw_still, write_animation
 from jaxmeta_envs import (
     Acrobot,
     BernoulliBandit,
@@ -25,6 +26,7 @@ from jaxmeta_envs import (
     PointNavigation,
     RestlessBandit,
     TabularMDP,
+    drawings,
 )
 from jaxmeta_envs.base import random_reference
 from jaxmeta_envs.informative_bandit import InformativeTask
@@ -76,7 +78,7 @@ def test_paths_go_where_the_agent_went(name, axes):
     family = FAMILIES[name]
     task, trial = play(family)
     family.draw(axes, task, first(trial), 3)
-    path, end, goal = (np.stack(line.get_data(), axis=1) for line in axes.lines)
+    path, start, end, goal = (np.stack(line.get_data(), axis=1) for line in axes.lines)
     seen = np.concatenate([trial.inputs.obs[0, 0, :1], trial.next_obs[0, 0, :3]])
     if name == "grid":
         seen = np.stack([seen % 5, seen // 5], axis=1)
@@ -84,7 +86,9 @@ def test_paths_go_where_the_agent_went(name, axes):
     else:
         np.testing.assert_allclose(goal, [task.goal])
     np.testing.assert_allclose(path, seen)
+    np.testing.assert_allclose(start, seen[:1])
     np.testing.assert_allclose(end, seen[-1:])
+    assert axes.get_legend_handles_labels()[1] == ["start", "last position", "goal"]
 
 
 def test_pulls_stand_over_the_posterior_means(axes):
@@ -179,6 +183,35 @@ def test_without_a_drawing_reward_is_drawn(axes):
     np.testing.assert_allclose(axes.lines[0].get_ydata(), np.cumsum(trial.reward[0, 0])[:4])
 
 
+def belief_panel(axes, task, row, until):
+    """Beliefs of another range for every task."""
+    played = SimpleNamespace(action=np.zeros((3, 1), int), reward=np.zeros((3, 1)))
+    drawings.pulls(axes, played, until, np.array([0.0, task]), np.full((3, 2), 1.0 + task))
+
+
+def test_all_panels_have_one_scale_of_grey_and_a_key(tmp_path, monkeypatch):
+    scene = Scene(3, [0], [(0, 1), (0, 3)], belief_panel, lambda row: "now", 3)
+    figure = draw_still(scene, "title")
+    *panels, key = figure.axes
+    assert {axes.images[0].get_clim() for axes in panels} == {(0.0, 3.0)}
+    assert key.get_ylabel() == "believed reward of an arm"
+    assert key.get_ylim() == (0.0, 3.0)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["paid well", "paid badly"]
+
+    frames, draw = [], FigureCanvasAgg.draw
+
+    def spy(self):
+        draw(self)
+        *panels, key = self.figure.axes
+        frames.append(({axes.images[0].get_clim() for axes in panels}, key.get_ylim()))
+        assert len(self.figure.legends) == 1
+
+    monkeypatch.setattr(FigureCanvasAgg, "draw", spy)
+    write_animation(scene, "title", tmp_path / "moving.gif")
+    assert frames == [({(0.0, 3.0)}, (0.0, 3.0))] * 2
+
+
 @pytest.mark.parametrize("kind", ["acts", "predicts"])
 def test_pictures_of_a_run(kind, results, tmp_path, monkeypatch):
     scenes = []
@@ -187,7 +220,7 @@ def test_pictures_of_a_run(kind, results, tmp_path, monkeypatch):
     )
     pictures = jaxmeta.show(results[kind], num_tasks=2, seed_index=1, out=tmp_path)
     (figure,) = scenes
-    assert len(figure.axes) == (2 if kind == "acts" else 4)
+    assert len(figure.axes) == (3 if kind == "acts" else 4)  # a key to the greys
     with Image.open(pictures.moving) as moving:
         assert moving.format == "GIF"
         assert moving.n_frames > 1
@@ -206,7 +239,7 @@ def test_all_pulls_of_an_update_are_drawn(tmp_path, monkeypatch):
         showing, "write_still", lambda scene, title, path: figures.append(draw_still(scene, title))
     )
     pictures = jaxmeta.show(result, num_tasks=1, out=tmp_path)
-    (axes,) = figures[0].axes
+    axes, _ = figures[0].axes
     assert sum(len(dots.get_offsets()) for dots in axes.collections) == 6
     with Image.open(pictures.moving) as moving:
         assert moving.n_frames == 6

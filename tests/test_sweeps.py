@@ -245,6 +245,9 @@ def test_pictures_show_every_point(names, whole):
     for number, values in enumerate(itertools.product([1.0, 20.0], repeat=len(names))):
         point = dict.fromkeys(("mean", "low", "high"), float(number))
         each = {"of_each_seed": [number - 0.5, number + 0.5], "diverged": 0}
+        gap = 2.0 ** len(names) - 1 - number
+        ends = (gap - 0.3, gap + 0.2) if gap else (None, None)
+        each |= dict(zip(("behind_best_low", "behind_best_high"), ends, strict=True))
         points.append({"values": dict(zip(names, values, strict=True)), **point, **each})
     summary = whole.summary() | {
         "axes": {name: [1.0, 20.0] for name in names},
@@ -257,10 +260,19 @@ def test_pictures_show_every_point(names, whole):
     if len(names) == 1:
         assert axes.lines[0].get_ydata().tolist() == [0.0, 1.0]
         assert axes.get_xscale() == "log"
+        # The first is 1 behind the best, by 0.7 to 1.2.
+        (paired,) = (lines for lines in axes.collections if "paired" in lines.get_label())
+        np.testing.assert_allclose(paired.get_segments()[0], [[1.0, -0.2], [1.0, 0.3]])
     elif len(names) == 2:
-        assert [text.get_text() for text in axes.texts] == ["0", "1", "2", "3"]
+        assert [text.get_text() for text in axes.texts] == [f"{n}.00" for n in range(4)]
     else:
         assert len(axes.get_yticklabels()) == 8
+        (paired,) = (lines for lines in axes.collections if "paired" in lines.get_label())
+        np.testing.assert_allclose(paired.get_segments()[0], [[-0.2, -0.25], [0.3, -0.25]])
+    if len(names) != 2:
+        said = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert {"mean", "a seed", "mean of the best"} <= set(said)
+        assert said.count("a seed") == 1
     labels = (axes.get_xlabel(), axes.get_ylabel(), figure.axes[-1].get_ylabel())
     assert "mean return of held-out tasks" in labels
 

@@ -41,12 +41,17 @@ def paths(
         goal: ``[2]``.
         place: From observations ``[n, ...]`` to positions ``[n, 2]``.
     """
+    labels = {"label": "start"}, {"label": "last position"}  # of one episode, for the key
     for obs, after, mask in _few(episodes.inputs.obs, episodes.next_obs, episodes.mask):
         played = int(min(mask.sum(), until))
         walked = place(np.concatenate([obs[:1], after[:played]]))
         axes.plot(walked[:, 0], walked[:, 1], color=AGENT, alpha=0.6, linewidth=1.5)
-        axes.plot(*walked[-1], "o", color=AGENT, markersize=5)
-    axes.plot(*goal, "*", color=GOAL, markersize=14, markeredgecolor="black", zorder=5)
+        start: dict[str, Any] = {"color": "white", "markeredgecolor": AGENT, "markersize": 7}
+        axes.plot(*walked[0], "s", **start, **labels[0])
+        axes.plot(*walked[-1], "o", color=AGENT, markersize=5, **labels[1])
+        labels = {}, {}
+    star: dict[str, Any] = {"color": GOAL, "markersize": 14, "markeredgecolor": "black"}
+    axes.plot(*goal, "*", zorder=5, label="goal", **star)
     axes.set_aspect("equal")
 
 
@@ -65,12 +70,13 @@ def pulls(axes: Any, played: Trajectory, until: int, worth: Any, belief: Any) ->
     shown = np.where(np.arange(len(belief))[:, None] < until, belief, np.nan).T
     at = (0.5, len(belief) + 0.5, -0.5, len(worth) - 0.5)
     look: dict[str, Any] = {"cmap": "Greys", "vmin": low, "vmax": high + (high == low)}
-    axes.imshow(shown, aspect="auto", origin="lower", extent=at, alpha=0.6, **look)
+    # Of which the key tells; who draws several panels brings them to one scale.
+    image = axes.imshow(shown, aspect="auto", origin="lower", extent=at, alpha=0.6, **look)
+    image.set_label("believed reward of an arm")
     paid = rewards > np.median(worth)
     number = np.arange(1, until + 1)
     axes.scatter(number[paid], arms[paid], color=HIT, s=40, label="paid well")
     axes.scatter(number[~paid], arms[~paid], color=GOAL, s=40, marker="x", label="paid badly")
-    axes.plot([], [], "s", color="#888888", label="darker: believed to pay more")
     best = int(np.argmax(worth))
     names = [
         f"{arm + 1}: {value:.2f}" + (" *" if arm == best else "") for arm, value in enumerate(worth)
@@ -133,9 +139,11 @@ def poses(axes: Any, episode: Trajectory, until: int, lines: Callable[[Any], Any
     """
     played = int(min(episode.mask.sum(), until))
     seen = np.concatenate([episode.inputs.obs[:1], episode.next_obs[:played]])
-    for obs in seen[:: max(1, len(seen) // 12)]:
-        axes.plot(*np.asarray(lines(obs)).T, color=FAINT, alpha=0.35, linewidth=1.0)
-    axes.plot(*np.asarray(lines(seen[-1])).T, color=AGENT, linewidth=3.0, marker="o", markersize=4)
+    for i, obs in enumerate(seen[:: max(1, len(seen) // 12)]):
+        said = {} if i else {"label": "earlier"}
+        axes.plot(*np.asarray(lines(obs)).T, color=FAINT, alpha=0.35, linewidth=1.0, **said)
+    body: dict[str, Any] = {"linewidth": 3.0, "marker": "o", "markersize": 4}
+    axes.plot(*np.asarray(lines(seen[-1])).T, color=AGENT, label="last position", **body)
     axes.set_aspect("equal")
 
 
