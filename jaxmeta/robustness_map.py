@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta.evaluation import check_integer, check_points, check_seed, policy_of, trained_rows
+from jaxmeta.files import write_or_warn
 from jaxmeta.player import BATCH, batch_size, own_protocol, play_given
 from jaxmeta.progress import Progress, make_progress
 from jaxmeta.robustness_checks import Sweep, check_out, plan_sweep
@@ -120,7 +121,7 @@ def robustness(
         seed=seed,
     )
     if place is not None:
-        found.save(place)
+        write_or_warn(found.save, place)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import signal
 import warnings
@@ -16,9 +17,10 @@ import numpy as np
 from jax.sharding import Sharding
 
 from jaxmeta import hosts, parallel
-from jaxmeta.checkpoint import Restored
+from jaxmeta.checkpoint import NotSaved, Restored
 from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.device_memory import check_fits
+from jaxmeta.files import draw_or_warn
 from jaxmeta.interrupts import Interrupts
 from jaxmeta.logs import History
 from jaxmeta.loop import (
@@ -51,6 +53,7 @@ from jaxmeta_envs.errors import ConfigError, require
 __all__ = [
     "Callback",
     "ChunkInfo",
+    "NotSaved",
     "TrainResult",
     "TrainingDiverged",
     "TrainingInterrupted",
@@ -118,7 +121,8 @@ def train(
 
     With a ``run_dir`` everything is written there, and `resume` goes on with what a signal,
     a crash or an error ended. The first SIGINT or SIGTERM finishes the chunk and saves; a
-    second SIGINT stops at once.
+    second SIGINT stops at once. A disk that is full stops no run before its next checkpoint:
+    events for TensorBoard are given up, metrics kept until there is room.
 
     Args:
         config: The run.
@@ -129,6 +133,7 @@ def train(
         ConfigError: If ``run_dir`` holds a run or cannot be written, if the devices or the
             target do not fit, or if the tasks need a package that is not installed.
         TrainingDiverged: If a metric or a parameter is not finite.
+        NotSaved: If the machine refuses to save the state, as a full disk does.
         TrainingInterrupted: If a signal stopped training.
         ProcessLost: If another process of the run has ended, see `jaxmeta.hosts`.
     """
@@ -172,6 +177,7 @@ def resume(
             training it, or if it was to become shorter.
         CheckpointError: If there are checkpoints and none can be read.
         TrainingDiverged: As in `train`.
+        NotSaved: As in `train`.
         TrainingInterrupted: As in `train`.
         ProcessLost: As in `train`.
     """
@@ -276,13 +282,18 @@ def _run_here(
     path = store.path if store else None
     result = _result(config, loop.state, loop.update, loop.measured(), path)
     if store and any(name.startswith("posterior_std/") for name in result.adaptations):
-        from jaxmeta.plots import plot_rounds
-
-        title = f"target {config.target}"
-        plot_rounds(result.adaptations, result.metrics, store.path / "posterior.png", title)
+        _draw_rounds(result, store.path / "posterior.png")
     if interrupts.signum is not None:
         raise TrainingInterrupted(interrupts.signum, result)
     return result
+
+
+def _draw_rounds(result: TrainResult, path: Path) -> None:
+    from jaxmeta.plots import plot_rounds
+
+    title = f"target {result.config.target}"
+    draw = functools.partial(plot_rounds, result.adaptations, result.metrics, path, title)
+    draw_or_warn(path, draw)
 
 
 def _result(
