@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxmeta import __version__
+from jaxmeta.leaving import Stopped, leave, leaving_at_once
 from jaxmeta.terminal import spell_plainly
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from jaxmeta.sweep_report import Sweep
     from jaxmeta.training import TrainResult
 
-OK, FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+OK, FAILED, BAD_INPUT, BROKEN_PIPE = 0, 1, 2, 141
 
 _HELP = ("-h", "--help")
 
@@ -48,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-        argv: Arguments after the program's name; None takes those of the process.
+        argv: Arguments after the program's name; None takes those of the process, which then ends
+            with this call.
 
     Returns:
         The exit code: 0; 1 if training diverged; 2 for bad input; 128 plus the signal's
@@ -57,13 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     spell_plainly(sys.stdout, sys.stderr)
     try:
-        code = _dispatch(arguments)
+        with leaving_at_once(_say_stopped):
+            code = _dispatch(arguments)
         sys.stdout.flush()  # while a closed pipe can still be told from a defect
         return code
     except SystemExit as stop:  # help, or an option that cannot be read
         return stop.code if isinstance(stop.code, int) else BAD_INPUT
-    except KeyboardInterrupt:
-        return _complain("interrupted; what was saved until now is kept", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        code = _say_stopped(stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
+        if argv is None:
+            leave(code)  # Python's own end would wait for threads that compile
+        return code
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -72,6 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if explained is None:
             raise
         return _complain(*explained)
+
+
+def _say_stopped(signum: int) -> int:
+    name = signal.Signals(signum).name
+    return _complain(f"interrupted by {name}; what was saved until now is kept", 128 + signum)
 
 
 def _explain(error: Exception) -> tuple[str, int] | None:
@@ -206,7 +217,13 @@ def _sweep(arguments: list[str]) -> int:
         description=describe_sweep(config),
         default=SweepOptions(usual, ()),
     )
-    found = sweep(options.config, options.axes(), memory_gib=options.memory_gib)
+    try:
+        found = sweep(options.config, options.axes(), memory_gib=options.memory_gib)
+    except KeyboardInterrupt:
+        if (place := options.config.run_dir) is not None and os.path.exists(place):
+            hint = f"the same command with --run-dir {shlex.quote(place)} goes on with the sweep"
+            _complain(hint, FAILED)
+        raise
     _print_table(found)
     if found.run_dir is not None:
         picture = Path(_shortest(found.run_dir), "sweep.png")

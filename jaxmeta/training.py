@@ -19,7 +19,8 @@ from jaxmeta import hosts, parallel
 from jaxmeta.checkpoint import Restored
 from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.device_memory import check_fits
-from jaxmeta.interrupts import Interrupts, Stopped
+from jaxmeta.interrupts import Interrupts
+from jaxmeta.leaving import Stopped
 from jaxmeta.logs import History
 from jaxmeta.loop import (
     Callback,

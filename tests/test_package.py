@@ -50,6 +50,7 @@ LAYERS = [
         "swept",
         "hosts",
         "intervals",
+        "leaving",
         "terminal",
     },
     {"networks"},
