@@ -118,6 +118,7 @@ def _run(
             parallel.check_platform()
             devices = jax.local_devices()[: min(config.devices or len(todo), len(todo))]
             budget = _budget(memory_gib, devices)
+            shown.say("compiling")
             wave = _fitting_wave(config, grid, devices, len(todo), budget)
             shown.say(_describe(wave, devices, len(todo), budget))
             for start in range(0, len(todo), wave.size):

@@ -616,6 +616,7 @@ def stop_while_compiling(signum, *arguments):
         said = itertools.takewhile(lambda line: SLOW not in line, process.stderr)
         said = [*said]  # up to what XLA itself says of what it is doing
         assert process.poll() is None, said
+        assert ("compiling\n" in said) == (arguments[0] != "evaluate")
         process.send_signal(signum)
         output, errors = process.communicate(timeout=20)
     finally:
