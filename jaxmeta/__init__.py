@@ -7,6 +7,7 @@ initialises no device.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -201,7 +202,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'jaxmeta' has no attribute {name!r}")
+        module = f"jaxmeta.{name}"  # such as jaxmeta.risk
+        if name.startswith("_") or importlib.util.find_spec(module) is None:
+            raise AttributeError(f"module 'jaxmeta' has no attribute {name!r}")
+        return importlib.import_module(module)
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value

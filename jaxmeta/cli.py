@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from jaxmeta import __version__
+from jaxmeta.leaving import Stopped, leave, leaving_at_once
 from jaxmeta.terminal import spell_plainly
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from jaxmeta.sweep_report import Sweep
     from jaxmeta.training import TrainResult
 
-OK, FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+OK, FAILED, BAD_INPUT, BROKEN_PIPE = 0, 1, 2, 141
 
 _HELP = ("-h", "--help")
 
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-        argv: Arguments after the program's name; None takes those of the process.
+        argv: Arguments after the program's name; None takes those of the process, which then ends
+            with this call.
 
     Returns:
         The exit code: 0; 1 if training diverged or something could not be written; 2 for bad
@@ -63,18 +65,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     spell_plainly(sys.stdout, sys.stderr)
     with warnings.catch_warnings():
         warnings.showwarning = _say_warning
-        return _run(arguments)
+        return _run(arguments, ends_process=argv is None)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], ends_process: bool) -> int:
     try:
-        code = _dispatch(arguments)
+        with leaving_at_once(_say_stopped):
+            code = _dispatch(arguments)
         sys.stdout.flush()  # while a closed pipe can still be told from a defect
         return code
     except SystemExit as stop:  # help, or an option that cannot be read
         return stop.code if isinstance(stop.code, int) else BAD_INPUT
-    except KeyboardInterrupt:
-        return _complain("interrupted; what was saved until now is kept", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        code = _say_stopped(stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
+        if ends_process:
+            leave(code)  # Python's own end would wait for threads that compile
+        return code
     except BrokenPipeError:  # the reader, such as head, has seen enough
         _drop_output()
         return BROKEN_PIPE
@@ -106,6 +112,11 @@ def _say_warning(
     else:
         text = f"{category.__name__}: {message} ({filename}:{lineno})"
     print(f"jaxmeta: {text}", file=sys.stderr if file is None else file)
+
+
+def _say_stopped(signum: int) -> int:
+    name = signal.Signals(signum).name
+    return _complain(f"interrupted by {name}; what was saved until now is kept", 128 + signum)
 
 
 def _explain(error: Exception) -> tuple[str, int] | None:
@@ -248,7 +259,13 @@ def _sweep(arguments: list[str]) -> int:
         description=describe_sweep(config),
         default=SweepOptions(usual, ()),
     )
-    found = sweep(options.config, options.axes(), memory_gib=options.memory_gib)
+    try:
+        found = sweep(options.config, options.axes(), memory_gib=options.memory_gib)
+    except KeyboardInterrupt:
+        if (place := options.config.run_dir) is not None and os.path.exists(place):
+            hint = f"the same command with --run-dir {shlex.quote(place)} goes on with the sweep"
+            _complain(hint, FAILED)
+        raise
     _print_table(found)
     if found.run_dir is not None:
         picture = Path(_shortest(found.run_dir), "sweep.png")

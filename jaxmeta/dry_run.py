@@ -7,7 +7,7 @@ import json
 from jaxmeta import parallel
 from jaxmeta.config import TrainConfig
 from jaxmeta.device_memory import format_bytes, memory_per_device
-from jaxmeta.serialization import to_dict
+from jaxmeta.serialization import check_loadable, to_dict
 
 
 def describe_run(config: TrainConfig) -> str:
@@ -16,8 +16,10 @@ def describe_run(config: TrainConfig) -> str:
     Nothing is compiled or written.
 
     Raises:
-        ConfigError: If the tasks cannot be shared by the devices asked for.
+        ConfigError: If the tasks cannot be shared by the devices asked for, or if the run could
+            not be read from a file again.
     """
+    check_loadable(config)
     algorithm = config.algorithm
     chosen = parallel.choose_devices(algorithm.num_tasks, algorithm.task_multiple, config.devices)
     memory = memory_per_device(config, len(chosen))

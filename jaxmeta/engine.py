@@ -88,6 +88,7 @@ def make_chunk(config: TrainConfig, devices: list[Device]) -> ChunkFunction:
 def make_train(config: TrainConfig) -> TrainFunction:
     """Returns a whole training run as one pure function.
 
+    It takes the key of one seed; ``vmap`` it over ``jax.random.key`` of each for several.
     Use it to ``jit`` and ``vmap`` training yourself: nothing is printed, written or
     sharded, and ``num_seeds``, ``run_dir``, ``devices`` and the ``*_every`` fields are
     ignored. ``make_train(config)(jax.random.key(s))`` follows the same path as seed ``s``

@@ -314,6 +314,7 @@ def check_playable(family: Family, split: str, num_tasks: int, episodes: int, ba
     check_integer("num_tasks", num_tasks, least=1)
     check_integer("episodes", episodes, least=1)
     check_integer("batch", batch, least=1)
+    require(episodes <= _MOST_RETURNS, "episodes", episodes, f"at most {_MOST_RETURNS:,}")
     most = _MOST_RETURNS // episodes
     text = f"at most {most:,} where each has {episodes:,} rows"
     require(num_tasks <= most, "num_tasks", num_tasks, text)

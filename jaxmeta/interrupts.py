@@ -2,7 +2,7 @@
 
 Python runs handlers of signals between two of its instructions, in the main thread. XLA compiles
 inside a single one, for minutes if need be; so a program is compiled by a thread that can be left
-behind, see `Interrupts.compile`.
+behind, see `compile_beside`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import atexit
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -20,23 +19,10 @@ from typing import Any
 import jax
 
 from jaxmeta import hosts
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from jaxmeta.leaving import SIGNALS, Stopped, held, leave
 
 Compile = Callable[[Callable[[], jax.stages.Lowered]], jax.stages.Compiled]
 """Makes a program of what lowers it, as `Interrupts.compile` does."""
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal ended what was going on, of which nothing had to be finished.
-
-    Attributes:
-        signum: The signal.
-    """
-
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
-        super().__init__(signal.Signals(signum).name)
 
 
 class Interrupts(contextlib.AbstractContextManager):
@@ -60,10 +46,12 @@ class Interrupts(contextlib.AbstractContextManager):
         self.forced = False
         self._at_once = False
         self._before: dict[int, Any] = {}
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Interrupts:
+        self._held.enter_context(held())
         if threading.current_thread() is threading.main_thread():
-            for signum in _SIGNALS:
+            for signum in SIGNALS:
                 # None is a handler that was not installed from Python: it cannot be put back.
                 if signal.getsignal(signum) not in (signal.SIG_IGN, None):
                     self._before[signum] = signal.signal(signum, self._handle)
@@ -82,17 +70,14 @@ class Interrupts(contextlib.AbstractContextManager):
                 JAX are that a user made for a ``with`` block.
 
         Raises:
-            Stopped: If a signal arrives. XLA cannot be told to stop: it goes on in a thread
-                that nobody waits for, and that ends with the process.
+            Stopped: If a signal arrives; see `compile_beside`.
         """
         self._at_once = True
         try:
             self._check()
             lowered = lower()
             self._check()  # where Python calls back, as from C, what a handler raises is lost
-            if not self._before:  # no signal is heard here
-                return lowered.compile()
-            return _in_thread(lowered.compile)
+            return compile_beside(lowered)
         finally:
             self._at_once = False
 
@@ -103,6 +88,7 @@ class Interrupts(contextlib.AbstractContextManager):
     def __exit__(self, *exc_info: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
+        self._held.close()
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         del frame
@@ -117,13 +103,17 @@ class Interrupts(contextlib.AbstractContextManager):
             raise KeyboardInterrupt
 
 
-def _in_thread(work: Callable[[], Any]) -> Any:
-    """Returns what ``work`` does in a thread; what a handler raises ends the wait for it."""
+def compile_beside(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compiles a program in a thread; what the handler of a signal raises ends the wait for it.
+
+    XLA cannot be told to stop: it goes on in a thread that nobody waits for, and that ends with
+    the process.
+    """
     done, outcome = threading.Event(), {}
 
     def run() -> None:
         try:
-            outcome["result"] = work()
+            outcome["result"] = lowered.compile()
         except BaseException as error:
             outcome["error"] = error
         finally:
@@ -132,8 +122,9 @@ def _in_thread(work: Callable[[], Any]) -> Any:
     threading.Thread(target=run, name="jaxmeta-compile", daemon=True).start()
     try:
         done.wait()
-    except Stopped as stop:
-        atexit.register(_leave, done, 128 + stop.signum)
+    except KeyboardInterrupt as stop:
+        signum = stop.signum if isinstance(stop, Stopped) else signal.SIGINT
+        atexit.register(_leave, done, 128 + signum)
         raise
     if "error" in outcome:
         raise outcome["error"]
@@ -146,9 +137,5 @@ def _leave(done: threading.Event, code: int) -> None:
     Python's own end would abort it, with a message of C++ and exit code 134, as soon as the
     compiler returns to an interpreter that is gone.
     """
-    if done.is_set():
-        return
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    os._exit(code)
+    if not done.is_set():
+        leave(code)

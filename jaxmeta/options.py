@@ -12,7 +12,7 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -349,9 +349,9 @@ def parse_options(
         SystemExit: If help was asked for (code 0), or an argument is unknown or cannot be
             read (code 2, with an explanation on stderr).
     """
-    messages = io.StringIO()
+    messages, unread = io.StringIO(), []
     try:
-        with _registry(), contextlib.redirect_stderr(messages), warnings.catch_warnings():
+        with _registry(unread), contextlib.redirect_stderr(messages), warnings.catch_warnings():
             # tyro warns of a default that is none of the choices, such as a part of a user's own.
             warnings.filterwarnings("ignore", ".*does not match any type in Union")
             return tyro.cli(
@@ -372,6 +372,7 @@ def parse_options(
         if (error := _config_error_behind(stop)) is not None:
             raise error from None
         _check_parts(arguments, messages.getvalue())
+        _check_numbers(unread, messages.getvalue())
         sys.stderr.write(messages.getvalue())
         raise
 
@@ -394,47 +395,68 @@ def _config_error_behind(error: BaseException | None) -> ConfigError | None:
     return error
 
 
-def _registry() -> ConstructorRegistry:
+def _check_numbers(unread: Sequence[tuple[str, str]], complaint: str) -> None:
+    """Raises `ConfigError` if tyro complained of one of the words that could not be read."""
+    where = re.search(r"Error parsing\W+(--[\w.-]*\w)", complaint)
+    if where is not None and unread:
+        (word, allowed), none = unread[-1], ", or None" if "NoneType" in complaint else ""
+        require(False, where[1], word, allowed + none)
+
+
+def _registry(unread: list[tuple[str, str]]) -> ConstructorRegistry:
+    """Returns how numbers are read; of those that are none come the word and what is allowed."""
+
+    def reading(read: Callable[[str], Any], allowed: str) -> Callable[[list[str]], Any]:
+        def parse(words: list[str]) -> Any:
+            try:
+                return read(words[0])
+            except (ValueError, OverflowError):
+                unread.append((words[0], allowed))
+                raise ValueError(f"{words[0]!r} is not {allowed}") from None
+
+        return parse
+
+    def number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        if info.type not in (int, float):
+            return None
+        whole = info.type is int
+        kinds = int if whole else int | float
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT" if whole else "FLOAT",
+            instance_from_str=(
+                reading(_whole_number, "a whole number") if whole else reading(float, "a number")
+            ),
+            is_instance=lambda value: isinstance(value, kinds) and not isinstance(value, bool),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    def constant_or_schedule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        """Reads ``float | Schedule`` from one argument, whichever of them is the default."""
+        is_union = get_origin(info.type) in (Union, types.UnionType)
+        if not is_union or set(get_args(info.type)) != {float, Schedule}:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=f"FLOAT|{_SCHEDULE_METAVAR}",
+            instance_from_str=reading(parse_schedule, f"a number, or {_SCHEDULE_METAVAR}"),
+            is_instance=lambda value: isinstance(value, int | float | Schedule),
+            str_from_instance=lambda value: [format_schedule(value)],
+        )
+
     registry = ConstructorRegistry()
-    registry.primitive_rule(_constant_or_schedule)
-    registry.primitive_rule(_whole_number)
+    registry.primitive_rule(number)
+    registry.primitive_rule(constant_or_schedule)
     return registry
 
 
-def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+def _whole_number(word: str) -> int:
     """Reads an integer, also as ``5e6`` or ``5_000_000``: counts of steps are long."""
-    if info.type is not int:
-        return None
-
-    def parse(words: list[str]) -> int:
-        with contextlib.suppress(ValueError):
-            return int(words[0])
-        with contextlib.suppress(ValueError):
-            if (value := float(words[0])).is_integer():
-                return int(value)
-        raise ValueError(f"{words[0]!r} is not a whole number")
-
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="INT",
-        instance_from_str=parse,
-        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
-        str_from_instance=lambda value: [str(value)],
-    )
-
-
-def _constant_or_schedule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """Reads ``float | Schedule`` from one argument, whichever of them is the default."""
-    is_union = get_origin(info.type) in (Union, types.UnionType)
-    if not is_union or set(get_args(info.type)) != {float, Schedule}:
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=f"FLOAT|{_SCHEDULE_METAVAR}",
-        instance_from_str=lambda words: parse_schedule(words[0]),
-        is_instance=lambda value: isinstance(value, int | float | Schedule),
-        str_from_instance=lambda value: [format_schedule(value)],
-    )
+    with contextlib.suppress(ValueError):
+        return int(word)
+    if (value := float(word)).is_integer():
+        return int(value)
+    raise ValueError(f"{word!r} is not a whole number")
 
 
 def parse_schedule(text: str) -> float | Schedule:

@@ -38,7 +38,7 @@ try:
 except ImportError:  # Windows: no guard against two processes
     fcntl = None
 
-_CONFIG, _METRICS, _EVENTS, _CHECKPOINTS, _LOCK = (
+_CONFIG, _METRICS, _EVENTS, _CHECKPOINTS, LOCK = (
     "config.json",
     "metrics.jsonl",
     "tensorboard",
@@ -308,7 +308,7 @@ class RunDirectory(contextlib.AbstractContextManager):
         for name in (_EVENTS, _CHECKPOINTS):
             shutil.rmtree(self.path / name, ignore_errors=True)
         with contextlib.suppress(OSError):
-            for name in (_METRICS, _CONFIG, _LOCK):
+            for name in (_METRICS, _CONFIG, LOCK):
                 (self.path / name).unlink(missing_ok=True)
             if not self._there:
                 self.path.rmdir()
@@ -349,7 +349,7 @@ def lock_directory(path: Path) -> IO[str]:
     """Makes the directory and takes its lock, which the kernel frees however we end."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        file = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115, closed by the run
+        file = open(path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115, closed by the run
     except OSError as error:
         raise _refused(path, error) from error
     if fcntl is None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import parallel
-from jaxmeta.evaluation import evaluation_key, policy_of, trained_rows
+from jaxmeta.evaluation import check_seed, evaluation_key, policy_of, trained_rows
 from jaxmeta.methods import title_of
 from jaxmeta.player import draw_task
 from jaxmeta.rollout import play_adaptation
@@ -27,6 +27,7 @@ from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
 _COLUMNS = 5  # rows of adaptation in the still picture
 _POINTS = 200  # of a function
 _MOMENTS = 12  # frames per row of adaptation
+_MOST_ROWS = 1000  # a picture of each moves
 
 
 class Pictures(NamedTuple):
@@ -78,7 +79,9 @@ def show(
     family, algorithm = config.tasks, config.algorithm
     family.check_split(split)
     require(1 <= num_tasks <= 8, "num_tasks", num_tasks, "from 1 to 8")
-    require(episodes is None or episodes >= 1, "episodes", episodes, "at least 1, or None")
+    fine = episodes is None or 1 <= episodes <= _MOST_ROWS
+    require(fine, "episodes", episodes, f"from 1 to {_MOST_ROWS:,}, or None")
+    check_seed(seed)
     seeds = f"from 0 to {config.num_seeds - 1}, a seed of the run"
     require(0 <= seed_index < config.num_seeds, "seed_index", seed_index, seeds)
     folder = result.run_dir if out is None else Path(out)

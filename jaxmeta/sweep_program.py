@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxmeta import engine
 from jaxmeta.config import TrainConfig
 from jaxmeta.evaluation import monitor_key
+from jaxmeta.interrupts import compile_beside
 from jaxmeta.parallel import Device
 from jaxmeta.player import (
     BATCH,
@@ -77,7 +78,8 @@ def compile_wave(config: TrainConfig, rows: int, devices: list[Device], size: in
     state, keys, points = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_run), (state, keys, points)
     )
-    train = jax.jit(chunk, donate_argnums=0).lower(state, keys, points, np.int32(0)).compile()
+    train = jax.jit(chunk, donate_argnums=0).lower(state, keys, points, np.int32(0))
+    train = compile_beside(train)
     evaluate = _spread(_make_evaluation(config, rows), mesh, (_RUNS, _RUNS), (_RUNS, _RUNS))
     return Wave(
         size=size,

@@ -11,14 +11,14 @@ import contextlib
 import io
 import json
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxmeta import serialization
 from jaxmeta.config import TrainConfig
 from jaxmeta.files import write_atomically
-from jaxmeta.run_dir import absolute, check_same, lock_directory
+from jaxmeta.run_dir import LOCK, absolute, check_same, lock_directory
 from jaxmeta.sweep_grid import Grid
 from jaxmeta_envs.errors import ConfigError
 
@@ -62,8 +62,10 @@ class SweepDirectory(contextlib.AbstractContextManager):
         path: The directory.
     """
 
-    def __init__(self, path: Path, lock: IO[str]) -> None:
-        self.path, self._lock = path, lock
+    def __init__(self, path: Path) -> None:
+        self._there = path.is_dir()
+        self.path, self._lock = path, lock_directory(path)
+        self._new = not (path / _SPEC).exists()
 
     @classmethod
     def open(cls, config: TrainConfig, grid: Grid) -> SweepDirectory:
@@ -77,9 +79,9 @@ class SweepDirectory(contextlib.AbstractContextManager):
         path = absolute(str(config.run_dir))
         if (path / "config.json").exists():
             raise ConfigError(f"run_dir is {str(path)!r}, which holds a run; choose another")
-        store = cls(path, lock_directory(path))
+        store = cls(path)
         try:
-            if (path / _SPEC).exists():
+            if not store._new:
                 _check_same_sweep(config, grid, path)
             else:
                 spec = {"config": serialization.to_dict(config), "axes": _axes(grid)}
@@ -111,8 +113,19 @@ class SweepDirectory(contextlib.AbstractContextManager):
         """Lets other processes in."""
         self._lock.close()
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if kind is not None and self._new and not any((self.path / _WAVES).iterdir()):
+            self._remove()
         self.close()
+
+    def _remove(self) -> None:
+        """Removes a sweep of which no wave was finished; what else is in the directory stays."""
+        with contextlib.suppress(OSError):
+            (self.path / _WAVES).rmdir()
+            for name in (_SPEC, LOCK):
+                (self.path / name).unlink(missing_ok=True)
+            if not self._there:
+                self.path.rmdir()
 
 
 def read_sweep(path: str | Path) -> tuple[TrainConfig, dict[str, list[float]]]:

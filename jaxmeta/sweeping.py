@@ -76,7 +76,8 @@ def sweep(
     config = replace(config, num_seeds=config.num_seeds if num_seeds is None else num_seeds)
     text = "None: a sweep stays on the devices, and a target is met on the host"
     require(config.target is None, "target", config.target, text)
-    require(memory_gib is None or memory_gib > 0, "memory_gib", memory_gib, "above 0, or None")
+    fine = memory_gib is None or 0 < memory_gib < math.inf
+    require(fine, "memory_gib", memory_gib, "above 0 and finite, or None")
     config.tasks.check_installed()
     if config.check:
         check_before_training(config.tasks)
@@ -118,6 +119,7 @@ def _run(
             parallel.check_platform()
             devices = jax.local_devices()[: min(config.devices or len(todo), len(todo))]
             budget = _budget(memory_gib, devices)
+            shown.say("compiling")
             wave = _fitting_wave(config, grid, devices, len(todo), budget)
             shown.say(_describe(wave, devices, len(todo), budget))
             for start in range(0, len(todo), wave.size):

@@ -21,7 +21,8 @@ from jaxmeta.checkpoint import NotSaved, Restored
 from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.device_memory import check_fits
 from jaxmeta.files import draw_or_warn
-from jaxmeta.interrupts import Interrupts, Stopped
+from jaxmeta.interrupts import Interrupts
+from jaxmeta.leaving import Stopped
 from jaxmeta.logs import History
 from jaxmeta.loop import (
     Callback,

@@ -433,6 +433,17 @@ def test_the_command_line_takes_an_algorithm_with_parts_of_ones_own(algorithm, c
     assert "tests.test_importing:Own" in captured.out
 
 
+def test_a_dry_run_refuses_what_training_would(capsys):
+    @dataclass(frozen=True)
+    class Hidden(RL2):
+        memory: Memory = dataclasses.field(default_factory=lambda: of_a_function())
+
+    Hidden.__qualname__ = "Hidden"  # only its memory is of a function
+    registry.register_algorithm("own", Hidden)
+    assert cli.main(["train", "own", "t-maze", "--dry-run"]) == 2
+    assert "memory is of class of_a_function.<locals>" in said(capsys)
+
+
 class NoDataclass(Memory):
     output_size = 3
     init = initial_carry = step = OwnMemory.step

@@ -50,6 +50,7 @@ LAYERS = [
         "swept",
         "hosts",
         "intervals",
+        "leaving",
         "terminal",
     },
     {"networks"},
@@ -148,3 +149,13 @@ sys.exit("it did not ask")
 """
     free = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
     subprocess.run([sys.executable, "-c", code], env=free, check=True)
+
+
+def test_modules_are_there_without_an_import_of_their_own():
+    program = (
+        "import sys, jaxmeta; assert 'jax' not in sys.modules;"
+        "print(jaxmeta.risk.Risk.__name__, jaxmeta.networks.Memory.__name__);"
+        "assert not hasattr(jaxmeta, 'rsik')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "Risk Memory\n"), done.stderr

@@ -165,6 +165,22 @@ def test_a_point_that_diverges_stops_no_other():
     assert found.summary()["points"][1]["mean"] is None
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_sweep_that_is_refused_or_stopped_before_its_first_wave_leaves_nothing(there, tmp_path):
+    place, note = tmp_path / "sweep", tmp_path / "sweep" / "note.txt"
+    if there:
+        place.mkdir()
+        note.write_text("mine")
+    with pytest.raises(ConfigError, match="memory_gib is"):
+        jaxmeta.sweep(
+            config(run_dir=str(place)),
+            {"gae_lambda": [0.0, 0.9]},
+            memory_gib=1e-9,
+            progress=False,
+        )
+    assert [*tmp_path.rglob("*")] == ([place, note] if there else [])
+
+
 def test_a_sweep_of_which_all_diverges_has_no_best_point(tmp_path, monkeypatch, capsys):
     """Nor does its progress warn of a mean of nothing, nor the command line name a figure."""
     learner, tasks, _ = CASES["maml"]
