@@ -99,7 +99,9 @@ def test_only_the_fields_that_a_version_lacked_may_be_missing(config, age):
             part = part[step]
         del part[name]
         kind = part["kind"]
-        known = any(name in serialization._BEFORE[v].get(kind, {}) for v in range(age, serialization.SCHEMA))
+        known = any(
+            name in serialization._BEFORE[v].get(kind, {}) for v in range(age, serialization.SCHEMA)
+        )
         with contextlib.nullcontext() if known else pytest.raises(ConfigError, match=name):
             from_dict(lacking)
 
