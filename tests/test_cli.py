@@ -629,7 +629,15 @@ def stop_while_compiling(signum, *arguments):
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_compilation_and_leaves_nothing_of_a_run_that_did_not_begin(signum, tmp_path):
-    given = [TINY[0], TINY[1], "slow-toys", *TINY[3:], "--run-dir", tmp_path / "runs" / "run"]
+    given = [
+        TINY[0],
+        TINY[1],
+        "slow-toys",
+        *TINY[3:],
+        "--no-check",
+        "--run-dir",
+        tmp_path / "runs" / "run",
+    ]
     code, message = stop_while_compiling(signum, *given)
     assert code == 128 + signum
     name = signal.Signals(signum).name
