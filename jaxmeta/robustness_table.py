@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from jaxmeta.table import (
@@ -101,10 +102,17 @@ def _worst_table(summary: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("map's own\nworst ±", justify="right", no_wrap=True)
     for label, worst in found.items():
-        values = [f"{worst['parameters'][name]:.4g}" for name in names]
+        values = [
+            show_number(worst["parameters"][name], _digits(*worst["box"][name])) for name in names
+        ]
         returns = [_with_interval(numbers, digits) for numbers in (worst, worst["map"])]
         table.add_row(label, returns[0], *values, returns[1])
     return table
+
+
+def _digits(low: float, high: float) -> int:
+    """Returns the decimals of a hundredth of a range, for all values in a column alike."""
+    return min(max(2 - math.floor(math.log10(high - low)), 0), 6) if high > low else 2
 
 
 def _searched_words(worst: dict[str, Any], summary: dict[str, Any]) -> str:

@@ -94,7 +94,7 @@ def seconds_of(config):
 alone = dataclasses.replace(config, devices=1)
 for num_seeds in (1, 16):
     spent, result = seconds_of(dataclasses.replace(alone, num_seeds=num_seeds))
-    print(f"{num_seeds:2} seeds: {spent:5.2f} s, {spent / num_seeds:.2f} s per seed")
+    print(f"seeds {num_seeds:2}: {spent:5.2f} s, {spent / num_seeds:.2f} s per seed")
     if num_seeds == 1:
         one_device = result.metrics["return"][:, 0]
 print("parameters carry a seeds axis:", jax.tree.leaves(result.params)[0].shape)

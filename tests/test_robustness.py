@@ -289,6 +289,16 @@ def test_table_and_summary_say_where_was_searched(search, said, friction):
     assert set(described["box"]) == set(described["searched"])
 
 
+def test_the_places_of_worst_cases_have_decimals_alike():
+    runs = [trained(levels=(level,), family=FAMILY) for level in (0.0, 1.0)]
+    options = {"points": 5, "trials": 2, "save": False, "batch": BATCH, "search": WITHIN}
+    found = robustness(runs, "mass", labels=("one", "two"), **options)
+    lines = printed(found).split("Worst case found")[1].splitlines()
+    places = [line.split()[2] for line in lines if line.startswith(("one", "two"))]
+    # Between 0.5 and 4: hundredths.
+    assert [len(place.split(".")[1]) for place in places] == [2, 2]
+
+
 def test_the_worst_of_the_map_is_measured_on_the_same_trials():
     found = run("friction", family=NOISY, search=SEARCH)
     worst = found.maps[0].worst_case
