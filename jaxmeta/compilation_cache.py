@@ -15,13 +15,18 @@ import platform
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+from jaxmeta.files import reason
 
 _MAX_BYTES = 1 << 30  # some thousand programs
 _MIN_SECONDS = 0.0
 _UNFINISHED_SECONDS = 60.0  # writing a program takes far less
+_REFUSED = "Error writing persistent compilation cache entry"  # what JAX warns with, each time
 
 
 def use_compilation_cache() -> None:
@@ -33,14 +38,18 @@ def use_compilation_cache() -> None:
     programs go when there is more than a gibibyte.
 
     Whatever the user chose through JAX's settings stays as chosen. Where the folder cannot be
-    written, programs are compiled as if there were no cache. Call before anything compiles.
+    written, programs are compiled as if there were no cache, and a warning says so. Call before
+    anything compiles.
     """
     enabled = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
     chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if not enabled or chosen is not None:
         return
     folder = _folder()
-    if folder is None or not _writable(folder):
+    if folder is None:
+        return
+    if (why := _refusal(folder)) is not None:
+        warnings.warn(_not_kept(folder, why), stacklevel=2)
         return
     for name, value in (
         ("jax_compilation_cache_max_size", _MAX_BYTES),
@@ -51,6 +60,31 @@ def use_compilation_cache() -> None:
     if jax.config.jax_compilation_cache_max_size >= 0:  # pyright: ignore[reportAttributeAccessIssue]
         _drop_unfinished(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def stop_after_refusal(warning: str) -> str | None:
+    """Stops keeping programs where JAX could not write one, as on a full disk.
+
+    Args:
+        warning: What somebody warned of.
+
+    Returns:
+        One sentence; None if it was another warning.
+    """
+    if not warning.startswith(_REFUSED):
+        return None
+    folder = Path(jax.config.jax_compilation_cache_dir)  # pyright: ignore[reportAttributeAccessIssue]
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    _drop_unfinished(folder, seconds=0.0)
+    return _not_kept(folder, reason(Warning(warning)) or warning)
+
+
+def _not_kept(folder: Path, why: str) -> str:
+    return (
+        f"compiled programs are not kept, as {folder} cannot be written: {why} "
+        "(JAX_COMPILATION_CACHE_DIR names another place, JAX_ENABLE_COMPILATION_CACHE=false none)"
+    )
 
 
 def _folder() -> Path | None:
@@ -84,17 +118,18 @@ def _processor() -> str:
     return f"{platform.system()}-{platform.machine()}-{digest[:12]}".lower()
 
 
-def _writable(folder: Path) -> bool:
-    """Makes the folder, for its owner only, and says whether files can be put there."""
+def _refusal(folder: Path) -> str | None:
+    """Makes the folder, for its owner only, and says why no file can be put there; or None."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(4096))  # a full disk takes an empty file
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
-def _drop_unfinished(folder: Path) -> None:
+def _drop_unfinished(folder: Path, seconds: float = _UNFINISHED_SECONDS) -> None:
     """Removes programs whose writing was cut short by the end of the process.
 
     JAX, where it bounds the size, writes a program and then the time of its last use. With the
@@ -105,5 +140,5 @@ def _drop_unfinished(folder: Path) -> None:
             used = program.with_name(program.name.removesuffix("-cache") + "-atime")
             if used.exists() and used.stat().st_size == 8:
                 continue
-            if time.time() - program.stat().st_mtime > _UNFINISHED_SECONDS:
+            if time.time() - program.stat().st_mtime >= seconds:
                 program.unlink()

@@ -1,9 +1,11 @@
 """Compiled programs are kept in the user's cache folder, and found there by the next process."""
 
 import os
+import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from jaxmeta import cli, compilation_cache
@@ -19,18 +21,24 @@ print(seen.count("/jax/compilation_cache/cache_hits"))
 """
 
 
-def start(folder, **environment):
-    """Runs the program in a new process; returns its result and how often it hit the cache."""
+def start(folder, says="", **environment):
+    """Runs the program in a new process; returns its result and how often it hit the cache.
+
+    Args:
+        folder: Where the cache is.
+        says: A pattern of what it warns of; usually it must not warn.
+        **environment: Further variables.
+    """
     usual = {k: v for k, v in os.environ.items() if "CACHE" not in k}
     places = {"XDG_CACHE_HOME": str(folder), "HOME": str(folder), "LOCALAPPDATA": str(folder)}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM],
+        [sys.executable, "-W", "default" if says else "error", "-c", PROGRAM],
         env=usual | places | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stderr == ""
+    assert re.search(says, done.stderr) if says else done.stderr == ""
     result, hits = done.stdout.splitlines()
     return result, int(hits)
 
@@ -65,7 +73,24 @@ def test_jax_switches_it_off_and_moves_it(tmp_path):
 def test_a_folder_that_cannot_be_made_is_done_without(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    assert start(blocked)[1] == 0
+    says = "compiled programs are not kept, as .*jaxmeta.* cannot be written: Not a directory"
+    assert start(blocked, says)[1] == 0
+
+
+def test_after_one_refusal_of_the_disk_nothing_is_tried_again(tmp_path):
+    """JAX would warn of every program, and then of what is left of the first."""
+    (tmp_path / "cut-cache").write_bytes(b"prog")
+    refused = "Error writing persistent compilation cache entry for 'jit_run': OSError: [Errno 28] "
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    try:
+        said = compilation_cache.stop_after_refusal(refused + "No space left on device")
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert f"not kept, as {tmp_path} cannot be written: No space left on device (" in said
+    assert not programs(tmp_path)
+    assert compilation_cache.stop_after_refusal("the run began on 64 cpu devices") is None
 
 
 def test_a_program_that_was_not_written_to_the_end_is_dropped(tmp_path):
