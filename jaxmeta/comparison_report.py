@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta import intervals, statistics
-from jaxmeta.files import write_numbers
+from jaxmeta.files import draw_or_warn, write_numbers
 from jaxmeta.report import Evaluation, plain, robust_intervals
 from jaxmeta.terminal import as_text
 from jaxmeta_envs.errors import require
@@ -59,6 +59,9 @@ class Comparison:
         require(len(set(tasks)) == 1, "tasks of the runs", tasks, "as many for all")
         known = self.common_experience in self.experience or not self.references
         require(known, "experience", self.experience, f"with {self.common_experience} among it")
+        summed = self.total_episodes or 0
+        unbroken = np.array_equal(self.experience[:summed], range(summed)) or not self.references
+        require(unbroken, "experience", self.experience, "0, 1, 2, …, of which totals are the sum")
         for name, returns in self.references.items():
             shape = (tasks[0], len(self.experience))
             require(returns.shape == shape, f"references[{name!r}]", returns.shape, "[B, X]")
@@ -84,6 +87,15 @@ class Comparison:
         amounts = [set(experience_of(run).tolist()) for run in self.runs.values()]
         return max(set.intersection(*amounts))
 
+    @functools.cached_property
+    def total_episodes(self) -> int | None:
+        """How many episodes a total sums: as many as all curves have; None if one is enough.
+
+        Nor is there a total where an agent adapts by steps: then only what it ends with counts.
+        """
+        summed = all(run.headline == "total" for run in self.runs.values())
+        return self.common_experience + 1 if summed and self.common_experience else None
+
     def summary(self) -> dict[str, Any]:
         """Returns everything but the single returns, as plain Python values.
 
@@ -96,7 +108,8 @@ class Comparison:
         ``high``, ``iqm_low`` and so on. ``intervals`` says of which kind they are: of the
         mean over the run's seeds and over tasks, see `jaxmeta.intervals.mean_interval`; of a
         run with one seed, and of IQM and CVaR always, over tasks only, which says nothing of
-        how another seed would have turned out.
+        how another seed would have turned out. ``total`` has the same of the sum of the first
+        ``total_episodes``; None where there is none, see `total_episodes`.
 
         ``"pairs"`` maps label X and label Y, for every ordered pair, to the ``difference`` of
         the mean returns, X minus Y, and to the ``probability`` of improvement: that a seed
@@ -106,8 +119,8 @@ class Comparison:
         are the same for both runs; of a run with one seed not over its seeds, as ``reach``
         says. See `jaxmeta.intervals.difference_interval` and `probability_interval`.
 
-        ``"references"`` have curves, and the statistics after the common experience without
-        intervals but that of the mean.
+        ``"references"`` have curves, and the statistics after the common experience and of the
+        total, without intervals but that of the mean.
         """
         return self._summary
 
@@ -125,6 +138,7 @@ class Comparison:
             "new_tasks": first.new_tasks,
             "higher_is_better": self.higher_is_better,
             "common_experience": self.common_experience,
+            "total_episodes": self.total_episodes,
             "runs": {label: self._describe(run) for label, run in self.runs.items()},
             "pairs": self._pairs(),
             "references": self._describe_references(),
@@ -157,6 +171,7 @@ class Comparison:
             "high": high,
             "curve_of_each_seed": run.returns.mean(axis=1, dtype=np.float64),
             "at": {name: None if row is None else described[row] for name, row in shown.items()},
+            "total": self._total(run.returns, robust=True),
         }
 
     def _statistics(self, run: Evaluation, row: int) -> dict[str, Any]:
@@ -164,6 +179,15 @@ class Comparison:
         low, high = intervals.mean_interval(values)
         numbers = {"experience": int(experience_of(run)[row]), "low": low, "high": high}
         return numbers | self._points(values) | robust_intervals(values, self.sign)
+
+    def _total(self, returns: np.ndarray, robust: bool) -> dict[str, Any] | None:
+        """Describes the sums of curves ``[S, B, K]``, whose row k is of episode k + 1."""
+        if self.total_episodes is None:
+            return None
+        values = returns[..., : self.total_episodes].sum(axis=-1, dtype=np.float64)
+        low, high = intervals.mean_interval(values)
+        numbers = {"low": low, "high": high} | self._points(values)
+        return numbers | (robust_intervals(values, self.sign) if robust else {})
 
     def _points(self, values: np.ndarray) -> dict[str, Any]:
         return {
@@ -201,6 +225,7 @@ class Comparison:
                 "high": high[:, i],
                 "common": self._points(returns[:, common])
                 | {"low": low[common, i], "high": high[common, i]},
+                "total": self._total(returns[None, :, : common + 1], robust=False),
             }
         return described
 
@@ -214,7 +239,7 @@ class Comparison:
 
         return comparison_tables(self)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path) -> list[Path]:
         """Writes the figure and beside it, under the same name, the numbers.
 
         Each file is written whole or not at all; older ones are replaced.
@@ -223,6 +248,12 @@ class Comparison:
             path: The figure, such as ``compare.png``. The summary goes to ``compare.json``,
                 and to ``compare.npz`` go all returns: ``returns/<label>`` with
                 ``experience/<label>``, and ``reference/<name>`` with ``experience``.
+
+        Returns:
+            The JSON and, unless a warning says why it could not be drawn, the figure.
+
+        Raises:
+            OSError: If the numbers cannot be written.
         """
         from jaxmeta.comparison_plots import plot_comparison
 
@@ -233,8 +264,8 @@ class Comparison:
         arrays |= {f"reference/{name}": returns for name, returns in self.references.items()}
         arrays |= {"experience": self.experience} if self.references else {}
         arrays |= {} if self.optimal is None else {"optimal": self.optimal}
-        write_numbers(path.with_suffix(""), self.summary(), arrays)
-        plot_comparison(self, path)
+        numbers = write_numbers(path.with_suffix(""), self.summary(), arrays)
+        return [numbers, *draw_or_warn(path, lambda: plot_comparison(self, path))]
 
 
 def experience_of(run: Evaluation) -> np.ndarray:

@@ -30,7 +30,7 @@ _WORDS = {"training": "trained", "common": "common"}
 
 
 def comparison_tables(comparison: Comparison) -> Group:
-    """Returns a table of every run and reference, and one of every ordered pair of runs.
+    """Returns a table of every run and reference, and one of every pair of runs, the better first.
 
     What follows ± is half the width of the 95 % interval, of IQM and CVaR over tasks only.
     Arrows point to the better side.
@@ -44,7 +44,7 @@ def _runs_table(summary: dict[str, Any]) -> Table:
     from rich.markup import escape
 
     runs, references, common = (summary[k] for k in ("runs", "references", "common_experience"))
-    shown = [numbers for run in runs.values() for numbers in run["at"].values()]
+    shown = [numbers for run in runs.values() for numbers in (*run["at"].values(), run["total"])]
     digits = decimals([numbers for numbers in shown if numbers is not None])
     table = plain_table(_title(summary), _caption(summary))
     table.add_column("run", overflow="fold")
@@ -60,17 +60,23 @@ def _runs_table(summary: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for label in _best_first(summary, runs):
         rows = _rows_of_interest(runs[label]["at"])
-        for i, (words, numbers) in enumerate(rows):
-            cells = _cells(numbers, digits)
+        rows = [(str(numbers["experience"]), words, numbers) for words, numbers in rows]
+        if runs[label]["total"] is not None:
+            rows.append(("", "total", runs[label]["total"]))
+        for i, (experience, words, numbers) in enumerate(rows):
             name, last = ("" if i else escape(label)), i == len(rows) - 1
-            table.add_row(name, str(numbers["experience"]), words, *cells, end_section=last)
+            table.add_row(name, experience, words, *_cells(numbers, digits), end_section=last)
     for name in _best_first(summary, references):
-        table.add_row(
-            escape(two_lines(name)), str(common), "", *_cells(references[name]["common"], digits)
-        )
-    if summary["optimal"] is not None and common < len(summary["optimal"]):
-        best = show_number(summary["optimal"][common], digits)
-        table.add_row("optimum (exact)", str(common), "", best, "", "")
+        at, total = references[name]["common"], references[name]["total"]
+        table.add_row(escape(two_lines(name)), str(common), "", *_cells(at, digits))
+        if total is not None:
+            table.add_row("", "", "total", *_cells(total, digits))
+    optimal = summary["optimal"]
+    if optimal is not None and common < len(optimal):
+        table.add_row("optimum (exact)", str(common), "", show_number(optimal[common], digits))
+        if summary["total_episodes"] is not None:
+            best = sum(optimal[: summary["total_episodes"]])
+            table.add_row("", "", "total", show_number(best, digits))
     return table
 
 
@@ -129,8 +135,8 @@ def _pairs_table(summary: dict[str, Any]) -> Table:
     for heading in ("X − Y\n±95 %", f"P(X {beats} Y)", "95 %\ninterval"):
         table.add_column(heading, justify="right", no_wrap=True)
     order = _best_first(summary, summary["runs"])
-    for one in order:
-        others = [label for label in order if label != one]
+    for place, one in enumerate(order):
+        others = order[place + 1 :]  # the other way round it says the same
         for i, other in enumerate(others):
             pair, last = pairs[one][other], i == len(others) - 1
             ends = (pair["difference_low"], pair["difference_high"])
@@ -158,6 +164,8 @@ def _caption(summary: dict[str, Any]) -> str:
     lines += [f"{count(summary['num_tasks'], 'task')} × {seeds} seed{'s' * (seeds != '1')}"]
     lines.append(f"± is {over(of_each)}")
     lines.append("± of IQM and CVaR is over tasks only")
+    if summary["total_episodes"] is not None:
+        lines.append(f"total: the sum of {count(summary['total_episodes'], 'episode')}")
     several = {run["episodes_per_adapt"] for run in runs}
     if summary["common_experience"] == 0 and any(len(run["experience"]) > 1 for run in runs):
         needed = math.lcm(*several) + 1

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -395,7 +396,7 @@ def test_nothing_is_written_without_a_place_for_it(tmp_path, monkeypatch):
 def test_labels_are_shown_as_they_are():
     runs = dict(zip(("a [lr=3]", "b [bold]"), random_runs().values(), strict=True))
     text = printed(Comparison(runs))
-    assert text.count("a [lr=3]") == text.count("b [bold]") == 3
+    assert text.count("a [lr=3]") == text.count("b [bold]") == 2  # a run, and one pair
 
 
 def test_the_tables_list_the_best_first_and_fit_eighty_columns():
@@ -409,12 +410,51 @@ def test_the_tables_list_the_best_first_and_fit_eighty_columns():
     lines = text.splitlines()
     starts = ("memory of 1 ", "memory of 32", "posterior sampling", "optimum (exact)")
     shown = [s for line in lines for s in starts if line.startswith(s)]
-    assert shown == [*starts, *starts[:2]]
+    assert shown == [*starts, starts[0]]
     assert any(line.startswith("1  trained ") for line in lines)
     assert "200 tasks × 2 seeds" in lines
     assert "X beside Y after 3 episodes of experience" in lines
     pair = next(line for line in lines if "memory of 1 unit" in line and "of 32 units" in line)
     assert pair.endswith("1.000  0.985 to 1.000")
+    assert sum("of 32 units" in line for line in lines if "±" in line) == 2  # a run, and one pair
+
+
+def test_no_pair_is_shown_twice_and_the_better_comes_first():
+    runs = random_runs(seeds=(2, 2, 2), tasks=200)
+    shifted = {f"run {i}": Evaluation(run.returns + i) for i, run in enumerate(runs.values())}
+    text = printed(Comparison(shifted)).split("X beside Y")[1]
+    pairs = re.findall(r"run (\d) +(?:run (\d) +)?\S+ ±", text)
+    # The first of a group names X and Y, the others leave X out.
+    assert [tuple(filter(None, pair)) for pair in pairs] == [("2", "1"), ("0",), ("1", "0")]
+
+
+def test_the_total_stands_beside_the_last_episode():
+    runs = random_runs(seeds=(2, 3), tasks=50)
+    played = {"luck": np.ones((50, 4))}
+    found = Comparison(runs, played, np.arange(4), np.array([1.0, 2.0, 3.0, 4.0]))
+    summary = found.summary()
+    assert summary["total_episodes"] == 4
+    for label, run in runs.items():
+        total, sums = summary["runs"][label]["total"], run.returns.sum(axis=-1, dtype=np.float64)
+        assert total["mean"] == pytest.approx(sums.mean())
+        assert total["iqm"] == pytest.approx(statistics.iqm(sums))
+        ends = intervals.mean_interval(sums)
+        np.testing.assert_allclose((total["low"], total["high"]), ends)
+    assert summary["references"]["luck"]["total"]["mean"] == 4
+    lines = printed(found).splitlines()
+    totals = [line for line in lines if line.startswith("total ")]
+    assert len(totals) == 4  # of two runs, a reference and the optimum
+    assert totals[-1].split() == ["total", f"{10:.2f}"]
+    assert "total: the sum of 4 episodes" in lines
+    short = Evaluation(runs["run 0"].returns[..., :2])
+    cut = Comparison({"a": short, "b": runs["run 1"]}).summary()
+    assert cut["total_episodes"] == 2
+    several = Evaluation(runs["run 0"].returns, episodes_per_adapt=2)
+    other = Evaluation(runs["run 1"].returns, episodes_per_adapt=2)
+    none = Comparison({"a": several, "b": other}).summary()
+    assert none["total_episodes"] is none["runs"]["a"]["total"] is None
+    with pytest.raises(ConfigError, match="of which totals are the sum"):
+        Comparison(runs, {"luck": np.ones((50, 2))}, np.array([0, 3]))
 
 
 # The figure
