@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -26,6 +27,21 @@ _CHECKSUMS = "checksums.json"
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written or read."""
+
+
+class NotSaved(CheckpointError):
+    """The machine refused to save the state, as a full disk does.
+
+    Attributes:
+        run_dir: The run.
+        checkpoint: The newest whole checkpoint, from which `jaxmeta.resume` goes on; None if
+            there is none, and it begins anew.
+    """
+
+    def __init__(self, run_dir: Path, why: str, checkpoint: Path | None) -> None:
+        self.run_dir, self.checkpoint = run_dir, checkpoint
+        kept = f"the newest whole checkpoint is {checkpoint}" if checkpoint else "nothing is saved"
+        super().__init__(f"the run in {run_dir} cannot be saved: {why}; {kept}")
 
 
 class Restored(NamedTuple):
@@ -110,6 +126,16 @@ class Checkpoints(contextlib.AbstractContextManager):
         path = self.path / str(update)
         write_atomically(path / _CHECKSUMS, json.dumps(_checksums(path)))
         return path
+
+    def newest_whole(self) -> Path | None:
+        """Returns the newest checkpoint that is as it was written, where a `save` has failed."""
+        gc.collect()  # or what orbax had begun ends with the interpreter, and complains
+        with Checkpoints(self.path, self._keep, read_only=True) as written:
+            for update in reversed(written.updates()):
+                with contextlib.suppress(CheckpointError, OSError):
+                    _verify(self.path / str(update))
+                    return self.path / str(update)
+        return None
 
     def restore(self, target: Any) -> Restored | None:
         """Reads the newest checkpoint that can be read, and warns if that is not the newest.

@@ -1,8 +1,9 @@
 """The ``jaxmeta`` command.
 
 Imports happen inside the commands, so that help is immediate. Every mistake of the user
-ends in one sentence on stderr and exit code 2, before anything is compiled or written; an
-error that is none of the user's keeps its traceback.
+ends in one sentence on stderr and exit code 2, before anything is compiled or written; what
+the machine refuses, as a full disk does, in one and exit code 1, once everything else is done;
+an error that is neither keeps its traceback.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import shlex
 import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from jaxmeta import __version__
 from jaxmeta.terminal import spell_plainly
@@ -51,11 +53,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; None takes those of the process.
 
     Returns:
-        The exit code: 0; 1 if training diverged; 2 for bad input; 128 plus the signal's
-        number if interrupted.
+        The exit code: 0; 1 if training diverged or something could not be written; 2 for bad
+        input; 128 plus the signal's number if interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for name in ("stdout", "stderr"):  # None where they were closed
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     spell_plainly(sys.stdout, sys.stderr)
+    with warnings.catch_warnings():
+        warnings.showwarning = _say_warning
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()  # while a closed pipe can still be told from a defect
@@ -65,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted; what was saved until now is kept", INTERRUPTED)
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return BROKEN_PIPE
     except Exception as error:
         explained = _explain(error)
@@ -74,9 +85,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(*explained)
 
 
+def _drop_output() -> None:
+    """Sends what is left in the buffer nowhere, so that Python does not try again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Shows a warning as one line, without the place in the code that made it."""
+    from jaxmeta.compilation_cache import stop_after_refusal
+
+    if issubclass(category, UserWarning):
+        text = stop_after_refusal(str(message)) or str(message)
+    else:
+        text = f"{category.__name__}: {message} ({filename}:{lineno})"
+    print(f"jaxmeta: {text}", file=sys.stderr if file is None else file)
+
+
 def _explain(error: Exception) -> tuple[str, int] | None:
     """Returns what to say of an error that is no defect, and the exit code; else None."""
-    from jaxmeta.checkpoint import CheckpointError
+    from jaxmeta.checkpoint import CheckpointError, NotSaved
+    from jaxmeta.files import describe_refusal
     from jaxmeta.hosts import ProcessLost
     from jaxmeta.import_option import again
     from jaxmeta.training import TrainingDiverged, TrainingInterrupted
@@ -98,6 +133,13 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         _complain(str(error), FAILED)
         sys.stdout.flush()
         os._exit(FAILED)  # JAX would wait at exit for the process that is gone
+    if isinstance(error, NotSaved):
+        later = f"jaxmeta resume {shlex.quote(str(error.run_dir))}{again()}"
+        return f"{error}; once it can, go on with: {later}", FAILED
+    if isinstance(error, OSError) and (refused := describe_refusal(error)) is not None:
+        if error.filename is None:
+            _drop_output()
+        return refused, FAILED
     return (str(error), BAD_INPUT) if isinstance(error, ConfigError | CheckpointError) else None
 
 
@@ -210,10 +252,9 @@ def _sweep(arguments: list[str]) -> int:
     _print_table(found)
     if found.run_dir is not None:
         picture = Path(_shortest(found.run_dir), "sweep.png")
-        if found.ranking:
-            _say_picture(picture)
-        else:  # there is nothing to draw
-            print(f"\nThe numbers: {picture.with_suffix('.json')}")
+        print(f"\nThe numbers: {picture.with_suffix('.json')}")
+        if found.ranking:  # else there is nothing to draw
+            print(f"The figure:  {picture}")
     return OK
 
 
@@ -240,19 +281,22 @@ def _evaluate(arguments: list[str]) -> int:
     if options["save"] and os.path.isdir(run_dir) and not os.access(run_dir, os.W_OK):
         message = f"{run_dir} cannot be written; choose --no-save to look only"
         return _complain(message, BAD_INPUT)
-    evaluation = evaluate(run_dir, **options)
+    save = options.pop("save")
+    evaluation = evaluate(run_dir, save=False, **options)
+    written = _save(evaluation.save, Path(run_dir)) if save else []
     _print_table(evaluation)
-    if options["save"]:
-        _say_saved(evaluation, run_dir)
-    return OK
+    return _say_written(written, "The curves: ")
 
 
 def _compare(arguments: list[str]) -> int:
     from jaxmeta.comparison import compare
     from jaxmeta.options import CompareOptions, parse_options
+    from jaxmeta.runs import check_picture
 
     _prepare_jax()
     options = parse_options(CompareOptions, arguments, command="jaxmeta compare")
+    if options.save:
+        check_picture(Path(options.out).expanduser())
     found = compare(
         options.run_dirs,
         labels=options.labels or None,
@@ -263,23 +307,25 @@ def _compare(arguments: list[str]) -> int:
         seed=options.seed,
         deterministic=options.deterministic,
         references=options.references,
-        out=options.out if options.save else None,
+        out=None,
     )
+    written = _save(found.save, Path(options.out).expanduser()) if options.save else []
     _print_table(found)
-    if options.save:
-        _say_picture(Path(options.out))
-    return OK
+    return _say_written(written, "The figure: ")
 
 
 def _robustness(arguments: list[str]) -> int:
     from jaxmeta.options import RobustnessOptions, parse_options
     from jaxmeta.robustness_map import robustness
+    from jaxmeta.runs import check_picture
 
     _prepare_jax()
     options = parse_options(RobustnessOptions, arguments, command="jaxmeta robustness")
-    run_dirs, out = list(options.run_dirs), options.out
-    if out is None and len(run_dirs) > 1:
-        out = "robustness.png"
+    run_dirs = list(options.run_dirs)
+    beside = run_dirs[:1] if options.out is None and len(run_dirs) == 1 else []
+    place = Path(*beside, options.out or "robustness.png").expanduser()
+    if options.save and (not beside or place.parent.is_dir()):  # else it is no run
+        check_picture(place)
     found = robustness(
         run_dirs,
         options.parameters or None,
@@ -292,13 +338,11 @@ def _robustness(arguments: list[str]) -> int:
         search=options.search if options.worst_case else None,
         labels=options.labels or None,
         seed=options.seed,
-        save=options.save,
-        out=out,
+        save=False,
     )
+    written = _save(found.save, place) if options.save else []
     _print_table(found)
-    if options.save:
-        _say_picture(Path(run_dirs[0], "robustness.png") if out is None else Path(out))
-    return OK
+    return _say_written(written, "The figure: ")
 
 
 def _export(arguments: list[str]) -> int:
@@ -369,16 +413,18 @@ def _report(result: TrainResult, evaluate_too: bool) -> int:
     from jaxmeta.import_option import again
 
     # Every process evaluates: the others would time out at exit, waiting for the first one.
-    evaluation = evaluate(result) if evaluate_too else None
+    evaluation = evaluate(result, save=False) if evaluate_too else None
     if not hosts.leads():
         return OK
+    written: list[Path] | None = []
     if evaluation is not None:
+        if result.run_dir is not None:
+            written = _save(evaluation.save, result.run_dir)
         _print_table(evaluation)
     if result.run_dir is None:
         return OK
     run_dir = _shortest(result.run_dir)
-    if evaluation is not None:
-        _say_saved(evaluation, run_dir)
+    code = _say_written(written, "The curves: ")
     print(f"The run is in {run_dir}. To go on:\n")
     place, own = shlex.quote(run_dir), again()
     shift = next((s for s in result.config.tasks.splits if s not in ("train", "test")), "test")
@@ -387,7 +433,7 @@ def _report(result: TrainResult, evaluate_too: bool) -> int:
     print(f"  jaxmeta evaluate {place} --split {shift}{longer}{own}")
     print(f"  jaxmeta resume {place} --total-env-steps {2 * result.env_steps}{own}")
     print(f"  tensorboard --logdir {place}")
-    return OK
+    return code
 
 
 def _print_table(found: Evaluation | Comparison | Robustness | Sweep) -> None:
@@ -399,14 +445,26 @@ def _print_table(found: Evaluation | Comparison | Robustness | Sweep) -> None:
     console.print(found.table())
 
 
-def _say_picture(picture: Path) -> None:
-    print(f"\nThe numbers: {picture.with_suffix('.json')}\nThe figure:  {picture}")
+def _save(save: Callable[[Path], list[Path]], place: Path) -> list[Path] | None:
+    """Writes what was found, before anything else can go wrong; None if that cannot be."""
+    from jaxmeta.files import describe_refusal
+
+    try:
+        return save(place)
+    except OSError as error:
+        _complain(describe_refusal(error) or str(error), FAILED)
+        return None
 
 
-def _say_saved(evaluation: Evaluation, run_dir: str) -> None:
-    suffix = evaluation.suffix
-    print(f"\nThe numbers: {Path(run_dir, f'evaluation{suffix}.json')}")
-    print(f"The curves:  {Path(run_dir, f'adaptation{suffix}.png')}")
+def _say_written(written: list[Path] | None, figure: str) -> int:
+    """Says where the numbers are, and the figure if there is one; returns the exit code."""
+    if written is None:
+        return FAILED
+    names = ("The numbers:", figure)
+    lines = [f"{name} {_shortest(path)}" for name, path in zip(names, written, strict=False)]
+    if lines:
+        print("\n" + "\n".join(lines))
+    return OK
 
 
 def _shortest(path: Path) -> str:

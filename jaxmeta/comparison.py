@@ -26,6 +26,7 @@ from jaxmeta.evaluation import (
     steps_of_experience,
     trained_rows,
 )
+from jaxmeta.files import write_or_warn
 from jaxmeta.methods import title_of
 from jaxmeta.played_references import play_references
 from jaxmeta.player import BATCH, play_tasks
@@ -117,7 +118,7 @@ def compare(
         optimal=_longest([run.optimal for run in runs]),
     )
     if place is not None:
-        found.save(place)
+        write_or_warn(found.save, place)
     return found
 
 

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxmeta.files import write_or_warn
 from jaxmeta.played_references import is_shift, play_references
 from jaxmeta.player import BATCH, own_protocol, play_tasks
 from jaxmeta.report import NUM_TASKS, Evaluation
@@ -91,7 +92,7 @@ def evaluate(
             references. None: as many as the agent adapts to at a time, which is the least.
         references: Whether the family's references play too.
         save: Whether to write files into the run's directory, if it has one; see
-            `Evaluation.save`.
+            `Evaluation.save`. Where they cannot be written, a warning says so.
         batch: Tasks played at a time; bounds the memory.
 
     Raises:
@@ -138,7 +139,7 @@ def evaluate(
         own_shots=own_shots(algorithm, family, shots),
     )
     if save and result.run_dir is not None:
-        evaluation.save(result.run_dir)
+        write_or_warn(evaluation.save, result.run_dir)
     return evaluation
 
 

@@ -6,6 +6,8 @@ import contextlib
 import json
 import math
 import os
+import socket
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmeta.files import write_atomically
+from jaxmeta.files import reason, write_atomically
 
 Metrics = Mapping[str, np.ndarray]
 EVENTS = ("evaluation", "adaptation")
 """What happens between chunks and is written down."""
+_DIVERGED = "diverged"
 
 
 class History(NamedTuple):
@@ -43,21 +46,28 @@ class MetricsLog(contextlib.AbstractContextManager):
     ``"adaptation"``, where ``update`` counts the updates done (the first line says 1),
     ``env_steps`` the environment steps of each seed and ``seconds`` the time spent
     training, without compilation, evaluation, the meeting of targets and
-    saving. A number that is not finite is null.
+    saving. A number that is not finite is null. ``{"update", "env_steps", "diverged": {"metric",
+    "update", "seed"}}`` is the last line of a run that ended so.
+
+    What the machine refuses, as a full disk does, is kept, and written with what comes next.
 
     Args:
         path: The file; what it holds is kept.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, closed by `close`
+        self._path = path
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115, closed by `close`
+        self._left = b""
+        self._warned = False
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with self._file:
+            self._try_to_write()
 
     def write_updates(
         self, updates: range, steps_per_update: int, seconds: float, metrics: Metrics
@@ -79,20 +89,54 @@ class MetricsLog(contextlib.AbstractContextManager):
         plain = {name: _plain(value) for name, value in values.items()}
         self._append([{"update": update, "env_steps": update * steps_per_update, kind: plain}])
 
+    def write_divergence(self, update: int, steps_per_update: int, found: dict[str, Any]) -> None:
+        """Appends what was not finite, and where."""
+        steps = update * steps_per_update
+        self._append([{"update": update, "env_steps": steps, _DIVERGED: found}])
+
     def sync(self) -> None:
-        """Brings everything written to the disk, as a checkpoint must not precede it."""
+        """Brings everything written to the disk, as a checkpoint must not precede it.
+
+        Raises:
+            OSError: If that cannot be.
+        """
+        self._write()
         os.fsync(self._file.fileno())
 
     def _append(self, lines: list[dict[str, Any]]) -> None:
         # One write per chunk; a line cut by a crash is dropped by `cut_log`.
-        self._file.write("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
-        self._file.flush()
+        text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+        self._left += text.encode()
+        self._try_to_write()
+
+    def _try_to_write(self) -> None:
+        try:
+            self._write()
+        except OSError as error:
+            if not self._warned:
+                warnings.warn(
+                    f"{self._path} cannot be written: {reason(error) or error}; what is measured "
+                    "is kept until it can",
+                    stacklevel=4,
+                )
+            self._warned = True
+
+    def _write(self) -> None:
+        while self._left:  # a disk that fills takes a part
+            self._left = self._left[self._file.write(self._left) or 0 :]
 
 
 def cut_log(path: Path, update: int) -> None:
     """Drops the lines beyond ``update``, and one half-written by a killed process."""
-    kept = [text for text, line in _lines(path) if line["update"] <= update]
-    write_atomically(path, "".join(kept))
+    kept = "".join(text for text, line in _lines(path) if line["update"] <= update)
+    if not path.exists() or path.read_bytes() != kept.encode():
+        write_atomically(path, kept)
+
+
+def read_divergence(path: Path) -> dict[str, Any] | None:
+    """Returns what `MetricsLog.write_divergence` wrote of a run that ended so; else None."""
+    lines = [line for _, line in _lines(path)]
+    return lines[-1].get(_DIVERGED) if lines else None
 
 
 def read_log(path: Path, updates: int, num_seeds: int) -> History:
@@ -160,7 +204,8 @@ class TensorBoard(contextlib.AbstractContextManager):
     """Events for TensorBoard, over environment steps.
 
     A metric is the mean over seeds; with several seeds each is also under
-    ``seed_<number>/``.
+    ``seed_<number>/``. Where the machine refuses them, as a full disk does, they are given up:
+    one warning says so, and nothing else happens any more.
 
     Args:
         path: The directory of the events.
@@ -169,29 +214,69 @@ class TensorBoard(contextlib.AbstractContextManager):
     """
 
     def __init__(self, path: Path, first_seed: int, env_steps: int) -> None:
-        from tensorboardX import SummaryWriter
+        # tensorboardX's usual writer has a thread, whose end it does not notice: then it waits
+        # for ever. This one writes where it is called.
+        from tensorboardX.proto.event_pb2 import SessionLog  # pyright: ignore
+        from tensorboardX.record_writer import RecordWriter
 
-        self._writer = SummaryWriter(str(path), purge_step=env_steps + 1)
-        self._first_seed = first_seed
+        self._path, self._first_seed = path, first_seed
+        self._writer: RecordWriter | None = None
+        with self._given_up_if_refused():
+            path.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+            self._writer = RecordWriter(str(path / name))
+            self._record(file_version="brain.Event:2")
+            hidden = SessionLog(status=SessionLog.START)
+            self._record(step=env_steps + 1, session_log=hidden)
+            self._writer.flush()
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Writes what is left and closes the file."""
-        self._writer.close()
+        with self._given_up_if_refused():
+            if self._writer is not None:
+                self._writer.close()
+        self._writer = None
 
     def write(self, env_steps: int, metrics: Metrics) -> None:
         """Adds one event per metric, values ``[S]``."""
-        for name, values in metrics.items():
-            self._add(name, float(np.mean(values)), env_steps)
-            for i, value in enumerate(values if len(values) > 1 else ()):
-                self._add(f"seed_{self._first_seed + i}/{name}", float(value), env_steps)
+        with self._given_up_if_refused():
+            for name, values in metrics.items():
+                self._add(name, float(np.mean(values)), env_steps)
+                for i, value in enumerate(values if len(values) > 1 else ()):
+                    self._add(f"seed_{self._first_seed + i}/{name}", float(value), env_steps)
 
     def flush(self) -> None:
         """Makes what was added visible to TensorBoard."""
-        self._writer.flush()
+        with self._given_up_if_refused():
+            if self._writer is not None:
+                self._writer.flush()
 
     def _add(self, tag: str, value: float, env_steps: int) -> None:
+        from tensorboardX.summary import scalar
+
         if math.isfinite(value):
-            self._writer.add_scalar(tag, value, env_steps)
+            self._record(step=env_steps, summary=scalar(tag, value))
+
+    def _record(self, **event: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
+
+        if self._writer is not None:
+            self._writer.write(Event(wall_time=time.time(), **event).SerializeToString())
+
+    @contextlib.contextmanager
+    def _given_up_if_refused(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            writer, self._writer = self._writer, None
+            with contextlib.suppress(OSError):  # it tries to write what was refused
+                if writer is not None:
+                    writer.close()
+            why = reason(error) or error
+            warnings.warn(
+                f"{self._path} cannot be written: {why}; training goes on without TensorBoard",
+                stacklevel=5,
+            )

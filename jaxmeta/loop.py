@@ -15,6 +15,7 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from jaxmeta import engine, hosts, parallel
+from jaxmeta.checkpoint import NotSaved
 from jaxmeta.config import TrainConfig
 from jaxmeta.interrupts import Compile, Interrupts
 from jaxmeta.logs import History, list_events, stack_events
@@ -53,6 +54,7 @@ class TrainingDiverged(RuntimeError):
         seed: The seed.
         metrics: Everything measured, ``[updates, S]``.
         checkpoint: The newest checkpoint, which is from before; None without any.
+        log: ``metrics.jsonl`` with what led there; None if the run is not written anywhere.
     """
 
     def __init__(
@@ -62,10 +64,16 @@ class TrainingDiverged(RuntimeError):
         seed: int,
         metrics: Mapping[str, np.ndarray],
         checkpoint: Path | None,
+        log: Path | None = None,
     ) -> None:
         self.metric, self.update, self.seed = metric, update, seed
-        self.metrics, self.checkpoint = metrics, checkpoint
-        kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "nothing was saved"
+        self.metrics, self.checkpoint, self.log = metrics, checkpoint, log
+        if checkpoint is not None:
+            kept = f"the last good checkpoint is {checkpoint}"
+        elif log is not None:
+            kept = f"nothing was saved but {log}, which training there again replaces"
+        else:
+            kept = "nothing was saved"
         super().__init__(f"{metric} is not finite at update {update} of seed {seed}; {kept}")
 
 
@@ -205,7 +213,7 @@ class Loop:
                 if not interrupts.arrived():
                     self._evaluate_if_due()
         except BaseException as error:
-            if self._good and not interrupts.forced:
+            if self._good and not interrupts.forced and not isinstance(error, NotSaved):
                 self._save_despite(error)
             raise
         self.save()
@@ -241,6 +249,10 @@ class Loop:
         if self.store is not None:
             self.store.write_updates(range(first + 1, self.update + 1), self.seconds, metrics)
         if problem is not None:
+            if self.store is not None:
+                names = ("metric", "update", "seed")
+                found = {name: getattr(problem, name) for name in names}
+                self.store.write_divergence(self.update, found)
             raise problem
         env_steps = self.update * self.plan.env_steps_per_update
         score = self.config.tasks.score
@@ -264,11 +276,13 @@ class Loop:
         return None
 
     def _diverged(self, name: str, update: int, seed: int) -> TrainingDiverged:
-        checkpoint = None
-        if self.store is not None and self.saved is not None:
-            checkpoint = self.store.checkpoints.path / str(self.saved)
+        checkpoint, log = None, None
+        if self.store is not None:
+            log = self.store.log
+            if self.saved is not None:
+                checkpoint = self.store.checkpoints.path / str(self.saved)
         metrics = self.measured().metrics
-        return TrainingDiverged(name, update, self.config.seed + seed, metrics, checkpoint)
+        return TrainingDiverged(name, update, self.config.seed + seed, metrics, checkpoint, log)
 
     def _is_due(self, every: int) -> bool:
         if self.update == self.plan.updates:

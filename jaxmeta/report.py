@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from jaxmeta import intervals, statistics
-from jaxmeta.files import write_numbers
+from jaxmeta.files import draw_or_warn, write_numbers
 from jaxmeta.terminal import as_text
 from jaxmeta_envs.errors import require
 
@@ -185,7 +185,7 @@ class Evaluation:
 
         return evaluation_table(self)
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | Path) -> list[Path]:
         """Writes the evaluation into ``directory``, each file whole or not at all.
 
         ``evaluation.json`` has the summary and the mean curve of each seed,
@@ -193,6 +193,12 @@ class Evaluation:
         ``reference/<name>`` each), ``adaptation.png`` the figure. What was measured
         otherwise than by default is written beside them, with `suffix` in the names; measuring
         the same again replaces its files.
+
+        Returns:
+            ``evaluation.json`` and, unless a warning says why it could not be drawn, the figure.
+
+        Raises:
+            OSError: If the numbers cannot be written.
         """
         from jaxmeta.plots import plot_adaptation
 
@@ -202,8 +208,9 @@ class Evaluation:
         arrays = {"returns": self.returns}
         arrays |= {f"reference/{name}": returns for name, returns in self.references.items()}
         arrays |= {} if self.optimal is None else {"optimal": self.optimal}
-        write_numbers(directory / f"evaluation{suffix}", self.summary(), arrays)
-        plot_adaptation(self, directory / f"adaptation{suffix}.png")
+        numbers = write_numbers(directory / f"evaluation{suffix}", self.summary(), arrays)
+        path = directory / f"adaptation{suffix}.png"
+        return [numbers, *draw_or_warn(path, lambda: plot_adaptation(self, path))]
 
 
 def protocol_suffix(

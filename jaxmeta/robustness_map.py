@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta.evaluation import check_integer, check_points, check_seed, policy_of, trained_rows
+from jaxmeta.files import write_or_warn
 from jaxmeta.methods import title_of
 from jaxmeta.player import BATCH, batch_size, own_protocol, play_given
 from jaxmeta.progress import Progress, make_progress
@@ -122,7 +123,7 @@ def robustness(
         seed=seed,
     )
     if place is not None:
-        found.save(place)
+        write_or_warn(found.save, place)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta import intervals, statistics
-from jaxmeta.files import write_numbers
+from jaxmeta.files import draw_or_warn, write_numbers
 from jaxmeta.report import plain
 from jaxmeta.terminal import as_text
 from jaxmeta_envs.errors import require
@@ -234,7 +234,7 @@ class Robustness:
 
         return robustness_tables(self)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path) -> list[Path]:
         """Writes the figure and beside it, under the same name, the numbers.
 
         Each file is written whole or not at all; older ones are replaced.
@@ -243,6 +243,12 @@ class Robustness:
             path: The figure, such as ``robustness.png``. The summary goes to
                 ``robustness.json``, and to ``robustness.npz`` go ``grid/<parameter>``, all
                 returns (``returns/<label>``), and ``worst_case/<label>``.
+
+        Returns:
+            The JSON and, unless a warning says why it could not be drawn, the figure.
+
+        Raises:
+            OSError: If the numbers cannot be written.
         """
         from jaxmeta.robustness_plots import plot_robustness
 
@@ -253,5 +259,5 @@ class Robustness:
         for run in self.maps:
             if run.worst_case is not None:
                 arrays[f"worst_case/{run.label}"] = run.worst_case.returns
-        write_numbers(path.with_suffix(""), self.summary(), arrays)
-        plot_robustness(self, path)
+        numbers = write_numbers(path.with_suffix(""), self.summary(), arrays)
+        return [numbers, *draw_or_warn(path, lambda: plot_robustness(self, path))]

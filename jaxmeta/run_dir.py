@@ -17,10 +17,18 @@ import numpy as np
 
 import jaxmeta
 from jaxmeta import registry, serialization
-from jaxmeta.checkpoint import Checkpoints
+from jaxmeta.checkpoint import CheckpointError, Checkpoints, NotSaved
 from jaxmeta.config import TrainConfig
-from jaxmeta.files import write_atomically
-from jaxmeta.logs import History, Metrics, MetricsLog, TensorBoard, cut_log, read_log
+from jaxmeta.files import reason, write_atomically
+from jaxmeta.logs import (
+    History,
+    Metrics,
+    MetricsLog,
+    TensorBoard,
+    cut_log,
+    read_divergence,
+    read_log,
+)
 from jaxmeta_envs.base import TaskFamily
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.spaces import Discrete
@@ -154,12 +162,13 @@ class RunDirectory(contextlib.AbstractContextManager):
 
     Attributes:
         path: The directory.
+        log: Its ``metrics.jsonl``.
         record: What ``config.json`` holds.
         checkpoints: The checkpoints.
     """
 
     def __init__(self, path: Path, lock: IO[str]) -> None:
-        self.path = path
+        self.path, self.log = path, path / _METRICS
         self.record: Record
         self.checkpoints: Checkpoints
         self._metrics: MetricsLog | None = None
@@ -186,6 +195,9 @@ class RunDirectory(contextlib.AbstractContextManager):
             run.record = Record(config, devices, platform, library_versions())
             run._write_record()
             run.checkpoints = Checkpoints(path / _CHECKPOINTS, config.keep_checkpoints)
+        except OSError as error:
+            run.close()
+            raise _refused(path, error) from error
         except BaseException:
             run.close()
             raise
@@ -250,10 +262,28 @@ class RunDirectory(contextlib.AbstractContextManager):
         events.write(update * steps, values)
         events.flush()
 
+    def write_divergence(self, update: int, found: dict[str, Any]) -> None:
+        """Writes down what was not finite, see `MetricsLog`, as the end of the run."""
+        steps = self.record.config.plan().env_steps_per_update
+        self._logs()[0].write_divergence(update, steps, found)
+
     def save(self, update: int, state: Any, seconds: float) -> None:
-        """Writes a checkpoint, once the metrics up to it are on the disk."""
-        self._logs()[0].sync()
-        self.checkpoints.save(update, state, seconds)
+        """Writes a checkpoint, once the metrics up to it are on the disk.
+
+        Raises:
+            NotSaved: If the machine refuses that.
+        """
+        if not (self.path / _CONFIG).exists():  # nobody could read what is saved there
+            raise CheckpointError(f"the run in {self.path} cannot be saved: its directory is gone")
+        try:
+            self._logs()[0].sync()
+            self.checkpoints.save(update, state, seconds)
+            return
+        except Exception as error:
+            why = reason(error)
+            if why is None:
+                raise
+        raise NotSaved(self.path, why, self.checkpoints.newest_whole())
 
     def withdraw(self) -> bool:
         """Says that the run does not begin; returns whether `close` removes it, as it is new."""
@@ -293,15 +323,25 @@ class RunDirectory(contextlib.AbstractContextManager):
 
 
 def _check_empty(path: Path) -> None:
-    """Refuses a directory with a run in it; one that ended before its first chunk is none."""
+    """Refuses a directory with a run in it.
+
+    One that ended before its first chunk is none, nor one that diverged before its first
+    checkpoint: to resume it would end there again.
+    """
     log, checkpoints = path / _METRICS, path / _CHECKPOINTS
-    begun = (log.is_file() and log.stat().st_size > 0) or (
-        checkpoints.is_dir() and any(checkpoints.iterdir())
-    )
-    if begun:
+    saved = checkpoints.is_dir() and any(checkpoints.iterdir())
+    if not saved and not (log.is_file() and log.stat().st_size > 0):
+        return
+    diverged = read_divergence(log)
+    if diverged is None:
         raise ConfigError(
             f"run_dir is {str(path)!r}, which already holds a run; resume it "
             "(jaxmeta.resume, or jaxmeta resume), or choose another directory"
+        )
+    if saved:
+        raise ConfigError(
+            f"run_dir is {str(path)!r}, which already holds a run; it diverged at update "
+            f"{diverged['update']}, and would again: choose another directory"
         )
 
 
@@ -311,10 +351,7 @@ def lock_directory(path: Path) -> IO[str]:
         path.mkdir(parents=True, exist_ok=True)
         file = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115, closed by the run
     except OSError as error:
-        raise ConfigError(
-            f"run_dir is {str(path)!r}; it must be a directory that can be written "
-            f"({error.strerror})"
-        ) from error
+        raise _refused(path, error) from error
     if fcntl is None:
         return file
     try:
@@ -329,10 +366,16 @@ def lock_directory(path: Path) -> IO[str]:
     except OSError as error:  # some network and cloud drives have no locks
         warnings.warn(f"{path} cannot be locked ({error.strerror})", stacklevel=4)
         return file
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    with contextlib.suppress(OSError):  # a full disk; it only tells others who has the lock
+        file.truncate(0)
+        os.write(file.fileno(), f"{os.getpid()}\n".encode())
     return file
+
+
+def _refused(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"run_dir is {str(path)!r}; it must be a directory that can be written ({error.strerror})"
+    )
 
 
 def library_versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmeta import intervals, statistics
 from jaxmeta.config import TrainConfig
-from jaxmeta.files import write_atomically
+from jaxmeta.files import draw_or_warn, write_atomically
 from jaxmeta.methods import title_of
 from jaxmeta.report import plain
 from jaxmeta.serialization import to_dict
@@ -156,7 +156,11 @@ class Sweep:
         return sweep_table(self.summary())
 
     def save(self) -> None:
-        """Writes ``sweep.json`` and ``sweep.png`` into the sweep's directory."""
+        """Writes ``sweep.json`` and ``sweep.png`` into the sweep's directory.
+
+        Raises:
+            OSError: If the numbers cannot be written; a figure that cannot is warned of.
+        """
         from jaxmeta.sweep_plots import plot_sweep
 
         if self.run_dir is None:
@@ -164,4 +168,5 @@ class Sweep:
         text = json.dumps(self.summary(), indent=1, allow_nan=False) + "\n"
         write_atomically(self.run_dir / "sweep.json", text)
         if self.ranking:
-            plot_sweep(self.summary(), self.run_dir / "sweep.png")
+            path = self.run_dir / "sweep.png"
+            draw_or_warn(path, lambda: plot_sweep(self.summary(), path))

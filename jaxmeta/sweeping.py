@@ -15,6 +15,7 @@ from jaxmeta import parallel
 from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.device_memory import format_bytes, free_bytes
 from jaxmeta.evaluation import check_playable, headline, trained_rows
+from jaxmeta.files import write_or_warn
 from jaxmeta.parallel import Device
 from jaxmeta.player import BATCH
 from jaxmeta.progress import Progress, make_progress
@@ -125,10 +126,10 @@ def _run(
                 runs.put(at, trained)
                 if store is not None:
                     store.write(at, trained)
-                    _result(config, grid, runs, store).save()
+                    write_or_warn(_result(config, grid, runs, store).save)
     found = _result(config, grid, runs, store)
     if store is not None and not len(todo):  # it may have been killed between the two
-        found.save()
+        write_or_warn(found.save)
     return found
 
 

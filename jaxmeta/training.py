@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import signal
 import warnings
@@ -16,9 +17,10 @@ import numpy as np
 from jax.sharding import Sharding
 
 from jaxmeta import hosts, parallel
-from jaxmeta.checkpoint import Restored
+from jaxmeta.checkpoint import NotSaved, Restored
 from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.device_memory import check_fits
+from jaxmeta.files import draw_or_warn
 from jaxmeta.interrupts import Interrupts, Stopped
 from jaxmeta.logs import History
 from jaxmeta.loop import (
@@ -53,6 +55,7 @@ from jaxmeta_envs.errors import ConfigError, require
 __all__ = [
     "Callback",
     "ChunkInfo",
+    "NotSaved",
     "TrainResult",
     "TrainingDiverged",
     "TrainingInterrupted",
@@ -127,6 +130,8 @@ def train(
     run that was not begun nothing is left. The compiler cannot be stopped: it goes on beside
     what the caller does then, and is abandoned at the end of the process, whose exit code is 128
     plus the signal's number if that comes first.
+    A disk that is full stops no run before its next checkpoint: events for TensorBoard are
+    given up, metrics kept until there is room.
 
     Args:
         config: The run.
@@ -138,6 +143,7 @@ def train(
             target do not fit, if the tasks need a package that is not installed, or if they break
             the contract of families (`TrainConfig.check`).
         TrainingDiverged: If a metric or a parameter is not finite.
+        NotSaved: If the machine refuses to save the state, as a full disk does.
         TrainingInterrupted: If a signal stopped training.
         ProcessLost: If another process of the run has ended, see `jaxmeta.hosts`.
     """
@@ -183,6 +189,7 @@ def resume(
             training it, or if it was to become shorter.
         CheckpointError: If there are checkpoints and none can be read.
         TrainingDiverged: As in `train`.
+        NotSaved: As in `train`.
         TrainingInterrupted: As in `train`.
         ProcessLost: As in `train`.
     """
@@ -278,11 +285,7 @@ def _run_here(
     path = store.path if store else None
     result = _result(config, loop.state, loop.update, loop.measured(), path)
     if store and any(name.startswith("posterior_std/") for name in result.adaptations):
-        from jaxmeta.plots import plot_rounds
-
-        picture, title = store.path / "posterior.png", f"target {config.target}"
-        family: Any = config.tasks
-        plot_rounds(result.adaptations, result.metrics, picture, title, family.units)
+        _draw_rounds(result, store.path / "posterior.png")
     if interrupts.signum is not None:
         raise TrainingInterrupted(interrupts.signum, result)
     return result
@@ -324,6 +327,16 @@ def _compile(
     program = compile_chunk(config, devices, interrupts.compile)
     shown.say(f"compiled in {program.seconds:.1f} s for {_describe(devices)}")
     return program
+
+
+def _draw_rounds(result: TrainResult, path: Path) -> None:
+    from jaxmeta.plots import plot_rounds
+
+    title = f"target {result.config.target}"
+    family: Any = result.config.tasks
+    given = (result.adaptations, result.metrics, path, title, family.units)
+    draw = functools.partial(plot_rounds, *given)
+    draw_or_warn(path, draw)
 
 
 def _result(

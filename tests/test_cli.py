@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -615,6 +616,53 @@ def test_a_signal_that_ends_the_compilation_of_a_resumed_run_leaves_it_as_it_is(
     assert message == f"jaxmeta: SIGTERM stopped training after 16 environment steps; {again}"
     after = files_in(run_dir)
     assert {**after, ".lock": before[".lock"]} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudoterminals")
+def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path):
+    import fcntl
+    import termios
+
+    root, run_dir = Path(__file__).parents[1], tmp_path / "run"
+    arguments = [*TINY, "--total-env-steps", "1_000_000_000", "--run-dir", str(run_dir)]
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *arguments],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'envs'}", "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    shown = []
+    reader = threading.Thread(target=lambda: shown.extend(read_all(ours)))
+    reader.start()
+    try:
+        deadline = time.monotonic() + 120
+        log = run_dir / "metrics.jsonl"
+        while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.write(ours, b"\x03")  # the terminal makes it a SIGINT, as for a person
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
+        reader.join(timeout=10)
+        os.close(ours)
+    text = b"".join(shown).decode()
+    assert "finishing the chunk, then saving; Ctrl-C again stops at once" in text
+    assert "jaxmeta resume" in text.splitlines()[-1]
+    assert "Traceback" not in text
+    assert training.load(run_dir).env_steps > 0
+
+
+def read_all(terminal):
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while data := os.read(terminal, 4096):
+            yield data
 
 
 def wait_for_a_chunk(process, path):

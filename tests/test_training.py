@@ -293,8 +293,9 @@ def test_a_metric_that_is_not_finite_stops_the_run_by_name(config):
     assert (error.metric, error.update, error.seed) == ("loss", 9, 3)
     assert str(error.checkpoint) == f"{config.run_dir}/checkpoints/8"
     assert error.metrics["loss"].shape == (10, 2)
-    assert lines(config)[-1]["update"] == 10
-    assert lines(config)[-2]["metrics"]["loss"] == [None, None]
+    assert lines(config)[-1]["diverged"] == {"metric": "loss", "update": 9, "seed": 3}
+    assert lines(config)[-2]["update"] == 10
+    assert lines(config)[-3]["metrics"]["loss"] == [None, None]
     assert load(config.run_dir).env_steps == 8 * 4
     with pytest.raises(TrainingDiverged):
         resume(config.run_dir, progress=False)
