@@ -680,21 +680,18 @@ def test_a_signal_that_ends_the_compilation_of_a_resumed_run_leaves_it_as_it_is(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudoterminals")
 def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path):
-    import fcntl
-    import termios
-
     root, run_dir = Path(__file__).parents[1], tmp_path / "run"
     arguments = [*TINY, "--total-env-steps", "1_000_000_000", "--run-dir", str(run_dir)]
+    own_terminal = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
     ours, theirs = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *arguments],
+        [sys.executable, "-c", own_terminal + DRIVER, *arguments],
         cwd=root,
         env=os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'envs'}", "TERM": "xterm"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(theirs)
     shown = []
