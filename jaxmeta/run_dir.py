@@ -174,7 +174,8 @@ class RunDirectory(contextlib.AbstractContextManager):
         self._metrics: MetricsLog | None = None
         self._events: TensorBoard | None = None
         self._lock = lock
-        self._created, self._there, self._withdrawn = False, True, False
+        self._created, self._withdrawn = False, False
+        self._there: frozenset[str] = frozenset()  # what was there before
 
     @classmethod
     def create(cls, config: TrainConfig, devices: int, platform: str) -> RunDirectory:
@@ -187,7 +188,7 @@ class RunDirectory(contextlib.AbstractContextManager):
         serialization.check_loadable(config)
         path = absolute(str(config.run_dir))
         _check_empty(path)
-        there = path.is_dir()
+        there = _names_in(path)
         run = cls(path, lock_directory(path))
         try:
             _check_empty(path)  # another process may have been quicker
@@ -304,13 +305,13 @@ class RunDirectory(contextlib.AbstractContextManager):
         self.close()
 
     def _remove(self) -> None:
-        """Removes what a run writes before it begins; what else is in the directory stays."""
-        for name in (_EVENTS, _CHECKPOINTS):
+        """Removes what a run writes before it begins; what was there before stays."""
+        for name in {_EVENTS, _CHECKPOINTS} - self._there:
             shutil.rmtree(self.path / name, ignore_errors=True)
         with contextlib.suppress(OSError):
-            for name in (_METRICS, _CONFIG, LOCK):
+            for name in {_METRICS, _CONFIG, LOCK} - self._there:
                 (self.path / name).unlink(missing_ok=True)
-            if not self._there:
+            if "." not in self._there:
                 self.path.rmdir()
 
     def _logs(self) -> tuple[MetricsLog, TensorBoard]:
@@ -320,6 +321,14 @@ class RunDirectory(contextlib.AbstractContextManager):
 
     def _write_record(self) -> None:
         write_atomically(self.path / _CONFIG, record_to_text(self.record))
+
+
+def _names_in(path: Path) -> frozenset[str]:
+    """Returns the names in a directory, and ".", or nothing where there is none."""
+    try:
+        return frozenset([".", *os.listdir(path)])
+    except OSError:
+        return frozenset()
 
 
 def _check_empty(path: Path) -> None:

@@ -23,6 +23,7 @@ from jaxmeta.cli import main
 from jaxmeta.config import TrainConfig
 from jaxmeta.files import reason, write_atomically
 from jaxmeta.logs import MetricsLog, TensorBoard, read_log
+from jaxmeta.run_dir import RunDirectory
 from jaxmeta.training import NotSaved, TrainingDiverged, load, resume, train
 from tests.toys import ToyFamily, ToyLearner
 
@@ -436,6 +437,17 @@ def test_a_run_that_diverged_unsaved_keeps_its_metrics_until_it_is_trained_again
         resume(config.run_dir, progress=False)
     assert_same(train(config, progress=False), whole(config))
     assert_same(load(config.run_dir), whole(config))
+
+
+def test_a_run_that_does_not_begin_where_another_diverged_leaves_the_metrics_of_that(config):
+    bad = replace(config, algorithm=ToyLearner(nan_metric_at=1))
+    with pytest.raises(TrainingDiverged) as caught:
+        train(bad, progress=False)
+    log = caught.value.log
+    before = log.read_text()
+    with RunDirectory.create(config, 1, "cpu") as run:
+        assert run.withdraw()
+    assert log.read_text() == before
 
 
 def test_a_run_that_diverged_later_says_so_where_another_is_to_be_trained(config):
