@@ -236,10 +236,23 @@ def _check_meta(path: Path, meta: dict[str, Any], target: Any) -> None:
     if found == wanted:
         return
     name = next(name for name in (wanted | found) if found.get(name) != wanted.get(name))
+    if _in_32_bits(found) == _in_32_bits(wanted):
+        raise ConfigError(
+            f"{path} was written with {_bits(found[name])} bits: {name} is {found[name]} there and "
+            f"{wanted[name]} here; set JAX_ENABLE_X64 as it was then"
+        )
     raise ConfigError(
         f"{path} holds the state of another version of the algorithm: {name} is "
         f"{found.get(name, 'missing')} there and {wanted.get(name, 'missing')} here"
     )
+
+
+def _in_32_bits(leaves: dict[str, str]) -> dict[str, str]:
+    return {name: leaf.replace("64[", "32[") for name, leaf in leaves.items()}
+
+
+def _bits(leaf: str) -> str:
+    return "64" if "64[" in leaf else "32"
 
 
 def _checksums(path: Path) -> dict[str, int]:

@@ -221,7 +221,7 @@ def _train(arguments: list[str]) -> int:
     from jaxmeta.dry_run import describe_run
     from jaxmeta.options import TrainOptions, parse_options
     from jaxmeta.presets import preset
-    from jaxmeta.training import train
+    from jaxmeta.training import train_from_command
 
     _prepare_jax()
     config = preset(*names)
@@ -236,7 +236,8 @@ def _train(arguments: list[str]) -> int:
         print(describe_run(options.config))
         return OK
     _join(options.hosts)
-    return _report(train(options.config), options.evaluate)
+    result = train_from_command(options.config, evaluate=options.evaluate)
+    return _report(result, options.evaluate)
 
 
 def _sweep(arguments: list[str]) -> int:
@@ -277,13 +278,15 @@ def _sweep(arguments: list[str]) -> int:
 
 def _resume(arguments: list[str]) -> int:
     from jaxmeta.options import ResumeOptions, parse_options
+    from jaxmeta.run_dir import read_record
     from jaxmeta.training import resume
 
     _prepare_jax()
     options = parse_options(ResumeOptions, arguments, command="jaxmeta resume")
     _join(options.hosts)
     result = resume(options.run_dir, total_env_steps=options.total_env_steps)
-    return _report(result, options.evaluate)
+    wanted = "--evaluate" in arguments or read_record(options.run_dir).evaluate
+    return _report(result, options.evaluate and wanted)
 
 
 def _evaluate(arguments: list[str]) -> int:

@@ -93,7 +93,8 @@ class ResumeOptions:
         run_dir: Directory of the run.
         total_env_steps: Environment steps of each seed, counted from the start of the run;
             None takes what the run was started with.
-        evaluate: Evaluate on held-out tasks, beside the references, when training is done.
+        evaluate: Evaluate on held-out tasks, beside the references, when training is done. A run
+            that was started with ``--no-evaluate`` is not, unless ``--evaluate`` is written.
         hosts: Several processes that train together.
         own: Classes that are not of this library.
     """

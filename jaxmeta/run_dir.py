@@ -57,6 +57,7 @@ class Record(NamedTuple):
         platform: Their platform, such as ``"cpu"``.
         versions: Of the libraries that started the run.
         extensions: Every time the run was made longer: ``{"update", "from", "to"}``.
+        evaluate: Whether the command line evaluates the run when it is trained.
     """
 
     config: TrainConfig
@@ -64,6 +65,7 @@ class Record(NamedTuple):
     platform: str
     versions: dict[str, str]
     extensions: tuple[dict[str, int], ...] = ()
+    evaluate: bool = True
 
 
 def absolute(path: str | Path) -> Path:
@@ -85,7 +87,9 @@ def read_record(path: str | Path) -> Record:
     path = absolute(path)
     try:
         text = (path / _CONFIG).read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+    except NotADirectoryError:
+        raise ConfigError(f"{path} is a file; it must be the directory of a run") from None
+    except FileNotFoundError:
         raise ConfigError(f"{path} is not a run: it has no {_CONFIG}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path / _CONFIG} cannot be read: {error}") from error
@@ -178,8 +182,10 @@ class RunDirectory(contextlib.AbstractContextManager):
         self._there: frozenset[str] = frozenset()  # what was there before
 
     @classmethod
-    def create(cls, config: TrainConfig, devices: int, platform: str) -> RunDirectory:
-        """Starts a run in ``config.run_dir``.
+    def create(
+        cls, config: TrainConfig, devices: int, platform: str, evaluate: bool = True
+    ) -> RunDirectory:
+        """Starts a run in ``config.run_dir``; the arguments are those of a `Record`.
 
         Raises:
             ConfigError: If the directory holds a run or cannot be written, or if the run could
@@ -193,7 +199,7 @@ class RunDirectory(contextlib.AbstractContextManager):
         try:
             _check_empty(path)  # another process may have been quicker
             run._created, run._there = True, there
-            run.record = Record(config, devices, platform, library_versions())
+            run.record = Record(config, devices, platform, library_versions(), evaluate=evaluate)
             run._write_record()
             run.checkpoints = Checkpoints(path / _CHECKPOINTS, config.keep_checkpoints)
         except OSError as error:

@@ -147,6 +147,17 @@ def train(
         TrainingInterrupted: If a signal stopped training.
         ProcessLost: If another process of the run has ended, see `jaxmeta.hosts`.
     """
+    return train_from_command(config, callback=callback, progress=progress)
+
+
+def train_from_command(
+    config: TrainConfig,
+    *,
+    evaluate: bool = True,
+    callback: Callback | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Trains as `train` does, and writes down whether ``jaxmeta resume`` is to evaluate the run."""
     check_config(config)
     parallel.request_cpu_devices()
     config.tasks.check_installed()
@@ -157,8 +168,11 @@ def train(
     if config.run_dir is None:
         return _run(config, devices, rounds, None, callback, progress)
     count, platform = len(devices), devices[0].platform
-    with _open(lambda: RunDirectory.create(config, count, platform), config.run_dir) as opened:
-        store, record = opened
+
+    def create() -> RunDirectory:
+        return RunDirectory.create(config, count, platform, evaluate)
+
+    with _open(create, config.run_dir) as (store, record):
         check_same(config, record.config)  # of another process, it may have been given another
         return _run(config, devices, rounds, store, callback, progress)
 

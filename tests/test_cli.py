@@ -292,7 +292,8 @@ def test_the_commands_that_are_suggested_are_valid(finished, run_dir, capsys):
 
 def test_by_default_a_run_goes_to_a_new_directory_below_runs(tmp_path, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr(training, "train", lambda config: seen.append(config.run_dir) or 1 / 0)
+    fail = lambda config, evaluate: seen.append(config.run_dir) or 1 / 0  # noqa: E731
+    monkeypatch.setattr(training, "train_from_command", fail)
     monkeypatch.setattr(cli, "_now", lambda: "20300102-030405")
     (tmp_path / "runs" / "toy-toys-20300102-030405").mkdir(parents=True)
     with pytest.raises(ZeroDivisionError):  # what is nobody's mistake keeps its traceback
@@ -313,6 +314,17 @@ def test_resuming_makes_a_run_longer_and_evaluates_again(run_dir, capsys):
     assert read_record(run_dir).config.total_env_steps == 24
     assert (run_dir / "evaluation.json").exists()
     assert "ToyLearner" in capsys.readouterr().out
+
+
+def test_resume_remembers_that_a_run_is_not_to_be_evaluated(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert main([*TINY, "--run-dir", str(run_dir), "--no-evaluate"]) == 0
+    assert main(["resume", str(run_dir), "--total-env-steps", "24"]) == 0
+    assert not read_record(run_dir).evaluate
+    assert "ToyLearner" not in capsys.readouterr().out
+    assert not (run_dir / "evaluation.json").exists()
+    assert main(["resume", str(run_dir), "--evaluate"]) == 0
+    assert (run_dir / "evaluation.json").exists()
 
 
 def test_evaluation_takes_its_options(run_dir, capsys):

@@ -160,9 +160,21 @@ def test_a_state_of_another_structure_or_dtype_is_refused_by_name(checkpoints):
     message = r"\['w'\] is float32\[2, 3\] there and float16\[2, 3\] here"
     with pytest.raises(ConfigError, match=message):
         checkpoints.restore(changed)
+    with pytest.raises(ConfigError, match="another version of the algorithm"):
+        checkpoints.restore(changed)
     more = target()._replace(params=target().params | {"b": other})
     with pytest.raises(ConfigError, match=r"\['b'\] is missing there"):
         checkpoints.restore(more)
+
+
+def test_a_state_of_more_bits_is_none_of_another_algorithm(checkpoints):
+    wide = jax.ShapeDtypeStruct((2, 3), np.dtype("float64"), sharding=target().params["w"].sharding)
+    with jax.enable_x64(True):
+        changed = target()._replace(params=target().params | {"w": wide})
+        message = r"was written with 32 bits: .*\['w'\] is float32\[2, 3\] there and float64"
+        with pytest.raises(ConfigError, match=message) as refused:
+            checkpoints.restore(changed)
+    assert str(refused.value).endswith("set JAX_ENABLE_X64 as it was then")
 
 
 def test_what_a_killed_save_left_behind_is_not_seen_and_swept(checkpoints):
@@ -344,6 +356,11 @@ def test_a_directory_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="is not a run"):
         read_record(tmp_path / "missing")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "agent.txt").write_text("")
+    with pytest.raises(
+        ConfigError, match=r"agent\.txt is a file; it must be the directory of a run"
+    ):
+        read_record(tmp_path / "agent.txt")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": {}, "extensions": []}'])
