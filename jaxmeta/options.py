@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import sys
 import types
 import warnings
 from collections.abc import Callable, Sequence
@@ -346,9 +345,9 @@ def parse_options(
             concrete classes the options are those of.
 
     Raises:
-        ConfigError: If a value is out of range.
-        SystemExit: If help was asked for (code 0), or an argument is unknown or cannot be
-            read (code 2, with an explanation on stderr).
+        ConfigError: If a value is out of range, or an argument is unknown, missing or cannot be
+            read.
+        SystemExit: If help was asked for.
     """
     messages, unread = io.StringIO(), []
     try:
@@ -374,8 +373,11 @@ def parse_options(
             raise error from None
         _check_parts(arguments, messages.getvalue())
         _check_numbers(unread, messages.getvalue())
-        sys.stderr.write(messages.getvalue())
-        raise
+        _check_options(arguments, messages.getvalue(), command)
+        if stop.code in (0, None):
+            raise
+        said = _first_paragraph(messages.getvalue())
+        raise ConfigError(f"{said}; {command} --help lists what can be given") from None
 
 
 def _check_parts(arguments: Sequence[str], complaint: str) -> None:
@@ -388,6 +390,25 @@ def _check_parts(arguments: Sequence[str], complaint: str) -> None:
                 f"part is {word!r}; it must be one of {', '.join(where or known)}"
                 f"{closest(word, known)}"
             )
+
+
+def _check_options(arguments: Sequence[str], complaint: str, command: str) -> None:
+    """Raises `ConfigError` if tyro complained of an option that is not there."""
+    named, _, near = complaint.partition("Perhaps you meant")
+    unknown = [word for word in arguments if word.startswith("-") and word in named]
+    if "Unrecognized options" in named and unknown:
+        option = unknown[0].partition("=")[0]
+        known = re.findall(r"(?<=\s)--[\w.-]*\w", near.replace(f"{command} --help", ""))
+        raise ConfigError(
+            f"{option} is no option of {command}{closest(option, known)}; --help lists them"
+        )
+
+
+def _first_paragraph(complaint: str) -> str:
+    """Returns what tyro says in its box, above the first line across it."""
+    lines = [line.strip("│ ") for line in complaint.splitlines()[1:-1]]
+    rules = (i for i, line in enumerate(lines) if set(line) == {"─"})
+    return " ".join(lines[: next(rules, None)]).strip(" .")
 
 
 def _config_error_behind(error: BaseException | None) -> ConfigError | None:
