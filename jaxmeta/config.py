@@ -137,3 +137,14 @@ class TrainConfig:
         chunks = math.ceil(self.total_env_steps / (steps * self.updates_per_chunk))
         updates = chunks * self.updates_per_chunk
         return Plan(steps, self.updates_per_chunk, chunks, updates, updates * steps)
+
+    def length_note(self) -> str | None:
+        """Returns what is to be said if whole chunks make the run a tenth longer than asked."""
+        plan = self.plan()
+        if plan.env_steps <= 1.1 * self.total_env_steps:
+            return None
+        return (
+            f"total_env_steps is {self.total_env_steps:,}; chunks are whole, of "
+            f"{plan.updates_per_chunk} updates, so it trains {plan.env_steps:,} (fewer "
+            "updates_per_chunk come closer)"
+        )

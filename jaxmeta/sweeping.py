@@ -119,6 +119,8 @@ def _run(
             parallel.check_platform()
             devices = jax.local_devices()[: min(config.devices or len(todo), len(todo))]
             budget = _budget(memory_gib, devices)
+            if (note := config.length_note()) is not None:
+                shown.say(note)
             shown.say("compiling")
             wave = _fitting_wave(config, grid, devices, len(todo), budget)
             shown.say(_describe(wave, devices, len(todo), budget))

@@ -331,12 +331,8 @@ def _compile(
     plan = config.plan()
     if update >= plan.updates:
         return None
-    if plan.env_steps > 1.1 * config.total_env_steps:
-        shown.say(
-            f"total_env_steps is {config.total_env_steps:,}; chunks are whole, of "
-            f"{plan.updates_per_chunk} updates, so it trains {plan.env_steps:,} (fewer "
-            "updates_per_chunk come closer)"
-        )
+    if (note := config.length_note()) is not None:
+        shown.say(note)
     shown.say("compiling")
     program = compile_chunk(config, devices, interrupts.compile)
     shown.say(f"compiled in {program.seconds:.1f} s for {_describe(devices)}")

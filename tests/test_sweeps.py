@@ -89,6 +89,13 @@ def whole():
     return jaxmeta.sweep(SMALL, AXES, progress=False)
 
 
+def test_it_is_said_if_whole_chunks_are_far_more_than_was_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr(sweeping, "_fitting_wave", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        jaxmeta.sweep(dataclasses.replace(SMALL, total_env_steps=1), AXES)
+    assert "total_env_steps is 1; chunks are whole" in capsys.readouterr().err.splitlines()[0]
+
+
 @pytest.fixture
 def waves_of_two(monkeypatch):
     """Lets every wave have two runs, whatever the memory."""
