@@ -137,6 +137,9 @@ def play_trial(
         key: Typed PRNG key.
         num_episodes: E.
         adapt: Called after every episode with its trajectory, leaves ``[1, T, ...]``.
+
+    Returns:
+        What was played, leaves ``[E, T, ...]``; see `Trial`.
     """
 
     def episode(loop: tuple, key: Array) -> tuple[tuple, tuple[Trajectory, Any, Array]]:
