@@ -21,7 +21,7 @@ from jaxmeta.player import AXIS, adaptation_scores, compiler_options, local_mesh
 from jaxmeta.rollout import Protocol
 from jaxmeta_envs.base import AdaptivePolicy
 from jaxmeta_envs.errors import require, require_number
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.physical import PhysicalFamily
 
 
@@ -71,12 +71,7 @@ class CrossEntropy:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        least = {"population": 2, "iterations": 1, "trials": 1, "fresh_trials": 1}
-        for name, minimum in least.items():
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            field = f"CrossEntropy.{name}"
-            require(whole and value >= minimum, field, value, f"an integer of at least {minimum}")
+        check_least(self, population=2, iterations=1, trials=1, fresh_trials=1)
         share = self.elite_share
         require(0 < share <= 1, "CrossEntropy.elite_share", share, "above 0 and at most 1")
         require_number("CrossEntropy.noise", self.noise, 0.0)

@@ -17,7 +17,7 @@ from jax import Array
 
 from jaxmeta_envs.base import Task, Timestep
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import Uniform
 
@@ -88,9 +88,7 @@ class ClassicControl(PhysicalFamily[Task, ClassicState]):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("episode_length", "num_episodes"):
-            value = getattr(self, name)
-            require(value >= 1, f"{type(self).__name__}.{name}", value, "an integer of at least 1")
+        check_least(self, episode_length=1, num_episodes=1)
         for name, value in self._ranges().items():
             pair = isinstance(value, tuple) and len(value) == 2
             numbers = pair and all(isinstance(end, int | float) for end in value)

@@ -20,7 +20,7 @@ from jax import Array
 from jaxmeta_envs.base import TaskFamily, Timestep
 from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.extras import import_extra
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.spaces import Box, Discrete, Space
 
 SampleParams = Callable[[Array, str], Any]
@@ -69,9 +69,7 @@ class GymnaxFamily(TaskFamily[Any, GymnaxState]):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("episode_length", "num_episodes"):
-            value = getattr(self, name)
-            require(value >= 1, f"{type(self).__name__}.{name}", value, "an integer of at least 1")
+        check_least(self, episode_length=1, num_episodes=1)
         require(callable(self.sample_params), "sample_params", self.sample_params, "a function")
         require(
             isinstance(self.sample_params, Hashable),
