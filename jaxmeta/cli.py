@@ -125,6 +125,7 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     from jaxmeta.files import describe_refusal
     from jaxmeta.hosts import ProcessLost
     from jaxmeta.import_option import again
+    from jaxmeta.run_dir import read_record
     from jaxmeta.training import TrainingDiverged, TrainingInterrupted
     from jaxmeta_envs.errors import ConfigError
 
@@ -132,6 +133,9 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         when = f"after {error.result.env_steps:,} environment steps"
         if error.run_dir is not None:
             later = f"go on with: jaxmeta resume {shlex.quote(str(error.run_dir))}{again()}"
+            total = error.result.config.total_env_steps
+            if total != read_record(error.run_dir).config.total_env_steps:  # not yet written down
+                later += f" --total-env-steps {total}"
         elif error.result.state is None:
             when, later = "before it began", "nothing is left of it"
         else:

@@ -143,8 +143,10 @@ class TrainConfig:
         plan = self.plan()
         if plan.env_steps <= 1.1 * self.total_env_steps:
             return None
+        size, closer = f"{plan.updates_per_chunk} updates", " (fewer updates_per_chunk come closer)"
+        if plan.updates_per_chunk == 1:
+            size, closer = f"an update of {plan.env_steps_per_update:,} steps", ""
         return (
-            f"total_env_steps is {self.total_env_steps:,}; chunks are whole, of "
-            f"{plan.updates_per_chunk} updates, so it trains {plan.env_steps:,} (fewer "
-            "updates_per_chunk come closer)"
+            f"total_env_steps is {self.total_env_steps:,}; chunks are whole, of {size}, so it "
+            f"trains {plan.env_steps:,}{closer}"
         )

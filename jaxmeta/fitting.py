@@ -46,7 +46,8 @@ class FittingTable(Table):
         """Returns the table with these columns only; names may go on in the next line."""
         left = {id(column) for column in kept}
         gone = [" ".join(_plain(c.header).split()) for c in self.columns if id(c) not in left]
-        said = [f"for want of width without: {', '.join(filter(None, gone))}"] if gone else []
+        names = ", ".join(dict.fromkeys(filter(None, gone)))
+        said = [f"for want of width without: {names}"] if gone else []
         caption = "\n".join([str(self.caption), *said])
         table = FittingTable(title=self.title, caption=caption, box=self.box)
         table.padding, table.pad_edge, table.show_edge = self.padding, self.pad_edge, self.show_edge

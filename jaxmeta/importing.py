@@ -180,7 +180,7 @@ def _broken(said: str, name: str, error: BaseException) -> ConfigError:
 def _look_up(module: ModuleType, qualname: str, said: str, get: Getter) -> Any:
     found = _attribute(module, qualname, get)
     if found is None and not qualname:
-        raise ConfigError(f"{said}, but no class of it")
+        raise ConfigError(f"{said}, which names no class: write {module.__name__}:Class")
     if found is None:
         named = [name for name, value in vars(module).items() if isinstance(value, type)]
         raise ConfigError(

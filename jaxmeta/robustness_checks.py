@@ -21,6 +21,7 @@ from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.physical import PhysicalFamily
 
 _SLACK = 1e-6  # the limits are float32, what a user types is not
+_MOST_POINTS = 10_000  # of a map, each a simulator of its own
 
 
 class Sweep(NamedTuple):
@@ -100,6 +101,8 @@ def plan_sweep(
     swept = tuple(names[:2] if parameters is None else parameters)
     require(len(swept) in (1, 2), "parameters", swept, "one or two names")
     require(len(set(swept)) == len(swept), "parameters", swept, "different names")
+    most = int(_MOST_POINTS ** (1 / len(swept)))
+    require(points <= most, "points", points, f"at most {most:,} along each of {len(swept)}")
     _check_names("parameters", swept, names)
     _check_names("ranges", ranges, names)
     _check_names("fixed", fixed, names)

@@ -90,7 +90,8 @@ def read_record(path: str | Path) -> Record:
     except NotADirectoryError:
         raise ConfigError(f"{path} is a file; it must be the directory of a run") from None
     except FileNotFoundError:
-        raise ConfigError(f"{path} is not a run: it has no {_CONFIG}") from None
+        why = f"it has no {_CONFIG}" if path.exists() else "there is no such directory"
+        raise ConfigError(f"{path} is not a run: {why}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path / _CONFIG} cannot be read: {error}") from error
     return record_from_text(text, path)

@@ -688,7 +688,7 @@ def test_a_signal_that_ends_the_compilation_of_a_resumed_run_leaves_it_as_it_is(
     given = ["resume", run_dir, "--total-env-steps", "64", "--import", "tests.toys"]
     code, message = stop_while_compiling(signal.SIGTERM, *given)
     assert code == 128 + signal.SIGTERM
-    again = f"go on with: jaxmeta resume {run_dir} --import tests.toys"
+    again = f"go on with: jaxmeta resume {run_dir} --import tests.toys --total-env-steps 64"
     assert message == f"jaxmeta: SIGTERM stopped training after 16 environment steps; {again}"
     after = files_in(run_dir)
     assert {**after, ".lock": before[".lock"]} == before

@@ -432,7 +432,11 @@ def test_the_quick_evaluation_plays_tasks_of_its_own():
         ({"num_tasks": 0}, r"num_tasks is 0"),
         ({"num_tasks": True}, r"num_tasks is True"),
         ({"num_tasks": 10**12}, r"num_tasks is 1000000000000; it must be at most"),
-        ({"episodes": 10**9}, r"where each has 1,000,000,000 rows"),
+        ({"episodes": 10**9}, r"episodes is 1000000000; it must be at most 100,000,000"),
+        (
+            {"episodes": 10**6, "num_tasks": 101},
+            r"num_tasks is 101; .* 100 where each has 1,000,000",
+        ),
         ({"batch": 0}, r"batch is 0"),
     ],
 )

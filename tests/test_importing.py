@@ -153,7 +153,7 @@ def test_a_default_directory_has_a_name_that_every_file_system_takes(monkeypatch
     ("name", "content", "message"),
     [
         ("mine_of_test:Famly", "", r"mine_of_test has no Famly \(did you mean Family\?\)"),
-        ("mine_of_test:", "", "but no class of it"),
+        ("mine_of_test:", "", "which names no class: write mine_of_test:Class"),
         ("mine_of_tst:Family", "", r"no module mine_of_tst, .*did you mean mine_of_test\?"),
         ("mine_of_test.py:Family", "", r"the module must be named as in Python"),
         ("mine_of_test:Plain", "", "it must be a Family class, a frozen dataclass"),

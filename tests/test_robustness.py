@@ -493,6 +493,12 @@ def test_the_tables_fit_eighty_columns_and_say_what_was_played():
         (["mass"], {"fixed": {"tilt": 3.0}}, "fixed tilt is 3.0; .*-2 to 2"),
         (["mass"], {"fixed": {"air": 3.0}}, "fixed has 'air'"),
         (["mass"], {"points": 1}, "points is 1; it must be an integer of at least 2"),
+        (
+            ["mass"],
+            {"points": 10_001},
+            "points is 10001; it must be at most 10,000 along each",
+        ),
+        ([["mass", "tilt"]], {"points": 101}, "points is 101; it must be at most 100 along each"),
         (["mass"], {"trials": 0}, "trials is 0"),
         (["mass"], {"episodes": 0}, "episodes is 0"),
         (["mass"], {"seed": -1}, "seed is -1"),

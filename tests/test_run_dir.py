@@ -353,7 +353,7 @@ def test_a_directory_that_cannot_be_written_is_refused(config, tmp_path, below):
 def test_a_directory_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"is not a run: it has no config\.json"):
         RunDirectory.open_existing(tmp_path)
-    with pytest.raises(ConfigError, match="is not a run"):
+    with pytest.raises(ConfigError, match="is not a run: there is no such directory"):
         read_record(tmp_path / "missing")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "agent.txt").write_text("")

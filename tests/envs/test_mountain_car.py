@@ -7,7 +7,7 @@ import pytest
 from jaxmeta.rollout import play_adaptation
 from jaxmeta_envs.classic_control import ClassicState
 from jaxmeta_envs.mountain_car import MountainCar
-from jaxmeta_envs.mountain_car_physics import MountainCarBody, MountainCarTask
+from jaxmeta_envs.mountain_car_physics import MountainCarBody, MountainCarTask, has_arrived
 from jaxmeta_envs.mountain_car_references import design, rock
 
 FAMILY = MountainCar()
@@ -35,6 +35,11 @@ def test_the_flag_is_rewarded_and_ends_the_episode():
     _, timestep = FAMILY.step(jax.random.key(0), at(0.44, 0.05), jnp.asarray([0.5]), NOMINAL)
     assert timestep.reward == pytest.approx(100 - 0.1 * 0.25)
     assert bool(timestep.terminated)
+
+
+def test_a_car_that_rolls_back_from_beyond_the_flag_has_not_arrived():
+    for position, velocity, arrived in ((0.5, 0.0, True), (0.5, -0.01, False), (0.44, 0.05, False)):
+        assert bool(has_arrived(at(position, velocity).body)) == arrived
 
 
 def test_a_throttle_out_of_bounds_costs_no_more_than_a_full_one():
