@@ -435,7 +435,7 @@ def test_the_quick_evaluation_plays_tasks_of_its_own():
         ({"episodes": 10**9}, r"episodes is 1000000000; it must be at most 100,000,000"),
         (
             {"episodes": 10**6, "num_tasks": 101},
-            r"num_tasks is 101; .* 100 where each has 1,000,000",
+            r"num_tasks is 101; .* 100 where each has 1",
         ),
         ({"batch": 0}, r"batch is 0"),
     ],
