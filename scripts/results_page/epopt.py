@@ -65,7 +65,7 @@ EXPERIMENTS = (
     _experiment("pendulum", "pendulums, the preset", _OTHER, ("epopt", "pendulum")),
     _experiment("cartpole", "cart-poles, the preset", _OTHER, ("epopt", "cartpole")),
     _experiment("wide-pendulum", "pendulums of a wide range", _OTHER, None),
-    _experiment("wide-pendulum-defaults", "the same with the defaults", _OTHER, None),
+    _experiment("wide-pendulum-defaults", "wide pendulums, defaults", _OTHER, None),
     _experiment("wide-cartpole", "cart-poles of a wide range", _OTHER, None),
     _experiment(
         "hopper",
