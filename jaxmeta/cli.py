@@ -340,6 +340,7 @@ def _compare(arguments: list[str]) -> int:
 
 def _robustness(arguments: list[str]) -> int:
     from jaxmeta.options import RobustnessOptions, parse_options
+    from jaxmeta.robustness_checks import picture_name
     from jaxmeta.robustness_map import robustness
     from jaxmeta.runs import check_picture
 
@@ -347,7 +348,8 @@ def _robustness(arguments: list[str]) -> int:
     options = parse_options(RobustnessOptions, arguments, command="jaxmeta robustness")
     run_dirs = list(options.run_dirs)
     beside = run_dirs[:1] if options.out is None and len(run_dirs) == 1 else []
-    place = Path(*beside, options.out or "robustness.png").expanduser()
+    name = picture_name(options.parameters, options.search if options.worst_case else None)
+    place = Path(*beside, options.out or name).expanduser()
     if options.save and (not beside or place.parent.is_dir()):  # else it is no run
         check_picture(place)
     found = robustness(

@@ -252,8 +252,9 @@ class RobustnessOptions:
         seed: Seed of all that is played.
         save: Write the figure, and the numbers beside it as .json and .npz; older ones of the
             same name are replaced.
-        out: The figure to write; None takes robustness.png in the directory of the run, and
-            for several runs, none of which it belongs to, in the current directory.
+        out: The figure to write; None takes robustness.png, or with --parameters mass
+            robustness-mass.png, in the directory of the run, and for several runs, none of which
+            it belongs to, in the current directory.
         own: Classes that are not of this library.
     """
 

@@ -130,15 +130,31 @@ def plan_sweep(
     return sweep
 
 
-def check_out(results: Sequence[Any], out: str | Path | None) -> Path | None:
+def picture_name(parameters: Sequence[str], search: CrossEntropy | None) -> str:
+    """Returns what a figure is called: maps of other parameters, or by another search, otherwise.
+
+    Args:
+        parameters: Those that were asked for by name.
+        search: How the worst case is looked for.
+    """
+    wide = ["limits"] if search is not None and search.within == "limits" else []
+    return "-".join(["robustness", *parameters, *wide]) + ".png"
+
+
+def check_out(results: Sequence[Any], out: str | Path | None, name: str) -> Path | None:
     """Returns the PNG to write, or None if there is no place for it.
+
+    Args:
+        results: The runs.
+        out: Where the user wants it.
+        name: What it is called in the directory of a run.
 
     Raises:
         ConfigError: If it cannot be written.
     """
     if out is None:
         run_dir = results[0].run_dir if len(results) == 1 else None
-        path = None if run_dir is None else Path(run_dir) / "robustness.png"
+        path = None if run_dir is None else Path(run_dir) / name
     else:
         path = Path(out).expanduser()
     if path is not None:

@@ -21,7 +21,7 @@ from jaxmeta.files import write_or_warn
 from jaxmeta.methods import title_of
 from jaxmeta.player import BATCH, batch_size, own_protocol, play_given
 from jaxmeta.progress import Progress, make_progress
-from jaxmeta.robustness_checks import Sweep, check_out, plan_sweep
+from jaxmeta.robustness_checks import Sweep, check_out, picture_name, plan_sweep
 from jaxmeta.robustness_report import Robustness, RobustnessMap, WorstCase
 from jaxmeta.rollout import Protocol
 from jaxmeta.runs import choose_labels, load_runs
@@ -84,8 +84,9 @@ def robustness(
         labels: Names of the runs; None: those of their directories.
         seed: Seed of all that is played.
         save: Whether to write files, see `Robustness.save`.
-        out: The PNG to write, the numbers beside it. None: ``robustness.png`` in the
-            directory of a single run, and nowhere for several or without a directory.
+        out: The PNG to write, the numbers beside it. None: in the directory of a single run, as
+            ``robustness.png``, followed by the ``parameters`` that are given and by ``limits`` if
+            those are searched; and nowhere for several or without a directory.
         batch: Trials played at a time; bounds the memory of the map (the search plays a
             whole generation at a time).
         progress: Whether to show how it goes, if it takes long.
@@ -101,7 +102,7 @@ def robustness(
     named = [parameters] if isinstance(parameters, str) else parameters
     sweep = plan_sweep(families, named, ranges or {}, fixed or {}, points, search)
     names = choose_labels(results, labels)
-    place = check_out(results, out) if save else None
+    place = check_out(results, out, picture_name(named or (), search)) if save else None
     for family in families:
         family.check_installed()
     prepared = _prepare(results, episodes, deterministic)

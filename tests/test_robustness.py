@@ -443,12 +443,13 @@ def test_a_run_directory_is_loaded_and_written_to(tmp_path, monkeypatch):
         str(tmp_path), ("mass", "friction"), points=5, trials=2, search=SEARCH, batch=BATCH
     )
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"robustness.json", "robustness.npz", "robustness.png"}
-    assert read(tmp_path / "robustness.json") == found.summary()
+    stem = tmp_path / "robustness-mass-friction-limits"  # as SEARCH looks there
+    assert names == {f"{stem.name}.{kind}" for kind in ("json", "npz", "png")}
+    assert read(stem.with_suffix(".json")) == found.summary()
     described = found.summary()["runs"][tmp_path.name]
     assert np.shape(described["mean_return"]) == (5, 5)
     assert set(described["worst_case"]["parameters"]) == {"mass", "friction", "tilt"}
-    with np.load(tmp_path / "robustness.npz") as arrays:
+    with np.load(stem.with_suffix(".npz")) as arrays:
         np.testing.assert_array_equal(arrays[f"returns/{tmp_path.name}"], found.maps[0].returns)
         np.testing.assert_array_equal(arrays["grid/friction"], found.grid[1])
         worst = arrays[f"worst_case/{tmp_path.name}"]
@@ -597,8 +598,8 @@ def test_the_command_maps_a_run(run_dir, capsys):
     output = capsys.readouterr().out
     assert "Return on Terrain over tilt × mass" in output
     assert "Worst case found" in output
-    assert "run/robustness.json" in output
-    content = read(run_dir / "robustness.json")
+    assert "run/robustness-tilt-mass.json" in output
+    content = read(run_dir / "robustness-tilt-mass.json")
     assert content["grid"]["mass"][-1] == 3.0
     assert content["fixed"] == {"friction": pytest.approx(0.2)}
     assert content["runs"]["run"]["num_seeds"] == 2
@@ -606,7 +607,14 @@ def test_the_command_maps_a_run(run_dir, capsys):
     np.testing.assert_allclose(
         content["runs"]["run"]["mean_return"], depth(mass, 0.2, tilt) + 2, rtol=1e-5
     )
-    assert (run_dir / "robustness.png").read_bytes().startswith(b"\x89PNG")
+    figure = run_dir / "robustness-tilt-mass.png"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    before = figure.with_suffix(".json").read_text()
+    for other in (["--search.within", "limits"], ["--parameters", "mass"]):
+        assert cli.main(["robustness", "run", *arguments, *other]) == 0
+    assert figure.with_suffix(".json").read_text() == before
+    found = {path.name for path in run_dir.glob("robustness*.png")}
+    assert found == {figure.name, "robustness-tilt-mass-limits.png", "robustness-mass.png"}
 
 
 def test_the_command_lays_several_runs_over_each_other(run_dir, capsys, tmp_path):
@@ -615,9 +623,9 @@ def test_the_command_lays_several_runs_over_each_other(run_dir, capsys, tmp_path
     assert cli.main(["robustness", "run", "other", *arguments]) == 0
     output = capsys.readouterr().out
     assert "Worst case" not in output
-    assert "The figure:  robustness.png" in output
-    assert list(read(tmp_path / "robustness.json")["runs"]) == ["one", "two"]
-    assert not (run_dir / "robustness.json").exists()
+    assert "The figure:  robustness-mass.png" in output
+    assert list(read(tmp_path / "robustness-mass.json")["runs"]) == ["one", "two"]
+    assert not (run_dir / "robustness-mass.json").exists()
     assert cli.main(["robustness", "run", "other", *arguments, "--out", "both.png"]) == 0
     assert (tmp_path / "both.npz").exists()
 
