@@ -124,7 +124,8 @@ Image(str(folder / f"adaptation{evaluation.suffix}.png"), width=720, alt=said)
 
 # %% [markdown]
 # The numbers behind it are plain arrays: `evaluation.returns` is `[seed, task, k]`, and `summary()`
-# has means with intervals.
+# has means with intervals. Two thousand tasks leave an error of several percent of the share below;
+# measured exactly, the seeds of `results/bandit_gap.json` reach more than 99 %.
 
 # %%
 total = evaluation.summary()["policies"]["RL2"]["total"]
@@ -214,7 +215,7 @@ print("return of the last update, per seed:", np.round(metrics["return"][:, -1],
 # ```bash
 # jaxmeta train rl2 bernoulli-bandit --run-dir runs/first     # ends with a table and a plot
 # jaxmeta evaluate runs/first --episodes 30
-# jaxmeta resume runs/first --total-env-steps 12e6
+# jaxmeta resume runs/first --total-env-steps 24e6
 # ```
 #
 # **On a TPU or a GPU** nothing changes in this notebook. Programs this small do not fill an

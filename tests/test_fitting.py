@@ -87,9 +87,9 @@ def test_what_goes_first_stands_on_the_right_and_has_no_interval():
     assert "without" not in shown[70]
     assert "without: same" in shown[59]
     assert shown[59].count("3.0000") == 1  # of two equal columns
-    assert "without: same, same" in shown[50]
-    assert "without: first, same, same" in shown[41]
-    assert "without: first, same, b ±95 %, same" in shown[36]
+    assert "without: same" in shown[50]
+    assert "without: first, same" in shown[41]
+    assert "without: first, same, b ±95 %" in shown[36]
     assert "2.0000 ±0.1000" in shown[22]
 
 
