@@ -1,4 +1,9 @@
-"""Checkpoints: the whole state on disk, complete or not there at all."""
+"""Checkpoints: the whole state on disk, complete or not there at all.
+
+A checkpoint has two parts: what every one keeps, such as parameters, and what the newest one
+alone does, such as a replay buffer (see `jaxmeta.placement`), which is deleted once there is a
+newer one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import gc
 import json
 import logging
 import os
+import shutil
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -14,15 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import numpy as np
 
+from jaxmeta import placement
 from jaxmeta.files import write_atomically
 from jaxmeta_envs.errors import ConfigError
 
 if TYPE_CHECKING:
     from orbax.checkpoint import CheckpointManager
 
-SCHEMA = 1
+SCHEMA = 2
+_COUNTER = ".updates"  # that states of schema 1 held, as algorithms were not told it
 _CHECKSUMS = "checksums.json"
+_NEWEST = "newest"
 
 
 class CheckpointError(RuntimeError):
@@ -94,13 +104,14 @@ class Checkpoints(contextlib.AbstractContextManager):
         with _quiet():
             return sorted(self._manager().all_steps())
 
-    def save(self, update: int, state: Any, seconds: float) -> Path:
-        """Writes a checkpoint.
+    def save(self, update: int, kept: Any, seconds: float, newest: Any = None) -> Path:
+        """Writes a checkpoint, then deletes what only the newest one has from older ones.
 
         Args:
             update: Updates done.
-            state: The state.
+            kept: What every checkpoint has of the state, see `jaxmeta.placement.split`.
             seconds: Seconds of training so far.
+            newest: What the newest one alone has.
 
         Returns:
             Its directory.
@@ -114,17 +125,21 @@ class Checkpoints(contextlib.AbstractContextManager):
             "schema": SCHEMA,
             "update": update,
             "seconds": seconds,
-            "leaves": _describe(state),
+            "leaves": _describe(kept),
+            "newest": _describe(newest),
         }
+        items = {"state": args.StandardSave(kept), "meta": args.JsonSave(meta)}
+        if jax.tree.leaves(newest):
+            items[_NEWEST] = args.StandardSave(newest)
         with _quiet():
-            written = self._manager().save(
-                update,
-                args=args.Composite(state=args.StandardSave(state), meta=args.JsonSave(meta)),
-            )
+            written = self._manager().save(update, args=args.Composite(**items))
         if not written:
             raise CheckpointError(f"{self.path} already holds update {update} or a later one")
         path = self.path / str(update)
         write_atomically(path / _CHECKSUMS, json.dumps(_checksums(path)))
+        for older in self.updates():
+            if older != update:
+                shutil.rmtree(self.path / str(older) / _NEWEST, ignore_errors=True)
         return path
 
     def newest_whole(self) -> Path | None:
@@ -137,13 +152,16 @@ class Checkpoints(contextlib.AbstractContextManager):
                     return self.path / str(update)
         return None
 
-    def restore(self, target: Any) -> Restored | None:
+    def restore(self, kept: Any, newest: Any = None) -> Restored | None:
         """Reads the newest checkpoint that can be read, and warns if that is not the newest.
 
         Unreadable ones stay where they are; see `set_aside_after`.
 
         Args:
-            target: The state as `jax.ShapeDtypeStruct` with shardings.
+            kept: What every checkpoint has of the state, as `jax.ShapeDtypeStruct` with
+                shardings, or NumPy arrays.
+            newest: Likewise what the newest one alone has; None leaves it unread, to look at
+                what was learned rather than go on.
 
         Returns:
             None if there are no checkpoints.
@@ -155,7 +173,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         problems = []
         for update in reversed(self.updates()):
             try:
-                restored = self._read(update, target)
+                restored = self._read(update, kept, newest)
             except CheckpointError as error:
                 problems.append(str(error))
                 continue
@@ -201,7 +219,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             self._opened = ocp.CheckpointManager(self.path, options=options)
         return self._opened
 
-    def _read(self, update: int, target: Any) -> Restored:
+    def _read(self, update: int, kept: Any, newest: Any) -> Restored:
         from orbax.checkpoint import args
 
         path = self.path / str(update)
@@ -212,13 +230,21 @@ class Checkpoints(contextlib.AbstractContextManager):
                 meta = self._manager().restore(update, args=item)["meta"]
         except Exception as error:
             raise CheckpointError(f"{path} cannot be read ({type(error).__name__})") from error
-        _check_meta(path, meta, target)
+        _check_schema(path, meta)
+        _check_leaves(path, meta["leaves"], kept)
+        items = {"state": args.StandardRestore(_as_written(meta, kept))}
+        if jax.tree.leaves(newest):
+            _check_leaves(path, meta["newest"], newest)
+            if not (path / _NEWEST).is_dir():
+                raise CheckpointError(f"{path} has no longer what only the newest checkpoint keeps")
+            items[_NEWEST] = args.StandardRestore(newest)
         try:
             with _quiet():
-                item = args.Composite(state=args.StandardRestore(target))
-                state = self._manager().restore(update, args=item)["state"]
+                found = self._manager().restore(update, args=args.Composite(**items))
         except Exception as error:
             raise CheckpointError(f"{path} cannot be read ({type(error).__name__})") from error
+        state = _like(kept, found["state"])
+        state = placement.join(state, found[_NEWEST]) if _NEWEST in items else state
         return Restored(update, meta["seconds"], state)
 
 
@@ -228,11 +254,34 @@ def _describe(state: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
 
 
-def _check_meta(path: Path, meta: dict[str, Any], target: Any) -> None:
+def _check_schema(path: Path, meta: dict[str, Any]) -> None:
     schema = meta.get("schema")
-    if schema != SCHEMA:
-        raise ConfigError(f"{path} has schema {schema!r}; this jaxmeta reads {SCHEMA}")
-    found, wanted = meta["leaves"], _describe(target)
+    if schema not in range(1, SCHEMA + 1):
+        raise ConfigError(f"{path} has schema {schema!r}; this jaxmeta reads 1 to {SCHEMA}")
+
+
+def _as_written(meta: dict[str, Any], target: Any) -> Any:
+    """Returns the target with what states had when the checkpoint was written."""
+    if _COUNTER not in meta["leaves"] or _COUNTER in _describe(target):
+        return target
+    one = jax.tree.leaves(target.params)[0]
+    counter = np.zeros(one.shape[:1], np.int32)  # by seeds
+    if isinstance(one, jax.ShapeDtypeStruct):
+        counter = jax.ShapeDtypeStruct(counter.shape, counter.dtype, sharding=one.sharding)
+    return target._asdict() | {"updates": counter}
+
+
+def _like(target: Any, found: Any) -> Any:
+    """Returns a state that was read, as the target has it."""
+    if isinstance(found, dict) and not isinstance(target, dict):
+        return type(target)(**{name: found[name] for name in target._fields})
+    return found
+
+
+def _check_leaves(path: Path, found: dict[str, str], target: Any) -> None:
+    wanted = _describe(target)
+    if _COUNTER not in wanted:
+        found = {name: leaf for name, leaf in found.items() if name != _COUNTER}
     if found == wanted:
         return
     name = next(name for name in (wanted | found) if found.get(name) != wanted.get(name))
@@ -274,7 +323,10 @@ def _verify(path: Path) -> None:
     except ValueError as error:
         raise CheckpointError(f"{path / _CHECKSUMS} is damaged") from error
     found = _checksums(path)
+    dropped = not (path / _NEWEST).is_dir()
     for name, checksum in expected.items():
+        if dropped and name.startswith(f"{_NEWEST}/"):
+            continue
         if name not in found:
             raise CheckpointError(f"{path / name} is missing")
         if found[name] != checksum:

@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
-from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.algorithms.base import AdaptsToTarget, Algorithm
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.targets import check_target
 from jaxmeta_envs.bandits import BernoulliBandit
 from jaxmeta_envs.base import Family, TaskFamily
-from jaxmeta_envs.errors import require
+from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.fields import LARGE, check_all_fields
 
 MatmulPrecision = Literal["default", "float32", "bfloat16"]
@@ -120,12 +120,16 @@ class TrainConfig:
             self._check_target(self.target)
 
     def _check_target(self, target: str) -> None:
-        self.algorithm.check_target(self.tasks)
+        algorithm = self.algorithm
+        if not isinstance(algorithm, AdaptsToTarget):
+            name = type(algorithm).__name__
+            raise ConfigError(f"target must be None: {name} cannot adapt to one")
+        algorithm.check_target(self.tasks)
         assert isinstance(self.tasks, TaskFamily)  # only such an algorithm takes targets
         check_target(target, self.tasks)
-        every = self.algorithm.round_updates
+        every = algorithm.round_updates
         require(
-            every is not None and every % self.updates_per_chunk == 0,
+            every % self.updates_per_chunk == 0,
             "updates_per_chunk",
             self.updates_per_chunk,
             f"a divisor of round_updates={every}, as a target is met between chunks",

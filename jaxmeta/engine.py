@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import PartitionSpec
 
-from jaxmeta import parallel, streams
+from jaxmeta import parallel, placement, streams
 from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.parallel import Device
 from jaxmeta.schedules import span_run
@@ -46,7 +47,7 @@ def make_update(config: TrainConfig) -> Callable[[Any, Array, Array], tuple[Any,
     def update(state: Any, key: Array, update: Array) -> tuple[Any, dict[str, Array]]:
         with _matmul_precision(config):
             own_key = streams.update_key(key, update)
-            state, metrics = algorithm.update(config.tasks, state, own_key)
+            state, metrics = algorithm.update(config.tasks, state, own_key, update)
         return state, dict(metrics)
 
     return update
@@ -82,7 +83,9 @@ def make_chunk(config: TrainConfig, devices: list[Device]) -> ChunkFunction:
 
         return jax.lax.scan(body, state, first_update + jnp.arange(config.updates_per_chunk))
 
-    return parallel.shard_update(chunk, devices)
+    state = placement.specs(config.algorithm.placement(config.tasks), leading=1)
+    whole = PartitionSpec()
+    return parallel.shard_update(chunk, devices, (state, whole, whole), (state, whole))
 
 
 def make_train(config: TrainConfig) -> TrainFunction:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Sharding
 
 from jaxmeta_envs.errors import ConfigError, require
 
@@ -113,16 +112,31 @@ def broadcast(tree: Tree) -> Tree:
     return multihost_utils.broadcast_one_to_all(tree)
 
 
-def place(tree: Tree, sharding: Sharding) -> Tree:
-    """Puts arrays that every process has on all devices."""
+def place(tree: Tree, target: Any) -> Tree:
+    """Puts arrays that every process has where the leaves of ``target`` have their sharding."""
 
-    def one(x: Any) -> jax.Array:
+    def one(x: Any, target: Any) -> jax.Array:
         array = np.asarray(x)
-        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+        return jax.make_array_from_callback(
+            array.shape, target.sharding, lambda index: array[index]
+        )
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(one, tree, target)
 
 
 def own_copy(tree: Tree) -> Tree:
-    """Returns replicated arrays as this process's first device has them, one copy of many."""
-    return jax.tree.map(lambda x: x.addressable_data(0), tree)
+    """Returns whole arrays on this process's first device.
+
+    Of what every device holds that is one copy of many. If something is spread over devices of
+    several processes, all must call.
+    """
+
+    def one(x: jax.Array) -> Any:
+        if x.is_fully_replicated:
+            return x.addressable_data(0)
+        if x.is_fully_addressable:
+            return jax.device_put(x, x.addressable_data(0).device)
+        whole = multihost_utils.process_allgather(x, tiled=True)
+        return jax.device_put(whole, x.addressable_data(0).device)
+
+    return jax.tree.map(one, tree)

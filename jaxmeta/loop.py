@@ -12,14 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.sharding import Sharding
 
-from jaxmeta import engine, hosts, parallel
+from jaxmeta import engine, hosts, placement
 from jaxmeta.checkpoint import NotSaved
 from jaxmeta.config import TrainConfig
 from jaxmeta.interrupts import Compile, Interrupts
 from jaxmeta.logs import History, list_events, stack_events
 from jaxmeta.parallel import Device
+from jaxmeta.placement import replicated
 from jaxmeta.progress import Progress
 from jaxmeta.rounds import Rounds, describe_round
 from jaxmeta.run_dir import RunDirectory
@@ -92,17 +93,22 @@ class Program(NamedTuple):
     seconds: float
 
 
-def replicated(devices: list[Device]) -> Sharding:
-    """Returns the sharding of whatever every device holds in full."""
-    if len(devices) == 1:
-        return SingleDeviceSharding(devices[0])
-    return NamedSharding(parallel.task_mesh(devices), PartitionSpec())
+def state_placement(config: TrainConfig) -> Any:
+    """Returns where the algorithm's state lies, see `jaxmeta.placement`."""
+    return config.algorithm.placement(config.tasks)
 
 
-def state_target(config: TrainConfig, sharding: Sharding) -> Any:
+def state_target(config: TrainConfig, devices: list[Device]) -> Any:
     """Returns the state's shapes, dtypes and placement, without making one."""
     shapes = jax.eval_shape(engine.make_init(config), engine.seed_keys(config))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    where = placement.shardings(state_placement(config), devices)
+
+    def placed(sharding: Sharding, part: Any) -> Any:
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part
+        )
+
+    return jax.tree.map(placed, where, shapes)
 
 
 def compile_lowered(lower: Callable[[], jax.stages.Lowered]) -> jax.stages.Compiled:
@@ -111,12 +117,13 @@ def compile_lowered(lower: Callable[[], jax.stages.Lowered]) -> jax.stages.Compi
 
 
 def first_state(
-    config: TrainConfig, sharding: Sharding, compile_with: Compile = compile_lowered
+    config: TrainConfig, devices: list[Device], compile_with: Compile = compile_lowered
 ) -> Any:
     """Makes the first state where it will stay."""
     # The keys are made inside: an argument would lie on a device that other processes lack.
     init = engine.make_init(config)
-    jitted = jax.jit(lambda: init(engine.seed_keys(config)), out_shardings=sharding)
+    where = placement.shardings(state_placement(config), devices)
+    jitted = jax.jit(lambda: init(engine.seed_keys(config)), out_shardings=where)
     return compile_with(jitted.lower)()
 
 
@@ -127,16 +134,22 @@ def trace_chunk(config: TrainConfig, devices: list[Device]) -> jax.stages.Traced
         config: The run.
         devices: Where it is to run.
     """
-    chunk, sharding = engine.make_chunk(config, devices), replicated(devices)
+    chunk, whole = engine.make_chunk(config, devices), replicated(devices)
+    where = placement.shardings(state_placement(config), devices)
 
     def run(state: Any, keys: Array, first_update: Array) -> tuple[Any, dict[str, Array], Array]:
         state, metrics = chunk(state, keys, first_update)
         return state, metrics, _finite(state.params, config.num_seeds)
 
-    jitted = jax.jit(run, donate_argnums=0, in_shardings=sharding, out_shardings=sharding)
+    jitted = jax.jit(
+        run,
+        donate_argnums=0,
+        in_shardings=(where, whole, whole),
+        out_shardings=(where, whole, whole),
+    )
     keys = jax.eval_shape(lambda: engine.seed_keys(config))
-    keys = jax.ShapeDtypeStruct(keys.shape, keys.dtype, sharding=sharding)
-    return jitted.trace(state_target(config, sharding), keys, np.int32(0))
+    keys = jax.ShapeDtypeStruct(keys.shape, keys.dtype, sharding=whole)
+    return jitted.trace(state_target(config, devices), keys, np.int32(0))
 
 
 def compile_chunk(
@@ -220,11 +233,15 @@ class Loop:
 
     def save(self) -> None:
         """Saves the state, unless it is saved already."""
-        if self.store is not None and self.saved != self.update:
-            # In NumPy, as orbax takes no array that lives in one of several processes.
-            state = jax.device_get(self.state) if hosts.are_several() else self.state
-            self.store.save(self.update, state, self.seconds)
-            self.saved = self.update
+        if self.saved == self.update:
+            return
+        # In NumPy, as orbax takes no array that lives in one of several processes; the others
+        # have to give what they hold of it.
+        state = jax.device_get(hosts.own_copy(self.state)) if hosts.are_several() else self.state
+        if self.store is not None:
+            kept, newest = placement.split(state_placement(self.config), state)
+            self.store.save(self.update, kept, self.seconds, newest)
+        self.saved = self.update
 
     def measured(self) -> History:
         """Returns everything measured so far."""

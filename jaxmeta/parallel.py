@@ -1,10 +1,10 @@
 """Devices: the tasks axis spread over a mesh without the algorithms knowing.
 
-The shell wraps a whole update in `shard_map`. Inside it every device holds the complete
-state and its own share of the tasks; the helpers below pick that share and average over
-it. Without a mesh (a user's own ``jit`` or ``vmap``) they do nothing, so an algorithm is
-written once. Random numbers belong to task indices, not to devices: one device and eight
-draw the same tasks and the same trajectories.
+The shell wraps a whole update in `shard_map`. Inside it every device holds its own share of the
+tasks, and of the state all that is not spread over tasks (`jaxmeta.placement`); the helpers
+below pick that share and average over it. Without a mesh (a user's own ``jit`` or ``vmap``) they
+do nothing, so an algorithm is written once. Random numbers belong to task indices, not to
+devices: one device and eight draw the same tasks and the same trajectories.
 """
 
 from __future__ import annotations
@@ -137,12 +137,23 @@ def task_mesh(devices: list[Device]) -> Mesh:
     return Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def shard_update(update: Callable[..., Any], devices: list[Device]) -> Callable[..., Any]:
+def shard_update(
+    update: Callable[..., Any],
+    devices: list[Device],
+    in_specs: Any = PartitionSpec(),  # noqa: B008, immutable
+    out_specs: Any = PartitionSpec(),  # noqa: B008
+) -> Callable[..., Any]:
     """Wraps a pure function so that its tasks are spread over ``devices``.
 
-    Every argument and result is replicated; only what lies between `task_keys` and the
+    What the specs do not cut is replicated; of it, only what lies between `task_keys` and the
     reductions of this module differs from device to device. The collectives in the
     compiled program are therefore exactly the reductions that the algorithm asks for.
+
+    Args:
+        update: The function.
+        devices: Who share the tasks.
+        in_specs: How its arguments are cut, see `jax.shard_map`.
+        out_specs: How its results are.
     """
     if len(devices) == 1:
         return update
@@ -152,10 +163,7 @@ def shard_update(update: Callable[..., Any], devices: list[Device]) -> Callable[
         with _sharing(len(devices)):
             return update(*args)
 
-    replicated = PartitionSpec()
-    return jax.shard_map(
-        shared, mesh=mesh, in_specs=replicated, out_specs=replicated, check_vma=False
-    )
+    return jax.shard_map(shared, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta import hosts
 from jaxmeta.config import TrainConfig
 from jaxmeta.streams import Stream, stream_key
 from jaxmeta.targets import make_target
@@ -26,6 +27,7 @@ class Rounds:
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
         self._policy = config.algorithm.policy(config.tasks)
+        self._learner: Any = config.algorithm  # if there is a target, one that adapts to it
         self._seeds = range(config.seed, config.seed + config.num_seeds)
         family: Any = config.tasks
         text = config.target
@@ -43,8 +45,7 @@ class Rounds:
 
     def due(self, update: int) -> bool:
         """Whether a round ends with this update."""
-        every = self._config.algorithm.round_updates
-        return bool(self._targets) and every is not None and update > 0 and update % every == 0
+        return bool(self._targets) and update > 0 and update % self._learner.round_updates == 0
 
     def meet(self, state: Any, update: int) -> tuple[Any, dict[str, np.ndarray]]:
         """Plays every seed's policy on its target and lets the algorithm learn from it.
@@ -58,9 +59,9 @@ class Rounds:
             target, what the algorithm says of its adaptation, and the target's parameters
             as ``truth/NAME`` where they are known.
         """
-        states, values = [], []
+        states, values, copy = [], [], hosts.own_copy(state)
         for index in range(len(self._seeds)):
-            one = jax.tree.map(lambda x: x.addressable_data(0)[index], state)  # noqa: B023
+            one = jax.tree.map(lambda x: x[index], copy)  # noqa: B023
             one, measured = self._meet_one(one, index, update)
             states.append(one)
             values.append(measured)
@@ -69,7 +70,7 @@ class Rounds:
         return placed, {name: np.asarray([v[name] for v in values]) for name in values[0]}
 
     def _meet_one(self, state: Any, index: int, update: int) -> tuple[Any, dict[str, float]]:
-        algorithm, family = self._config.algorithm, self._config.tasks
+        algorithm, family = self._learner, self._config.tasks
         target = self._targets[index]
         key = stream_key(self._seeds[index], Stream.ROUNDS)
         watch_key, meet_key = jax.random.split(jax.random.fold_in(key, update))

@@ -275,7 +275,7 @@ class RunDirectory(contextlib.AbstractContextManager):
         steps = self.record.config.plan().env_steps_per_update
         self._logs()[0].write_divergence(update, steps, found)
 
-    def save(self, update: int, state: Any, seconds: float) -> None:
+    def save(self, update: int, kept: Any, seconds: float, newest: Any = None) -> None:
         """Writes a checkpoint, once the metrics up to it are on the disk.
 
         Raises:
@@ -285,7 +285,7 @@ class RunDirectory(contextlib.AbstractContextManager):
             raise CheckpointError(f"the run in {self.path} cannot be saved: its directory is gone")
         try:
             self._logs()[0].sync()
-            self.checkpoints.save(update, state, seconds)
+            self.checkpoints.save(update, kept, seconds, newest)
             return
         except Exception as error:
             why = reason(error)

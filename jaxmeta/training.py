@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Sharding
 
-from jaxmeta import hosts, parallel
+from jaxmeta import hosts, parallel, placement
 from jaxmeta.checkpoint import NotSaved, Restored
 from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.device_memory import check_fits
@@ -32,7 +31,7 @@ from jaxmeta.loop import (
     TrainingDiverged,
     compile_chunk,
     first_state,
-    replicated,
+    state_placement,
     state_target,
 )
 from jaxmeta.parallel import Device
@@ -73,7 +72,8 @@ class TrainResult(NamedTuple):
 
     Attributes:
         config: The run.
-        state: The algorithm's state; every leaf starts with the seeds axis S.
+        state: The algorithm's state; every leaf starts with the seeds axis S. What only going on
+            needs, such as a replay buffer, is None here (`jaxmeta.placement.Placement`).
         metrics: What each update measured, ``[updates, S]``.
         evaluations: What evaluations on held-out tasks measured, ``[evaluations, S]``, and
             ``"update"`` ``[evaluations]``, the updates done at each.
@@ -232,7 +232,9 @@ def load(run_dir: str | Path) -> TrainResult:
     parallel.request_cpu_devices()
     record, path = read_record(run_dir), absolute(run_dir)
     with read_checkpoints(path) as checkpoints:
-        restored = checkpoints.restore(state_target(record.config, replicated(_first_device())))
+        target = state_target(record.config, _first_device())
+        kept, _ = placement.split(state_placement(record.config), target)
+        restored = checkpoints.restore(kept)
     if restored is None:
         raise ConfigError(f"{path} has no checkpoint yet")
     history = read_history(path, restored.update, record.config.num_seeds)
@@ -268,17 +270,17 @@ def _run_here(
     callback: Callback | None,
     progress: bool,
 ) -> TrainResult:
-    plan, sharding = config.plan(), replicated(devices)
+    plan = config.plan()
     with contextlib.ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(announce=progress))
-        restored = _restore(config, store, sharding)
+        restored = _restore(config, store, devices)
         update = restored.update if restored else 0
         steps = plan.env_steps_per_update * config.num_seeds
         shown = make_progress(progress, plan.updates * steps, update * steps)
         shown = stack.enter_context(shown)
         with _before_it_begins(config, store, restored):
             program = _compile(config, devices, update, shown, interrupts)
-            first = None if restored else first_state(config, sharding, interrupts.compile)
+            first = None if restored else first_state(config, devices, interrupts.compile)
         history = store.begin(update) if store else _NOTHING
         if store and config.total_env_steps != store.record.config.total_env_steps:
             store.extend(config.total_env_steps, update)
@@ -352,8 +354,9 @@ def _result(
     config: TrainConfig, state: Any, update: int, history: History, path: Path | None
 ) -> TrainResult:
     env_steps = update * config.plan().env_steps_per_update
-    # Every device holds all of it; one copy is what a user can mix with arrays of their own.
-    return TrainResult(config, hosts.own_copy(state), *history, env_steps, path)
+    kept, _ = placement.split(state_placement(config), state)
+    # On one device, so that a user can mix it with arrays of their own.
+    return TrainResult(config, hosts.own_copy(kept), *history, env_steps, path)
 
 
 @contextlib.contextmanager
@@ -380,20 +383,20 @@ def _open(
 
 
 def _restore(
-    config: TrainConfig, store: RunDirectory | None, sharding: Sharding
+    config: TrainConfig, store: RunDirectory | None, devices: list[Device]
 ) -> Restored | None:
     """Reads the newest checkpoint; of several processes the first one does, for all."""
+    target, where = state_target(config, devices), state_placement(config)
     if not hosts.are_several():
-        return store.checkpoints.restore(state_target(config, sharding)) if store else None
-    target = state_target(config, replicated(_first_device()))
+        return store.checkpoints.restore(*placement.split(where, target)) if store else None
     blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), target)
-    found = store.checkpoints.restore(blank) if store else None
+    found = store.checkpoints.restore(*placement.split(where, blank)) if store else None
     found = found if found else Restored(-1, 0.0, blank)
     state = jax.tree.map(np.asarray, found.state)
     update, seconds, state = hosts.broadcast((np.int32(found.update), found.seconds, state))
     if update < 0:
         return None
-    return Restored(int(update), float(seconds), hosts.place(state, sharding))
+    return Restored(int(update), float(seconds), hosts.place(state, target))
 
 
 def _choose_devices(config: TrainConfig, devices: int | None) -> list[Device]:

@@ -30,7 +30,7 @@ import numpy as np
 
 from jaxmeta import hosts, preset
 from jaxmeta.config import TrainConfig
-from jaxmeta.loop import compile_chunk, first_state, replicated
+from jaxmeta.loop import compile_chunk, first_state
 from jaxmeta.recording import provenance
 
 OUT = Path(__file__).parents[1] / "results" / "device_cost.json"
@@ -57,7 +57,7 @@ def chunk_timer(config: TrainConfig, count: int) -> Callable[[], float]:
     """Compiles for so many devices; returns what trains a chunk and gives its CPU seconds."""
     devices = jax.devices()[:count]
     program = compile_chunk(config, devices)
-    state: Any = first_state(config, replicated(devices))
+    state: Any = first_state(config, devices)
 
     def timed() -> float:
         nonlocal state

@@ -37,9 +37,8 @@ def run(config: TrainConfig, count: int) -> tuple[Any, dict, str]:
     """Returns parameters, metrics and the program's text on so many devices."""
     devices = jax.devices()[:count]
     compiled = trace_chunk(config, devices).lower().compile(FAST)
-    sharding = replicated(devices)
-    keys = jax.device_put(engine.seed_keys(config), sharding)
-    state, metrics, _ = compiled(first_state(config, sharding), keys, np.int32(0))
+    keys = jax.device_put(engine.seed_keys(config), replicated(devices))
+    state, metrics, _ = compiled(first_state(config, devices), keys, np.int32(0))
     return state.params, metrics, compiled.as_text()
 
 
@@ -53,7 +52,7 @@ def distance(a: Any, b: Any) -> float:
 def compare(config: TrainConfig) -> dict[str, Any]:
     alone, shared = run(config, 1), run(config, 8)
     first = jax.tree.map(lambda x: x[:1], (alone[1], shared[1]))
-    start = first_state(config, replicated(jax.devices()[:1])).params
+    start = first_state(config, jax.devices()[:1]).params
     return {
         "moved": distance(start, alone[0]),
         "params": distance(alone[0], shared[0]),

@@ -128,7 +128,7 @@ class ToyAlgorithm(Algorithm):
     def init(self, family, key):
         return jnp.float32(0.0)
 
-    def update(self, family, state, key):
+    def update(self, family, state, key, step):
         return state, {"return": jnp.float32(0.0)}
 
     def policy(self, family):

@@ -23,12 +23,13 @@ from jaxmeta.config import TrainConfig
 from jaxmeta.loop import ChunkInfo
 from jaxmeta.training import TrainingInterrupted, TrainResult
 from tests import tiny_runs
-from tests.toys import ToyFamily, ToyLearner
+from tests.toys import Remembering, ToyFamily, ToyLearner
 
 UPDATES = 6
 RUNS = {
     "toy": TrainConfig(algorithm=ToyLearner(num_tasks=8), tasks=ToyFamily()),
     "other": TrainConfig(algorithm=ToyLearner(num_tasks=8, learning_rate=0.3), tasks=ToyFamily()),
+    "remembering": TrainConfig(algorithm=Remembering(num_tasks=8), tasks=ToyFamily()),
     **tiny_runs.RUNS,
 }
 

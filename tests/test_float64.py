@@ -1,6 +1,7 @@
 """Where JAX may use 64 bits, jaxmeta goes on with 32, as if it might not."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -29,7 +30,7 @@ def test_an_algorithm_learns_and_acts_in_32_bits(name):
 
     def learn(key):
         state = algorithm.init(family, key)
-        new_state, _ = algorithm.update(family, state, key)
+        new_state, _ = algorithm.update(family, state, key, jnp.int32(0))
         policy = algorithm.policy(family)
         if not isinstance(policy, AdaptivePolicy):
             return state, new_state

@@ -76,15 +76,16 @@ def test_two_processes_learn_what_one_learns_and_write_once(tmp_path):
 
 
 def test_a_killed_process_ends_the_other_and_the_run_goes_on_later(tmp_path):
-    run_dir = tmp_path / "run"
-    killed = f"toy {signal.SIGKILL.value} 3"
-    (_, err, code), (_, _, other) = together(run_dir, "toy", killed)
+    """Also with a state of which each process holds the rows of its own tasks."""
+    run_dir, name = tmp_path / "run", "remembering"
+    killed = f"{name} {signal.SIGKILL.value} 3"
+    (_, err, code), (_, _, other) = together(run_dir, name, killed)
     assert other == -signal.SIGKILL
     assert code == 1
     assert f"another process of the run has ended; resume it from {run_dir}" in err
     # The process that writes may have been at the third or in the fourth update.
     assert jaxmeta.load(run_dir).env_steps // 8 in (2, 3)
-    check_same(together(run_dir, "toy", "toy", verb="resume"), "toy", run_dir)
+    check_same(together(run_dir, name, name, verb="resume"), name, run_dir)
 
 
 @pytest.mark.slow

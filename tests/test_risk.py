@@ -30,6 +30,7 @@ from jaxmeta.risk import Risk, return_statistics
 from jaxmeta.testing.toys import ToyFamily
 from jaxmeta_envs import PolicyInput, Trajectory
 from tests.toy_families import Counter, RareRuin, SafeOrRisky
+from tests.toys import scan_updates
 
 NOW = jnp.int32(0)
 
@@ -133,7 +134,7 @@ def test_a_simulator_without_weight_does_not_move_the_policy():
     risky = dataclasses.replace(learner, risk=CVaR(0.5))
     state = jax.jit(lambda key: learner.init(family, key))(jax.random.key(0))
     (mean, _), (tail, metrics) = (
-        jax.jit(lambda s, k, a=a: a.update(family, s, k))(state, jax.random.key(1))
+        jax.jit(lambda s, k, a=a: a.update(family, s, k, 0))(state, jax.random.key(1))
         for a in (learner, risky)
     )
     assert metrics["risk_share"] == 0.5
@@ -222,10 +223,8 @@ def test_trajectories_are_paid_at_their_end_and_nothing_comes_after(baseline):
 
     def learned(family):
         state = learner.init(family, jax.random.key(0))
-        update = jax.jit(lambda s, k: learner.update(family, s, k)[0])
-        for key in jax.random.split(jax.random.key(1), 3):
-            state = update(state, key)
-        return state.params
+        keys = jax.random.split(jax.random.key(1), 3)
+        return jax.jit(lambda s: scan_updates(learner, family, s, keys))(state)[0].params
 
     one, other = learned(ToyFamily(terminates=True)), learned(ToyFamily(terminates=False))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), one, other)
@@ -241,7 +240,7 @@ def test_the_conditional_value_at_risk_itself_is_raised(name):
 
     @jax.jit
     def trained(learner_state, keys):
-        return jax.lax.scan(lambda s, k: learner.update(family, s, k), learner_state, keys)
+        return scan_updates(learner, family, learner_state, keys)
 
     state = learner.init(family, jax.random.key(0))
     state, _ = trained(state, jax.random.split(jax.random.key(1), 60))
@@ -250,7 +249,7 @@ def test_the_conditional_value_at_risk_itself_is_raised(name):
     # The mean prefers the other arm.
     plain = dataclasses.replace(learner, risk=Mean())
     state = plain.init(family, jax.random.key(0))
-    run = jax.jit(lambda s, keys: jax.lax.scan(lambda s, k: plain.update(family, s, k), s, keys))
+    run = jax.jit(lambda s, keys: scan_updates(plain, family, s, keys))
     state, _ = run(state, jax.random.split(jax.random.key(1), 60))
     tail, returns = tail_of(state.params, plain, family, 0.1)
     assert returns.mean() > 0.25
@@ -275,8 +274,7 @@ def test_the_worst_tasks_after_adaptation_are_raised(risk, tail, mean):
 
     @jax.jit
     def trained(key, keys):
-        step = lambda state, key: learner.update(family, state, key)  # noqa: E731
-        return jax.lax.scan(step, learner.init(family, key), keys)[1]
+        return scan_updates(learner, family, learner.init(family, key), keys)[1]
 
     metrics = trained(jax.random.key(0), jax.random.split(jax.random.key(1), 40))
     last = {name: float(x[-5:].mean()) for name, x in metrics.items()}

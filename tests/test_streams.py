@@ -71,9 +71,9 @@ def test_training_and_evaluation_draw_from_their_streams():
     keys = {}
 
     class Watched(ToyLearner):
-        def update(self, family, state, key):
+        def update(self, family, state, key, step):
             keys["update"] = key
-            return super().update(family, state, key)
+            return super().update(family, state, key, step)
 
     config = TrainConfig(algorithm=Watched(), tasks=ToyFamily(), total_env_steps=10_000)
     key = jax.random.key(3)

@@ -16,6 +16,7 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.placement import WHOLE, Placement
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Timestep
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.spaces import Box, Discrete
@@ -87,7 +88,10 @@ class ToyLearner(Algorithm):
     def init(self, family: TaskFamily, key: Array) -> ToyState:
         return ToyState({"w": jax.random.normal(key, (self.size,))}, jnp.int32(0))
 
-    def update(self, family: TaskFamily, state: ToyState, key: Array) -> tuple[ToyState, dict]:
+    def update(
+        self, family: TaskFamily, state: ToyState, key: Array, step: Array
+    ) -> tuple[ToyState, dict]:
+        del step
         self.traces[self] += 1
 
         def loss(w: Array, key: Array) -> Array:
@@ -119,3 +123,46 @@ class ToyLearner(Algorithm):
 
     def trial_episodes(self, family: TaskFamily) -> int:
         return 1
+
+
+def scan_updates(learner: Algorithm, family: Any, state: Any, keys: Array) -> tuple[Any, Any]:
+    """Returns the state after an update with each key, from the first one, and metrics ``[U]``."""
+
+    def one(state: Any, drawn: tuple[Array, Array]) -> tuple[Any, Any]:
+        return learner.update(family, state, *drawn)
+
+    return jax.lax.scan(one, state, (keys, jnp.arange(len(keys))))
+
+
+class RememberingState(NamedTuple):
+    params: dict[str, Array]
+    total: Array
+    ring: Array
+
+
+@dataclass(frozen=True)
+class Remembering(ToyLearner):
+    """Pulls its parameter towards what it remembers of every task, its last four targets.
+
+    The total of all targets of a task is spread over tasks, too, and kept in every checkpoint.
+    """
+
+    def init(self, family: TaskFamily, key: Array) -> RememberingState:  # pyright: ignore[reportIncompatibleMethodOverride]
+        params = super().init(family, key).params
+        return RememberingState(params, jnp.zeros(self.num_tasks), jnp.zeros((self.num_tasks, 4)))
+
+    def placement(self, family: TaskFamily) -> RememberingState:
+        spread = Placement(over_tasks=True)
+        ring: Any = Placement(over_tasks=True, newest_only=True)
+        return RememberingState(WHOLE, spread, ring)  # pyright: ignore[reportArgumentType]
+
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, family: TaskFamily, state: RememberingState, key: Array, step: Array
+    ) -> tuple[RememberingState, dict]:
+        drawn = jax.vmap(family.sample_task)(parallel.task_keys(key, self.num_tasks))
+        ring = state.ring.at[:, step % 4].set(drawn)
+        mean = parallel.mean_over_tasks(jnp.mean(ring, axis=1))
+        w = state.params["w"] + self.learning_rate * (mean - state.params["w"])
+        total = state.total + drawn
+        metrics = {"return": -jnp.sum(jnp.abs(w)), "loss": parallel.mean_over_tasks(total**2)}
+        return RememberingState({"w": w}, total, ring), metrics

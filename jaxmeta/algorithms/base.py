@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from jax import Array
 
+from jaxmeta.placement import WHOLE
 from jaxmeta.transitions import Transitions
 from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import ConfigError, require
 
 Metrics = Mapping[str, Array]
+FamilyT = TypeVar("FamilyT", bound=Family)
+StateT = TypeVar("StateT")
 
 
 class AlgorithmState(Protocol):
@@ -22,7 +25,7 @@ class AlgorithmState(Protocol):
     def params(self) -> Any: ...
 
 
-class Algorithm(abc.ABC):
+class Algorithm(abc.ABC, Generic[FamilyT, StateT]):
     """An algorithm is a frozen dataclass: fields are hyperparameters, methods are pure.
 
     `check` says of any family whether it can be trained on; the other methods are called with
@@ -38,12 +41,22 @@ class Algorithm(abc.ABC):
     num_tasks: int
 
     @abc.abstractmethod
-    def init(self, family: Any, key: Array) -> Any:
-        """Returns the first state (see `AlgorithmState`)."""
+    def init(self, family: FamilyT, key: Array) -> StateT:
+        """Returns the first state (see `AlgorithmState`), with the rows of all tasks."""
 
     @abc.abstractmethod
-    def update(self, family: Any, state: Any, key: Array) -> tuple[Any, Metrics]:
+    def update(
+        self, family: FamilyT, state: StateT, key: Array, step: Array
+    ) -> tuple[StateT, Metrics]:
         """Runs one meta-iteration.
+
+        Args:
+            family: The task family.
+            state: The state of one seed. Of what `placement` spreads over tasks, a device that
+                shares the tasks with others is given the rows of its own.
+            key: Typed PRNG key of this update.
+            step: Updates done, int32: 0 in the first update of a run. It is the same for all
+                seeds and never batched, so that a ``lax.cond`` on it runs one of its branches.
 
         Returns:
             The next state, of the same structure, shapes and dtypes, and a flat dict of
@@ -53,7 +66,7 @@ class Algorithm(abc.ABC):
         """
 
     @abc.abstractmethod
-    def policy(self, family: Any) -> Any:
+    def policy(self, family: FamilyT) -> Any:
         """Returns how the learner acts and adapts, given ``state.params``.
 
         An `AdaptivePolicy`, or for supervised families an `AdaptiveModel`.
@@ -64,29 +77,55 @@ class Algorithm(abc.ABC):
         """Raises `ConfigError` if this algorithm cannot train on ``family``."""
 
     @abc.abstractmethod
-    def env_steps_per_update(self, family: Any) -> int:
+    def env_steps_per_update(self, family: FamilyT) -> int:
         """Environment steps that one update plays, over all tasks."""
 
     @abc.abstractmethod
-    def trial_episodes(self, family: Any) -> int:
+    def trial_episodes(self, family: FamilyT) -> int:
         """Episodes that a task is met for during training."""
 
-    @property
-    def round_updates(self) -> int | None:
-        """Updates between two meetings with a run's target; None if it has no use for one."""
-        return None
+    def placement(self, family: FamilyT) -> Any:
+        """Returns where the state lies: a pytree prefix of it, of `jaxmeta.placement.Placement`.
+
+        By default every device holds all of it, and every checkpoint keeps it.
+        """
+        del family
+        return WHOLE
 
     @property
-    def target_episodes(self) -> int:
-        """Episodes that are played on the target at each meeting."""
+    def task_multiple(self) -> int:
+        """The tasks on each device must be a multiple of this number."""
+        return 1
+
+    def memory_bytes(self, family: FamilyT, num_tasks: int) -> int:
+        """Estimates the bytes of one update on a device, per seed; 0 if unknown.
+
+        Args:
+            family: The task family.
+            num_tasks: The device's share of the tasks. The state it holds whole.
+        """
+        del family, num_tasks
         return 0
 
+
+class AdaptsToTarget(abc.ABC):
+    """What an algorithm can do, too, that learns from meetings with one target system.
+
+    A run with a ``target`` is for such algorithms only.
+
+    Attributes:
+        round_updates: Updates between two meetings.
+        target_episodes: Episodes that are played on the target at each meeting.
+    """
+
+    round_updates: int
+    target_episodes: int
+
+    @abc.abstractmethod
     def check_target(self, family: Any) -> None:
         """Raises `ConfigError` if it cannot be trained on ``family`` to meet a target."""
-        del family
-        if self.round_updates is None:
-            raise ConfigError(f"target must be None: {type(self).__name__} cannot adapt to one")
 
+    @abc.abstractmethod
     def meet(
         self, family: Any, state: Any, transitions: Transitions, key: Array
     ) -> tuple[Any, Metrics]:
@@ -101,22 +140,6 @@ class Algorithm(abc.ABC):
         Returns:
             The next state, of the same structure, shapes and dtypes, and scalars to report.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no use for a target")
-
-    @property
-    def task_multiple(self) -> int:
-        """The tasks on each device must be a multiple of this number."""
-        return 1
-
-    def memory_bytes(self, family: Any, num_tasks: int) -> int:
-        """Estimates the bytes of one update on a device, per seed; 0 if unknown.
-
-        Args:
-            family: The task family.
-            num_tasks: The device's share of the tasks. The state it holds whole.
-        """
-        del family, num_tasks
-        return 0
 
 
 def check_acts(algorithm: Algorithm, family: Family) -> TaskFamily:

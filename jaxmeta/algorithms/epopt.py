@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import Algorithm, check_acts
+from jaxmeta.algorithms.base import AdaptsToTarget, Algorithm, check_acts
 from jaxmeta.algorithms.choices import AnyOptimizer
 from jaxmeta.algorithms.episodes import (
     episode_advantages,
@@ -64,7 +64,6 @@ class EPOptState(NamedTuple):
         baseline: Weights of the linear baseline; empty with a value network.
         source: Distribution of the simulators trained on; empty if the family does not
             show one.
-        updates: Updates done, int32.
     """
 
     params: Any
@@ -72,11 +71,10 @@ class EPOptState(NamedTuple):
     value_moments: Moments
     baseline: Any
     source: Any
-    updates: Array
 
 
 @dataclass(frozen=True)
-class EPOpt(Algorithm):
+class EPOpt(Algorithm[TaskFamily, EPOptState], AdaptsToTarget):
     """Robust policy optimisation over an ensemble of simulators.
 
     An update draws ``num_tasks`` simulators from the source distribution, plays each for
@@ -142,8 +140,8 @@ class EPOpt(Algorithm):
     value_decay: float = 0.9
     actions: Actions = "squashed"
     normalize_observations: bool = True
-    round_updates: int = 50  # pyright: ignore[reportIncompatibleMethodOverride]
-    target_episodes: int = 3  # pyright: ignore[reportIncompatibleMethodOverride]
+    round_updates: int = 50
+    target_episodes: int = 3
     adaptation: SourceAdaptation = field(default_factory=SourceAdaptation)
 
     def __post_init__(self) -> None:
@@ -216,7 +214,6 @@ class EPOpt(Algorithm):
             Moments.empty(),
             weights,
             self.first_source(family),
-            jnp.int32(0),
         )
 
     def first_source(self, family: TaskFamily) -> TruncatedNormal[Any] | tuple[()]:
@@ -247,7 +244,7 @@ class EPOpt(Algorithm):
         return sampling_policy(self._network(family))
 
     def update(
-        self, family: TaskFamily, state: EPOptState, key: Array
+        self, family: TaskFamily, state: EPOptState, key: Array, step: Array
     ) -> tuple[EPOptState, dict[str, Array]]:
         task_key, play_key, step_key = jax.random.split(key, 3)
         network = self._network(family)
@@ -256,10 +253,10 @@ class EPOpt(Algorithm):
         trials = jax.vmap(lambda task, key: self._play(family, network, state, task, key))(
             tasks, parallel.task_keys(play_key, self.num_tasks)
         )
-        steps, discount = trials.trajectory, value_at(self.discount, state.updates)
+        steps, discount = trials.trajectory, value_at(self.discount, step)
         over_simulators = self.risk_over == "simulators"
         if not over_simulators:
-            worth = risk_worth(self.risk, steps, state.updates)
+            worth = risk_worth(self.risk, steps, step)
             paid = worth[:, None, None] * jax.vmap(last_played)(steps.mask)
             steps, discount = steps._replace(reward=paid), jnp.float32(1.0)
         paid_trials = trials._replace(trajectory=steps)
@@ -273,6 +270,7 @@ class EPOpt(Algorithm):
             self._optimizer,
             network,
             state,
+            step,
             trials,
             advantage,
             value,
@@ -282,8 +280,7 @@ class EPOpt(Algorithm):
         )
         metrics |= _describe(state.source)
         weights = self._fit_baseline(family, state, params, steps, discount)
-        updates = state.updates + 1
-        return EPOptState(params, opt_state, moments, weights, state.source, updates), metrics
+        return EPOptState(params, opt_state, moments, weights, state.source), metrics
 
     def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
         """Bytes of one update: state, stored trajectories, and activations of one minibatch."""

@@ -127,12 +127,12 @@ class TrainedExperts(Expert):
             task = family.sample_task(task_key)
             alone = _OneTask(family, task)
 
-            def update(state: Any, key: Array) -> tuple[Any, Array]:
-                state, metrics = learner.update(alone, state, key)
+            def update(state: Any, drawn: tuple[Array, Array]) -> tuple[Any, Array]:
+                state, metrics = learner.update(alone, state, *drawn)
                 return state, metrics["return"]
 
-            keys = jax.random.split(key, self.updates)
-            state, returns = jax.lax.scan(update, learner.init(alone, init_key), keys)
+            drawn = jax.random.split(key, self.updates), jnp.arange(self.updates)
+            state, returns = jax.lax.scan(update, learner.init(alone, init_key), drawn)
             return TrainedTasks(task, state.params, returns[-1])
 
         return jax.vmap(one)(jax.random.split(key, self.num_tasks))

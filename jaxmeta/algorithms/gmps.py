@@ -70,13 +70,11 @@ class GuidedState(NamedTuple):
         params: What the policy reads.
         opt_state: State of Adam.
         experts: What the experts learned before; empty for oracles.
-        updates: Updates done, int32.
     """
 
     params: PolicyMetaParams
     opt_state: Any
     experts: Any
-    updates: Array
 
 
 class Guided(NamedTuple):
@@ -98,7 +96,7 @@ class Guided(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GuidedMetaPolicySearch(Algorithm):
+class GuidedMetaPolicySearch(Algorithm[TaskFamily, GuidedState]):
     """Learns from experts a policy from which reinforcement alone solves a new task.
 
     An update plays ``shots`` episodes of every task, takes a policy-gradient step on them (K
@@ -220,13 +218,13 @@ class GuidedMetaPolicySearch(Algorithm):
         meta = self.inner.init(rates_key, self._network(family).init(network_key))
         params = PolicyMetaParams(meta, Moments.empty())
         experts = self.expert.init(family, expert_key)
-        return GuidedState(params, self.optimizer.init(meta), experts, jnp.int32(0))
+        return GuidedState(params, self.optimizer.init(meta), experts)
 
     def policy(self, family: TaskFamily) -> AdaptivePolicy:
         return self._adaptation(family).policy()
 
     def update(
-        self, family: TaskFamily, state: GuidedState, key: Array
+        self, family: TaskFamily, state: GuidedState, key: Array, step: Array
     ) -> tuple[GuidedState, dict[str, Array]]:
         task_key, play_key, show_key, step_key = jax.random.split(key, 4)
         keys = [parallel.task_keys(k, self.num_tasks) for k in (task_key, play_key, show_key)]
@@ -238,9 +236,9 @@ class GuidedMetaPolicySearch(Algorithm):
         )
         returns = jnp.mean(jnp.sum(played.steps.reward, axis=2), axis=1)
         of_all = parallel.gather_tasks(returns)
-        weights = self.risk.weights(of_all, state.updates)
+        weights = self.risk.weights(of_all, step)
         batch = self._batch(played.inner, shown, parallel.own_tasks(weights))
-        rate = value_at(self.learning_rate, state.updates)
+        rate = value_at(self.learning_rate, step)
         meta, opt_state, metrics = self.optimizer.minimize(
             lambda meta, part: self._terms(adaptation, meta, part),
             lambda means: means["clone_loss"],
@@ -255,12 +253,12 @@ class GuidedMetaPolicySearch(Algorithm):
         # What comes after is labelled, and was played above.
         demonstrated = self.demonstrations * family.horizon
         others = jax.tree.map(lambda x: x[:, :demonstrated], (shown.inputs, shown.mask))
-        meta, opt_state = with_seen(family, state, (meta, opt_state), [*own, others])
+        meta, opt_state = with_seen(family, state, step, (meta, opt_state), [*own, others])
         metrics |= step_returns(played.inner_reward, returns) | return_statistics(of_all)
         metrics |= parallel.mean_over_tasks({"return_expert": expert_returns, "approx_kl": moved})
         metrics |= {"risk_share": jnp.mean(weights), "learning_rate": rate}
         params = state.params._replace(meta=meta)
-        return GuidedState(params, opt_state, state.experts, state.updates + 1), metrics
+        return GuidedState(params, opt_state, state.experts), metrics
 
     def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
         """Bytes of one update: state, stored episodes, and activations of one minibatch."""

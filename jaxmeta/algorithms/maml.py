@@ -59,16 +59,14 @@ class MAMLState(NamedTuple):
     Attributes:
         params: The meta-parameters.
         opt_state: State of Adam; empty for Reptile.
-        updates: Updates done, int32.
     """
 
     params: MetaParams
     opt_state: Any
-    updates: Array
 
 
 @dataclass(frozen=True)
-class MAML(Algorithm):
+class MAML(Algorithm[SupervisedFamily, MAMLState]):
     """Learns an initialisation from which a few gradient steps fit a new task.
 
     An update draws tasks, adapts to ``shots`` examples of each by the inner loop, and
@@ -140,12 +138,12 @@ class MAML(Algorithm):
         del family
         return self.num_tasks * (self._support_sets * self.shots + self.queries)
 
-    def init(self, family: Any, key: Array) -> MAMLState:
+    def init(self, family: SupervisedFamily, key: Array) -> MAMLState:
         network_key, rates_key = jax.random.split(key)
         params = self.inner.init(rates_key, self._network(family).init(network_key))
-        return MAMLState(params, self._init_outer(params), jnp.int32(0))
+        return MAMLState(params, self._init_outer(params))
 
-    def policy(self, family: Any) -> AdaptiveModel:
+    def policy(self, family: SupervisedFamily) -> AdaptiveModel:
         network = self._network(family)
 
         def loss(params: Any, examples: Examples) -> Array:
@@ -162,7 +160,7 @@ class MAML(Algorithm):
         )
 
     def update(
-        self, family: Any, state: MAMLState, key: Array
+        self, family: SupervisedFamily, state: MAMLState, key: Array, step: Array
     ) -> tuple[MAMLState, dict[str, Array]]:
         network = self._network(family)
         support, query = jax.vmap(lambda key: self._sample(family, key))(
@@ -176,7 +174,7 @@ class MAML(Algorithm):
             return self.inner.run(meta, loss, support)[0]
 
         before = jax.vmap(lambda examples: loss(state.params.initial, examples))(query)
-        rate = value_at(self.learning_rate, state.updates)
+        rate = value_at(self.learning_rate, step)
         if isinstance(self.outer, Reptile):
             adapted = jax.vmap(lambda examples: adapt(state.params, examples))(support)
             after = jax.vmap(loss)(adapted, query)
@@ -191,7 +189,7 @@ class MAML(Algorithm):
                 after = jax.vmap(lambda s, q: loss(adapt(meta, s), q))(support, query)
                 # A return is to be high, a loss to be low.
                 of_all = parallel.gather_tasks(-jax.lax.stop_gradient(after))
-                weights = self.risk.weights(of_all, state.updates)
+                weights = self.risk.weights(of_all, step)
                 share = parallel.own_tasks(weights) / jnp.sum(weights)
                 return jnp.sum(share * after), after
 
@@ -203,9 +201,9 @@ class MAML(Algorithm):
             norm = optax.tree.norm(grads)
         losses = parallel.mean_over_tasks({"loss": after, "loss_before": before})
         metrics = losses | {"outer_norm": norm, "learning_rate": rate}
-        return MAMLState(params, opt_state, state.updates + 1), metrics
+        return MAMLState(params, opt_state), metrics
 
-    def memory_bytes(self, family: Any, num_tasks: int) -> int:
+    def memory_bytes(self, family: SupervisedFamily, num_tasks: int) -> int:
         """Bytes of one update: state, and what the inner loop keeps for back-propagation."""
         state = jax.eval_shape(lambda: self.init(family, jax.random.key(0)))
         kept = self.inner.steps if self.inner.second_order_steps is None else 1

@@ -289,6 +289,7 @@ def blind_at_first(params: PolicyMetaParams) -> PolicyMetaParams:
 def with_seen(
     family: TaskFamily,
     state: Any,
+    step: Array,
     learned: tuple[MetaParams, Any],
     played: list[tuple[PolicyInput, Array]],
 ) -> tuple[MetaParams, Any]:
@@ -298,7 +299,8 @@ def with_seen(
 
     Args:
         family: The task family.
-        state: Before the update, with ``params``, ``opt_state`` and ``updates``.
+        state: Before the update, with ``params`` and ``opt_state``.
+        step: Updates done.
         learned: Meta-parameters and the optimiser's state after it.
         played: Inputs and whether they were played, leaves ``[B, ...]``, B tasks of this device.
     """
@@ -316,7 +318,7 @@ def with_seen(
     ]
     obs, mask = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), *rows)
     inputs = seen(family, moments, obs, mask)
-    meta, opt_state = select(state.updates > 0, learned, before)
+    meta, opt_state = select(step > 0, learned, before)
     return meta._replace(initial=meta.initial | {"inputs": inputs}), opt_state
 
 

@@ -59,12 +59,10 @@ class PolicyMAMLState(NamedTuple):
     Attributes:
         params: What the policy reads.
         opt_state: The outer optimiser's state.
-        updates: Updates done, int32.
     """
 
     params: PolicyMetaParams
     opt_state: Any
-    updates: Array
 
 
 class MetaInputs(NamedTuple):
@@ -89,7 +87,7 @@ class MetaInputs(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PolicyMAML(Algorithm):
+class PolicyMAML(Algorithm[TaskFamily, PolicyMAMLState]):
     """Learns a policy from which a few policy-gradient steps solve a new task.
 
     An update plays ``shots`` episodes of every task, takes a policy-gradient step on them
@@ -222,13 +220,13 @@ class PolicyMAML(Algorithm):
         network_key, rates_key = jax.random.split(key)
         meta = self.inner.init(rates_key, self._network(family).init(network_key))
         params = PolicyMetaParams(meta, Moments.empty())
-        return PolicyMAMLState(params, self._optimizer.init(meta), jnp.int32(0))
+        return PolicyMAMLState(params, self._optimizer.init(meta))
 
     def policy(self, family: TaskFamily) -> AdaptivePolicy:
         return self._adaptation(family).policy()
 
     def update(
-        self, family: TaskFamily, state: PolicyMAMLState, key: Array
+        self, family: TaskFamily, state: PolicyMAMLState, key: Array, step: Array
     ) -> tuple[PolicyMAMLState, dict[str, Array]]:
         task_key, play_key, step_key = jax.random.split(key, 3)
         adaptation, params = self._adaptation(family), blind_at_first(state.params)
@@ -245,7 +243,7 @@ class PolicyMAML(Algorithm):
         of_all = parallel.gather_tasks(returns)
         earned = jnp.mean(jnp.sum(inner_reward, axis=3), axis=2) * self._counts_all
         counted = parallel.gather_tasks(returns + jnp.sum(earned, axis=1))
-        weights = self.risk.weights(counted, state.updates)
+        weights = self.risk.weights(counted, step)
         batch, moments, metrics = make_batch(
             steps,
             log_prob,
@@ -260,7 +258,7 @@ class PolicyMAML(Algorithm):
         if self.standardize_over == "task":
             alone = jax.vmap(standardize)(advantage, steps.mask)
             batch = batch._replace(advantage=jax.vmap(flat)(alone))
-        worth = counted if len(counted) == 1 else self.risk.influence(counted, state.updates)
+        worth = counted if len(counted) == 1 else self.risk.influence(counted, step)
         share = parallel.own_tasks(weights / jnp.mean(weights))
         credit = _credit(parallel.own_tasks(worth), share, earned)
         per_step, gain_scale = _lengths(inner.mask, steps.mask, share)
@@ -273,7 +271,7 @@ class PolicyMAML(Algorithm):
             credit * per_step[:, None] / unit,
             gain_scale / unit,
         )
-        rate = value_at(self.learning_rate, state.updates)
+        rate = value_at(self.learning_rate, step)
         meta, opt_state, losses = self._optimizer.improve(
             lambda meta, inputs, mask: self._replay(adaptation, meta, inputs, mask),
             params.meta,
@@ -281,15 +279,15 @@ class PolicyMAML(Algorithm):
             batch._replace(inputs=inputs),
             step_key,
             rate,
-            value_at(self.entropy_coef, state.updates),
+            value_at(self.entropy_coef, step),
             penalty=self._penalty(adaptation),
         )
         rows = [(inner.inputs, inner.mask), (steps.inputs, steps.mask)]
-        meta, opt_state = with_seen(family, state, (meta, opt_state), rows)
+        meta, opt_state = with_seen(family, state, step, (meta, opt_state), rows)
         metrics |= step_returns(inner_reward, returns) | return_statistics(of_all) | losses
         metrics |= {"risk_share": jnp.mean(weights), "learning_rate": rate}
         params = PolicyMetaParams(meta, moments)
-        return PolicyMAMLState(params, opt_state, state.updates + 1), metrics
+        return PolicyMAMLState(params, opt_state), metrics
 
     def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
         """Bytes of one update: state, stored episodes, and activations of one minibatch."""

@@ -47,17 +47,15 @@ class RL2State(NamedTuple):
         opt_state: The policy optimiser's state.
         value_moments: Running moments of the value targets of each step of a trial,
             ``[E T]``.
-        updates: Updates done, int32.
     """
 
     params: Any
     opt_state: Any
     value_moments: Moments
-    updates: Array
 
 
 @dataclass(frozen=True)
-class RL2(Algorithm):
+class RL2(Algorithm[TaskFamily, RL2State]):
     """Fast reinforcement learning as the dynamics of a recurrent policy.
 
     A trial is ``episodes_per_trial`` episodes of one task. The policy sees the observation,
@@ -197,14 +195,13 @@ class RL2(Algorithm):
             params,
             self.optimizer.init(params),
             Moments.empty((self._trial_steps(family),)),
-            jnp.int32(0),
         )
 
     def policy(self, family: TaskFamily) -> AdaptivePolicy:
         return sampling_policy(self._network(family))
 
     def update(
-        self, family: TaskFamily, state: RL2State, key: Array
+        self, family: TaskFamily, state: RL2State, key: Array, step: Array
     ) -> tuple[RL2State, dict[str, Array]]:
         task_key, play_key, step_key = jax.random.split(key, 3)
         network = self._network(family)
@@ -215,9 +212,9 @@ class RL2(Algorithm):
         )
         worth = None
         if not isinstance(self.risk, Mean):
-            worth = risk_worth(self.risk, trials.trajectory, state.updates)
+            worth = risk_worth(self.risk, trials.trajectory, step)
         advantage, value, target = jax.vmap(
-            lambda trial, beyond, worth: self._advantages(state, trial, beyond, worth)
+            lambda trial, beyond, worth: self._advantages(state, trial, beyond, worth, step)
         )(trials, beyond, worth)
 
         params, opt_state, moments, metrics = learn(
@@ -226,6 +223,7 @@ class RL2(Algorithm):
             self.optimizer,
             network,
             state,
+            step,
             trials,
             advantage,
             value,
@@ -233,7 +231,7 @@ class RL2(Algorithm):
             weighted=False,
             target=target,
         )
-        return RL2State(params, opt_state, moments, state.updates + 1), metrics
+        return RL2State(params, opt_state, moments), metrics
 
     def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
         """Bytes of one update: state, stored trials, and activations of one minibatch."""
@@ -283,7 +281,7 @@ class RL2(Algorithm):
         return trial, network.step(state.params, trial.carry, trial.final)[1].value
 
     def _advantages(
-        self, state: RL2State, trial: Trial, beyond: Array, worth: Array | None
+        self, state: RL2State, trial: Trial, beyond: Array, worth: Array | None, step: Array
     ) -> tuple[Array, Array, Array]:
         """Returns advantages, values and the values' targets, ``[E T]``.
 
@@ -292,13 +290,14 @@ class RL2(Algorithm):
             trial: The trial.
             beyond: What the value output says of what would come after it, a scalar.
             worth: What it is paid at its end in place of its rewards; None for these.
+            step: Updates done.
         """
         moments = state.value_moments.nearest_seen()
         steps = jax.tree.map(flat, trial.trajectory)
         values = moments.denormalize(flat(trial.extras.value))
         last = _at_last(steps.mask)
         if worth is None:
-            reward, discount = steps.reward, value_at(self.discount, state.updates)
+            reward, discount = steps.reward, value_at(self.discount, step)
             # Only the end of the trial ends the return, see the class docstring; beyond the last
             # step it is as in the last step.
             discount = discount * (1.0 - steps.terminated * last)

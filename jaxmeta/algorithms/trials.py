@@ -100,6 +100,7 @@ def learn(
     optimizer: PolicyOptimizer,
     network: ActorCritic,
     state: Any,
+    step: Array,
     trials: Trial,
     advantage: Array,
     value: Array,
@@ -118,7 +119,8 @@ def learn(
         family: The task family.
         optimizer: How the policy is improved.
         network: Played the trials.
-        state: Has ``params``, ``opt_state``, ``value_moments`` and ``updates``.
+        state: Has ``params``, ``opt_state`` and ``value_moments``.
+        step: Updates done.
         trials: Leaves ``[B, E, T, ...]``, stored by `act_and_store`.
         advantage: ``[B, L]``, in reward units.
         value: Value estimates, ``[B, L]``, in reward units.
@@ -131,7 +133,7 @@ def learn(
     """
     returns = jnp.sum(trials.trajectory.reward, axis=(1, 2))
     of_all = parallel.gather_tasks(returns)
-    weights = settings.risk.weights(of_all, state.updates)
+    weights = settings.risk.weights(of_all, step)
     batch, moments, metrics = make_batch(
         trials.trajectory,
         trials.extras.log_prob,
@@ -144,7 +146,7 @@ def learn(
     )
     if not fit_value:
         batch = batch._replace(target=jnp.zeros_like(batch.target))
-    learning_rate = value_at(settings.learning_rate, state.updates)
+    learning_rate = value_at(settings.learning_rate, step)
     params, opt_state, losses = optimizer.improve(
         network.replay,
         state.params,
@@ -152,11 +154,11 @@ def learn(
         batch,
         key,
         learning_rate,
-        value_at(settings.entropy_coef, state.updates),
+        value_at(settings.entropy_coef, step),
     )
     if "inputs" in state.params:
         steps, before = trials.trajectory, (state.params, state.opt_state)
-        params, opt_state = select(state.updates > 0, (params, opt_state), before)
+        params, opt_state = select(step > 0, (params, opt_state), before)
         moments_of_inputs = input_moments(state.params)
         inputs = seen(family, moments_of_inputs, steps.inputs.obs, steps.mask, steps.reward)
         params = params | {"inputs": inputs}

@@ -84,7 +84,7 @@ class AlgorithmProbe:
         def update(key: Array) -> tuple[Any, Any]:
             init_key, update_key = jax.random.split(key)
             state = self.algorithm.init(family, init_key)
-            return self.algorithm.update(family, state, update_key)
+            return self.algorithm.update(family, state, update_key, jnp.int32(0))
 
         return jax.eval_shape(update, self.key("trace"))
 
@@ -100,17 +100,26 @@ class AlgorithmProbe:
         """Two updates of every lane from the first state, under `keys`."""
         return self.updates(self.family, lanes(self.state), self.keys)
 
-    def updates(self, family: Any, states: Any, keys: Array) -> Updates:
-        """Runs updates of states ``[S, ...]`` under keys ``[S, U]``; one program per family."""
+    def updates(self, family: Any, states: Any, keys: Array, step: int = 0) -> Updates:
+        """Runs updates of states ``[S, ...]`` under keys ``[S, U]``; one program per family.
+
+        Args:
+            family: The family.
+            states: The states.
+            keys: Keys of the updates.
+            step: Updates done before.
+        """
         if family not in self._programs:
 
-            def step(state: Any, key: Array) -> tuple[Any, Updates]:
-                state, metrics = self.algorithm.update(family, state, key)
+            def one(state: Any, drawn: tuple[Array, Array]) -> tuple[Any, Updates]:
+                state, metrics = self.algorithm.update(family, state, *drawn)
                 return state, Updates(state, dict(metrics))
 
-            run = jax.vmap(lambda state, keys: jax.lax.scan(step, state, keys)[1])
-            self._programs[family] = fast_jit(run)
-        return self._programs[family](states, keys)
+            def run(state: Any, keys: Array, step: Array) -> Updates:
+                return jax.lax.scan(one, state, (keys, step + jnp.arange(len(keys))))[1]
+
+            self._programs[family] = fast_jit(jax.vmap(run, in_axes=(0, 0, None)))
+        return self._programs[family](states, keys, jnp.int32(step))
 
     def loud(self, state: Any, draw: int = 0) -> Any:
         """Returns the state with large random parameters, under which everything matters.

@@ -218,7 +218,7 @@ def sample_meta_gradients(
     state = tabular_state(algorithm, family, logits, values)
 
     def one(key: Array) -> tuple[Array, Array]:
-        new, metrics = algorithm.update(family, state, key)
+        new, metrics = algorithm.update(family, state, key, jnp.int32(0))
         mean: Any = optax.tree.get(new.opt_state, "mu")
         slope = 10.0 * mean.initial["policy_head"]["params"]["Dense_0"]["kernel"]
         return -slope * metrics["advantage_std"], metrics["return"]

@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta import parallel
+from jaxmeta.placement import specs, spread
 from jaxmeta.testing.algorithm_probes import LANES, UPDATES, AlgorithmProbe, is_params, lanes
 from jaxmeta.testing.conformance import (
     check,
@@ -67,6 +68,27 @@ def metrics_are_flat(probe: AlgorithmProbe) -> None:
         expect(np.all(np.isfinite(values)), f"{name} is not finite after {UPDATES} updates")
 
 
+@check(
+    "placement",
+    "placement is a pytree prefix of the state; what it spreads over tasks has a row for each",
+)
+def placement_fits(probe: AlgorithmProbe) -> None:
+    """The engine can place the state on devices and in checkpoints."""
+    prefix, tasks = probe.algorithm.placement(probe.family), probe.algorithm.num_tasks
+    try:
+        placed = spread(prefix, probe.state)
+    except ValueError as error:
+        expect(False, f"the placement {prefix} does not fit the state ({error})")
+        return
+    leaves = jax.tree_util.tree_leaves_with_path(probe.state)
+    for (path, leaf), one in zip(leaves, jax.tree.leaves(placed), strict=True):
+        name = jax.tree_util.keystr(path)
+        text = f"{name} is spread over tasks and has the shape {leaf.shape}, not {tasks} rows"
+        expect(not one.over_tasks or leaf.shape[:1] == (tasks,), text)
+        text = f"{name} is kept with the newest checkpoint only, and params are needed in all"
+        expect(not (one.newest_only and is_params(path)), text)
+
+
 @check("scan and vmap", "update can be scanned over updates and vmapped over seeds")
 def scan_and_vmap(probe: AlgorithmProbe) -> None:
     """One program runs several updates of several seeds."""
@@ -99,7 +121,7 @@ def memory_between_updates(probe: AlgorithmProbe) -> None:
     )
     keys = jnp.stack([jax.random.split(probe.key("graft"), UPDATES)] * LANES)
     score = probe.family.score
-    returns = plain(probe.updates(probe.family, grafted, keys).metrics[score])[:, 0]
+    returns = plain(probe.updates(probe.family, grafted, keys, step=1).metrics[score])[:, 0]
     expect(
         np.allclose(returns, returns[0], rtol=1e-5, atol=1e-6),
         f"with equal parameters and keys the {score} after different first updates is {returns}",
@@ -120,7 +142,8 @@ def time_limits(probe: AlgorithmProbe) -> None:
     if started is None:
         started = probe.updates(cut, lanes(probe.init(cut)), probe.keys)
     states = lanes(probe.loud(jax.tree.map(lambda x: x[0], started.after(0))))
-    results = [probe.updates(family, states, probe.keys).after(0) for family in (cut, ended)]
+    given = states, probe.keys, 1
+    results = [probe.updates(family, *given).after(0) for family in (cut, ended)]
     truncated, terminated, before = (_vector(x.params) for x in (*results, states))
     moved = np.linalg.norm(truncated - before)
     difference = np.linalg.norm(truncated - terminated)
@@ -148,7 +171,7 @@ def own_draws(probe: AlgorithmProbe) -> None:
     if family is None:
         return
     state = probe.init(family)
-    update = fast_jit(lambda state, key: algorithm.update(family, state, key))
+    update = fast_jit(lambda state, key: algorithm.update(family, state, key, jnp.int32(0)))
     records = []
     for key in jax.random.split(probe.key("own draws")):
         with recording() as calls:
@@ -219,13 +242,16 @@ def task_shares(probe: AlgorithmProbe) -> None:
     if algorithm.num_tasks % (2 * algorithm.task_multiple):
         return
     mesh = jax.sharding.AbstractMesh((2,), (parallel.AXIS,))
-    spec = jax.sharding.PartitionSpec()
+    whole = jax.sharding.PartitionSpec()
+    state = specs(algorithm.placement(probe.family), leading=0)
 
     def update(state: Any, key: Array) -> Any:
         with parallel._sharing(2):
-            return algorithm.update(probe.family, state, key)
+            return algorithm.update(probe.family, state, key, jnp.int32(0))
 
-    shared = jax.shard_map(update, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    shared = jax.shard_map(
+        update, mesh=mesh, in_specs=(state, whole), out_specs=(state, whole), check_vma=False
+    )
     jaxpr, (new, _) = jax.make_jaxpr(shared, return_shape=True)(probe.state, probe.key("shares"))
     expect_same_shapes("state", probe.state, new)
     text = str(jaxpr)
@@ -236,6 +262,7 @@ def task_shares(probe: AlgorithmProbe) -> None:
 UPDATE_CHECKS = (
     algorithm_value,
     update_shapes,
+    placement_fits,
     scan_and_vmap,
     metrics_are_flat,
     update_keys,

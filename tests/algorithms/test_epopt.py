@@ -76,9 +76,9 @@ def test_the_linear_baseline_is_fitted_to_all_trajectories():
     family = Counter(horizon=6)
     risky = dataclasses.replace(TINY, num_tasks=16, risk=CVaR(0.25), discount=0.9)
     state = risky.init(family, jax.random.key(0))
-    new, metrics = jax.jit(lambda s, k: risky.update(family, s, k))(state, jax.random.key(1))
+    new, metrics = jax.jit(lambda s, k: risky.update(family, s, k, 0))(state, jax.random.key(1))
     assert metrics["risk_share"] == 0.25
-    whole, _ = jax.jit(lambda s, k: TINY_WHOLE.update(family, s, k))(state, jax.random.key(1))
+    whole, _ = jax.jit(lambda s, k: TINY_WHOLE.update(family, s, k, 0))(state, jax.random.key(1))
     np.testing.assert_array_equal(new.baseline, whole.baseline)
     assert np.any(np.asarray(new.baseline) != 0.0)
 
@@ -117,7 +117,9 @@ def test_simulators_are_drawn_from_the_state():
     state = state._replace(source=as_truncated_normal(Uniform(task, task)))
     drawn = algorithm._sample_task(CARTPOLE, state, jax.random.key(3))
     assert drawn.gravity == 7.0
-    new, metrics = jax.jit(lambda s, k: algorithm.update(CARTPOLE, s, k))(state, jax.random.key(1))
+    new, metrics = jax.jit(lambda s, k: algorithm.update(CARTPOLE, s, k, 0))(
+        state, jax.random.key(1)
+    )
     assert metrics["source_mean/gravity"] == 7.0
     assert metrics["source_std/gravity"] == 0.0
     assert new.source.low.gravity == 7.0

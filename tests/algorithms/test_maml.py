@@ -14,6 +14,7 @@ from jaxmeta.testing import ToyRegression, check_algorithm
 from jaxmeta_envs.bandits import BernoulliBandit
 from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.regression import Sinusoid
+from tests.toys import scan_updates
 
 TINY = {"num_tasks": 4, "shots": 3, "queries": 5, "network": MLP((4,), "tanh")}
 
@@ -196,12 +197,9 @@ def test_it_learns_to_fit_a_wave_in_one_step_where_pretraining_does_not():
     def trained(inner):
         algorithm = MAML(num_tasks=16, network=MLP((24, 24)), inner=inner, learning_rate=3e-3)
 
-        def body(state, key):
-            return algorithm.update(family, state, key)
-
         def run(key):
             state = algorithm.init(family, key)
-            return jax.lax.scan(body, state, jax.random.split(key, 2000))[1]
+            return scan_updates(algorithm, family, state, jax.random.split(key, 2000))[1]
 
         metrics = jax.jit(run)(jax.random.key(0))
         return {name: float(np.mean(metrics[name][-200:])) for name in ("loss", "loss_before")}

@@ -35,6 +35,7 @@ from tests.algorithms.test_policy_meta_gradients import (
     algorithm_of,
     exact,
 )
+from tests.toys import scan_updates
 
 TINY = PolicyMAML(num_tasks=4, shots=2, network=MLP((4,), "tanh"))
 
@@ -151,7 +152,7 @@ def test_the_trust_region_climbs_the_gradient_that_is_exact_above():
     for optimizer in (algorithm.optimizer, TRPO()):
         chosen = dataclasses.replace(algorithm, optimizer=optimizer)
         start = state._replace(opt_state=chosen.init(FAMILY, jax.random.key(0)).opt_state)
-        update = fast_jit(lambda state, key, chosen=chosen: chosen.update(FAMILY, state, key))
+        update = fast_jit(lambda state, key, chosen=chosen: chosen.update(FAMILY, state, key, 0))
         norms.append(float(update(start, jax.random.key(1))[1]["grad_norm"]))
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
@@ -164,7 +165,7 @@ def test_the_divergence_penalty_keeps_the_first_policy_near_the_one_that_played(
         )
         state = algorithm.init(FAMILY, jax.random.key(0))
         algorithm = dataclasses.replace(algorithm, learning_rate=0.1)
-        update = fast_jit(lambda state, key: algorithm.update(FAMILY, state, key))
+        update = fast_jit(lambda state, key: algorithm.update(FAMILY, state, key, 0))
         new, metrics = update(state, jax.random.key(1))
         policy = algorithm.policy(FAMILY)
         assert np.isfinite(metrics["policy_loss"])
@@ -204,7 +205,11 @@ def test_advantages_are_standardised_over_all_tasks_or_each_by_itself(over):
         optimizer=Looking(epochs=1, minibatches=1),
         standardize_over=over,
     )
-    update = lambda key: (algorithm.update(family, algorithm.init(family, key), key), seen[-1])[1]  # noqa: E731
+
+    def update(key):
+        algorithm.update(family, algorithm.init(family, key), key, jnp.int32(0))
+        return seen[-1]
+
     batch = fast_jit(update)(jax.random.key(0))
     advantage, size = np.asarray(batch.advantage), np.asarray(batch.inputs.inputs.obs)[:, 0]
     assert {*size.tolist()} == {0, 1}
@@ -252,7 +257,7 @@ def test_the_outer_loop_learns_from_the_episodes_and_values_after_adaptation():
             jax.vmap(lambda p, s: adaptation.advantages(moments, p, s))(params, met.steps)
             for params in (met.adapted, jax.tree.map(lambda x: x[None].repeat(4, 0), first))
         ]
-        new, _ = algorithm.update(family, start, key)
+        new, _ = algorithm.update(family, start, key, jnp.int32(0))
         return met, worth, new.params.value_moments, seen[-1]
 
     met, worth, new, batch = jax.tree.map(np.asarray, fast_jit(both)(key))
@@ -353,8 +358,7 @@ def learned(**changes):
 
     def run(key):
         state = algorithm.init(family, key)
-        body = lambda state, key: algorithm.update(family, state, key)  # noqa: E731
-        return jax.lax.scan(body, state, jax.random.split(key, 60))[1]
+        return scan_updates(algorithm, family, state, jax.random.split(key, 60))[1]
 
     metrics = fast_jit(run)(jax.random.key(0))
     return {name: np.mean(metrics[name][-10:]) for name in ("return_before", "return")}

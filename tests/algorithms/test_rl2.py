@@ -40,7 +40,7 @@ def started(algorithm, family):
 def test_replaying_with_unchanged_parameters_gives_ratio_one(family, parts):
     still = dataclasses.replace(TINY, learning_rate=1e-30, **parts)
     state = started(still, family)
-    _, metrics = jax.jit(lambda s, k: still.update(family, s, k))(state, jax.random.key(1))
+    _, metrics = jax.jit(lambda s, k: still.update(family, s, k, 0))(state, jax.random.key(1))
     assert metrics["approx_kl"] == pytest.approx(0.0, abs=1e-7)
     assert metrics["clip_fraction"] == 0.0
     # Advantages are normalised, so at ratio one the surrogate's mean is zero.
@@ -110,7 +110,7 @@ def test_the_return_runs_through_the_trial_and_ends_with_it(ends, length):
 def test_metrics_measure_the_trials_that_were_played():
     family = Counter(horizon=2, max_length=1)  # every episode is one step with reward 1 + …
     state = started(TINY, family)
-    _, metrics = jax.jit(lambda s, k: TINY.update(family, s, k))(state, jax.random.key(1))
+    _, metrics = jax.jit(lambda s, k: TINY.update(family, s, k, 0))(state, jax.random.key(1))
     assert metrics["episode_length"] == 1.0
     assert 3 * 1.0 < metrics["return"] < 3 * 2.03
     assert metrics["return_first_episode"] == pytest.approx(float(metrics["return"]) / 3, abs=0.02)

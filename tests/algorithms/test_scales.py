@@ -30,6 +30,7 @@ from jaxmeta.networks.actor_critic import (
 from jaxmeta.ops.moments import Moments
 from jaxmeta_envs import BernoulliBandit, Box, PolicyInput, Trajectory
 from tests.toy_families import Aim
+from tests.toys import scan_updates
 
 LEARNERS = {
     "rl2": RL2(num_tasks=16, memory=GRU(8), optimizer=PPO(epochs=2, minibatches=1)),
@@ -62,7 +63,7 @@ def returns(learner, family, updates=4, seeds=1):
         init_key, key = jax.random.split(key)
         state = learner.init(family, init_key)
         keys = jax.random.split(key, updates)
-        return jax.lax.scan(lambda s, k: learner.update(family, s, k), state, keys)[1]
+        return scan_updates(learner, family, state, keys)[1]
 
     metrics = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(3), seeds))
     return np.asarray(metrics["return"]) / family.scale, metrics
@@ -106,9 +107,8 @@ def in_units(learner):
     def run(stretch, offset, scale):
         family = Aim(stretch=stretch, offset=offset, scale=scale)
         init_key, key = jax.random.split(jax.random.key(3))
-        step = lambda state, key: learner.update(family, state, key)  # noqa: E731
         keys = jax.random.split(key, 4)
-        metrics = jax.lax.scan(step, learner.init(family, init_key), keys)[1]
+        metrics = scan_updates(learner, family, learner.init(family, init_key), keys)[1]
         return metrics["return"] / scale, metrics
 
     return jax.jit(run)
@@ -158,12 +158,14 @@ def met(learner, family, state, key):
 def test_moments_are_measured_before_and_after_adaptation_and_adapt_to_nothing(name):
     """Not in inner steps, nor by learned step sizes, nor in the outer loop."""
     learner, family = LEARNERS[name], Aim(stretch=3.0, offset=50.0)
-    update = jax.jit(lambda s, k: (met(learner, family, s, k), learner.update(family, s, k)[0]))
+    update = jax.jit(
+        lambda s, k, i: (met(learner, family, s, k), learner.update(family, s, k, i)[0])
+    )
     state, expected = learner.init(family, jax.random.key(0)), Moments.empty((1,))
     inner = learner.inner
     assert all("inputs" not in jax.tree_util.keystr(p) for p in paths(state.params.meta.rates))
     for i in range(3):
-        (obs, adapted), new = update(state, jax.random.key(i))
+        (obs, adapted), new = update(state, jax.random.key(i), i)
         before, after = (s.params.meta.initial["inputs"].obs for s in (state, new))
         expected = expected.update(obs.mean(), obs.var(), 0.99, jnp.asarray(True))
         for one, other in zip(after, expected, strict=True):
@@ -260,8 +262,8 @@ def test_leaves_that_are_measured_do_not_count_as_those_that_adapt():
 def test_input_moments_are_those_of_all_that_was_played():
     learner, family = LEARNERS["rl2"], Aim(stretch=3.0, offset=50.0)
     state = learner.init(family, jax.random.key(0))
-    update = jax.jit(lambda s, k: learner.update(family, s, k))
-    first, metrics = update(state, jax.random.key(1))
+    update = jax.jit(lambda s, k, step: learner.update(family, s, k, step))
+    first, metrics = update(state, jax.random.key(1), 0)
     # Nothing is learned from inputs of unknown scale.
     for a, b in zip(
         jax.tree.leaves(state.opt_state), jax.tree.leaves(first.opt_state), strict=True
@@ -269,7 +271,7 @@ def test_input_moments_are_those_of_all_that_was_played():
         np.testing.assert_array_equal(a, b)
     reward = first.params["inputs"].reward
     assert float(reward.mean) == pytest.approx(float(metrics["return"]) / 10, rel=1e-4)
-    second, _ = update(first, jax.random.key(2))
+    second, _ = update(first, jax.random.key(2), 1)
     moments = second.params["inputs"].obs
     assert 45.0 < float(moments.mean[0]) < 55.0
     assert 0.5 < float(moments.std[0]) / 3.0 < 1.0

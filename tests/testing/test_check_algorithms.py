@@ -64,15 +64,16 @@ class ArrayField(Tiny):
 class Altered(Tiny):
     """Changes what update returns."""
 
-    def update(self, family, state, key):
-        return self.alter(*super().update(family, state, key))
+    def update(self, family, state, key, step):
+        return self.alter(*super().update(family, state, key, step))
 
 
-@breaks("update shapes", "state.updates changes from int32[] to float32[]")
+@breaks("update shapes", "changes from float32[5] to float16[5]")
 @dataclass(frozen=True)
 class StateChangesDtype(Altered):
     def alter(self, state, metrics):
-        return state._replace(updates=state.updates * 1.0), metrics
+        mean = state.value_moments.mean.astype(jnp.float16)
+        return state._replace(value_moments=state.value_moments._replace(mean=mean)), metrics
 
 
 @breaks("metrics", "without 'return'")
@@ -117,46 +118,46 @@ class ChangingMetrics(Altered):
 @dataclass(frozen=True)
 class NoVmap(Altered):
     def alter(self, state, metrics):
-        shape = jax.ShapeDtypeStruct((), jnp.int32)
-        updates = jax.pure_callback(lambda x: x, shape, state.updates, vmap_method=None)
-        return state._replace(updates=updates), metrics
+        mean = state.value_moments.mean
+        mean = jax.pure_callback(lambda x: x, jax.typeof(mean), mean, vmap_method=None)
+        return state._replace(value_moments=state.value_moments._replace(mean=mean)), metrics
 
 
 @breaks("update keys", "three different keys gave the return")
 @dataclass(frozen=True)
 class ConstantKey(Tiny):
-    def update(self, family, state, key):
-        return super().update(family, state, jax.random.key(0))
+    def update(self, family, state, key, step):
+        return super().update(family, state, jax.random.key(0), step)
 
 
 @breaks("own draws", "sample_task got the same key in two updates")
 @dataclass(frozen=True)
 class ConstantTaskKey(Tiny):
-    def update(self, family, state, key):
+    def update(self, family, state, key, step):
         def sample_task(key, split="train"):
             return family.sample_task(jax.random.key(0), split)
 
-        return super().update(Meddling(family, sample_task=sample_task), state, key)
+        return super().update(Meddling(family, sample_task=sample_task), state, key, step)
 
 
 @breaks("own draws", "1 tasks were drawn for num_tasks=8")
 @dataclass(frozen=True)
 class OneTaskForAll(Tiny):
-    def update(self, family, state, key):
+    def update(self, family, state, key, step):
         def sample_task(_, split="train"):
             return family.sample_task(jax.random.fold_in(key, 1), split)
 
-        return super().update(Meddling(family, sample_task=sample_task), state, key)
+        return super().update(Meddling(family, sample_task=sample_task), state, key, step)
 
 
 @breaks("own draws", "one key went to step and to step in one update")
 @dataclass(frozen=True)
 class OneKeyForAllSteps(Tiny):
-    def update(self, family, state, key):
+    def update(self, family, state, key, step):
         def step(key, state, action, task):
             return family.step(jax.random.key(0), state, action, task)
 
-        return super().update(Meddling(family, step=step), state, key)
+        return super().update(Meddling(family, step=step), state, key, step)
 
 
 class Frozen(NamedTuple):
@@ -206,8 +207,8 @@ class LeakyMemory(Tiny):
         state = super().init(family, key)
         return LeakyState(*state, self._network(family).begin(state.params))
 
-    def update(self, family, state, key):
-        new, metrics = super().update(family, state, key)
+    def update(self, family, state, key, step):
+        new, metrics = super().update(family, state, key, step)
         memory = jax.tree.map(lambda x: jnp.full_like(x, metrics["return"]), state.memory)
         return LeakyState(*new, memory), metrics
 
@@ -219,29 +220,29 @@ class LeakyMemory(Tiny):
 @breaks("time limits", "whether the clock or the process ended")
 @dataclass(frozen=True)
 class TimeLimitsTerminate(Tiny):
-    def update(self, family, state, key):
+    def update(self, family, state, key, step):
         def step(*args):
             state, timestep = family.step(*args)
             ended = timestep.terminated | timestep.truncated
             return state, timestep._replace(terminated=ended, truncated=jnp.zeros_like(ended))
 
-        return super().update(Meddling(family, step=step), state, key)
+        return super().update(Meddling(family, step=step), state, key, step)
 
 
 @breaks("task shares", "both play the same tasks")
 @dataclass(frozen=True)
 class EveryDevicePlaysAll(Tiny):
-    def update(self, family, state, key):
+    def update(self, family, state, key, step):
         with parallel._sharing(1):
-            return super().update(family, state, key)
+            return super().update(family, state, key, step)
 
 
 @breaks("both action kinds", "AttributeError")
 @dataclass(frozen=True)
 class OnlyDiscrete(Tiny):
-    def update(self, family, state, key):
+    def update(self, family, state, key, step):
         assert family.action_space.n >= 1
-        return super().update(family, state, key)
+        return super().update(family, state, key, step)
 
 
 @dataclass(frozen=True)
