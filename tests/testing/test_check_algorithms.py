@@ -87,7 +87,7 @@ class NoReturn(Altered):
 @dataclass(frozen=True)
 class IntegerMetric(Altered):
     def alter(self, state, metrics):
-        return state, metrics | {"updates": state.updates}
+        return state, metrics | {"updates": jnp.int32(1)}
 
 
 @breaks("metrics", "not a float32 scalar")
@@ -101,7 +101,9 @@ class NestedMetrics(Altered):
 @dataclass(frozen=True)
 class MetricNotFinite(Altered):
     def alter(self, state, metrics):
-        return state, metrics | {"ratio": metrics["return"] / (state.updates - state.updates)}
+        return state, metrics | {
+            "ratio": metrics["return"] / (metrics["return"] - metrics["return"])
+        }
 
 
 COUNTER = itertools.count()
@@ -153,11 +155,11 @@ class OneTaskForAll(Tiny):
 @breaks("own draws", "one key went to step and to step in one update")
 @dataclass(frozen=True)
 class OneKeyForAllSteps(Tiny):
-    def update(self, family, state, key, step):
+    def update(self, family, state, key, at):
         def step(key, state, action, task):
             return family.step(jax.random.key(0), state, action, task)
 
-        return super().update(Meddling(family, step=step), state, key, step)
+        return super().update(Meddling(family, step=step), state, key, at)
 
 
 class Frozen(NamedTuple):
@@ -194,7 +196,6 @@ class LeakyState(NamedTuple):
     params: Any
     opt_state: Any
     value_moments: Any
-    updates: Any
     memory: Any
 
 
@@ -220,13 +221,13 @@ class LeakyMemory(Tiny):
 @breaks("time limits", "whether the clock or the process ended")
 @dataclass(frozen=True)
 class TimeLimitsTerminate(Tiny):
-    def update(self, family, state, key, step):
+    def update(self, family, state, key, at):
         def step(*args):
             state, timestep = family.step(*args)
             ended = timestep.terminated | timestep.truncated
             return state, timestep._replace(terminated=ended, truncated=jnp.zeros_like(ended))
 
-        return super().update(Meddling(family, step=step), state, key, step)
+        return super().update(Meddling(family, step=step), state, key, at)
 
 
 @breaks("task shares", "both play the same tasks")
