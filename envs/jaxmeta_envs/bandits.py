@@ -26,6 +26,7 @@ from jax.scipy.special import xlog1py, xlogy
 
 from jaxmeta_envs import bandit_references as rules
 from jaxmeta_envs import drawings
+from jaxmeta_envs.bandit_candidates import bandit_candidates
 from jaxmeta_envs.bandit_references import ArmStatistics
 from jaxmeta_envs.bandit_solvers import (
     bernoulli_gittins_table,
@@ -36,7 +37,6 @@ from jaxmeta_envs.bandit_solvers import (
 from jaxmeta_envs.base import Candidates, Reference, Task, Trajectory, random_reference
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.fields import check_fields, check_least
-from jaxmeta_envs.grids import bandit_candidates
 from jaxmeta_envs.pulls import OnePullFamily
 from jaxmeta_envs.sampling import sample_beta
 from jaxmeta_envs.spaces import Discrete
@@ -74,7 +74,7 @@ class Bandit(OnePullFamily[Task]):
         return self.sample_reward(key, self.arm_means(task)[arm])
 
     def candidates(self, num_episodes: int) -> Mapping[str, Candidates]:
-        """Returns the classical algorithms; see `jaxmeta_envs.grids.bandit_candidates`."""
+        """Returns the classical algorithms; see `jaxmeta_envs.bandit_candidates`."""
         require(num_episodes >= 1, "num_episodes", num_episodes, "an integer of at least 1")
         return bandit_candidates(self, num_episodes)
 

@@ -8,9 +8,11 @@ family); what differs between tasks is a pytree of arrays (the task).
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -144,6 +146,19 @@ class Candidates(NamedTuple):
     policy: AdaptivePolicy
     params: Any
     settings: tuple[float, ...] = ()
+
+    @staticmethod
+    def tuned(build: Callable[[float], Reference], settings: Iterable[float]) -> Candidates:
+        """Returns a policy with every setting; it compiles once, as its params have an axis."""
+        settings = tuple(settings)
+        references = [build(setting) for setting in settings]
+        params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(r.params for r in references))
+        return Candidates(references[0].policy, params, settings)
+
+    @staticmethod
+    def alone(reference: Reference) -> Candidates:
+        """Returns a policy without anything to choose."""
+        return Candidates(reference.policy, jax.tree.map(lambda x: x[None], reference.params))
 
 
 def random_reference(action_space: Space) -> Reference:

@@ -16,9 +16,9 @@ from jaxmeta_envs import tabular_references as rules
 from jaxmeta_envs.base import Candidates, Reference, TaskFamily, Timestep, random_reference
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.fields import check_fields, check_least
-from jaxmeta_envs.grids import tabular_candidates
 from jaxmeta_envs.sampling import sample_dirichlet
 from jaxmeta_envs.spaces import Discrete
+from jaxmeta_envs.tabular_candidates import tabular_candidates
 
 
 class TabularTask(NamedTuple):
@@ -200,6 +200,6 @@ class TabularMDP(TaskFamily[TabularTask, TabularState]):
         return references
 
     def candidates(self, num_episodes: int) -> Mapping[str, Candidates]:
-        """Returns the classical algorithms; see `jaxmeta_envs.grids.tabular_candidates`."""
+        """Returns the classical algorithms; see `jaxmeta_envs.tabular_candidates`."""
         del num_episodes
         return tabular_candidates(self)

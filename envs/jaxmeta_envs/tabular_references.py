@@ -4,7 +4,8 @@ All plan by backward induction over the steps of an episode, once before each ep
 differ in the process that they plan for: the true one (`oracle`), the mean of the posterior
 (`greedy`, `epsilon_greedy`), draws from it (`psrl`, `opsrl`), or the mean with a bonus for
 what is little known (`beb`, `ucrl2`). Their numbers are arrays in ``params``, so that a grid
-of them is one ``vmap`` and one compilation; `jaxmeta_envs.grids` has those of the paper.
+of them is one ``vmap`` and one compilation; `jaxmeta_envs.tabular_candidates` has those of the
+paper.
 
 What they believe before the first episode is the family's prior, unless told otherwise:
 
