@@ -2,7 +2,7 @@
 
 Reference: Duan et al., "RL²: Fast Reinforcement Learning via Slow Reinforcement Learning",
 2016, table 2.
-Differs from the paper: it takes, and reports, the best setting of each cell on the tasks that it was
+Differs from the paper: it takes and reports the best setting of each cell on the tasks that it was
 chosen on, as far as is known.
 """
 
