@@ -193,8 +193,7 @@ class _Session:
         self.watch.advance(lanes * self._steps_of_lane(run), float(found.history[-1]))
         candidates = np.concatenate([found.candidates, np.clip(of_grid, low, high)[None]])
         chosen = self._returns(run, candidates, search.fresh_trials, self.keys[2])
-        index = _lowest(chosen)  # the first of equals: the map's own worst is the last
-        both = np.stack([candidates[index], of_grid])
+        both = np.stack([candidates[_lowest(chosen)], of_grid])
         measured = self._returns(run, both, search.fresh_trials, self.keys[3])
         names, searched = self.sweep.names, self.sweep.searched(search)
         ends = dict(zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
@@ -206,7 +205,6 @@ class _Session:
             map_returns=measured[:, :, 1],
             within=search.within,
             box={name: ends[name] for name in searched},
-            improved=index < len(candidates) - 1,
         )
 
     def _returns(self, run: _Run, simulators: np.ndarray, trials: int, key: Array) -> np.ndarray:
