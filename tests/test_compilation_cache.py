@@ -117,4 +117,4 @@ def test_commands_that_compile_use_it(command, monkeypatch):
     monkeypatch.setattr(compilation_cache, "use_compilation_cache", use)
     names = ["rl2", "bernoulli-bandit"] if command in ("train", "sweep") else []
     with pytest.raises(Used):
-        cli._COMMANDS[command].run(names)
+        cli.COMMANDS[command].run(names)
