@@ -189,7 +189,7 @@ class CompareOptions:
         references: Draw the family's reference policies, too.
         save: Write the figure, and the numbers beside it as .json and .npz; older ones of the
             same name are replaced.
-        out: The figure to write.
+        out: The figure to write, or the directory for compare.png.
         own: Classes that are not of this library.
     """
 
@@ -234,9 +234,9 @@ class RobustnessOptions:
         seed: Seed of all that is played.
         save: Write the figure, and the numbers beside it as .json and .npz; older ones of the
             same name are replaced.
-        out: The figure to write; None takes robustness.png, or with --parameters mass
-            robustness-mass.png, in the directory of the run, and for several runs, none of which
-            it belongs to, in the current directory.
+        out: The figure to write, or the directory for it; None takes the directory of the run, and
+            for several runs, none of which it belongs to, the current one. In a directory it is
+            robustness.png, or with --parameters mass robustness-mass.png.
         own: Classes that are not of this library.
     """
 
@@ -272,7 +272,8 @@ class ShowOptions:
         num_tasks: Tasks, at most 8.
         seed: Seed of tasks and luck.
         seed_index: Which training seed's agent acts, counted from 0.
-        out: Directory of the pictures; None takes the run's.
+        out: The still picture to write, the moving one beside it, or the directory for show.png
+            and show.gif; None takes the run's.
         own: Classes that are not of this library.
     """
 

@@ -84,9 +84,10 @@ def robustness(
         labels: Names of the runs; None: those of their directories.
         seed: Seed of all that is played.
         save: Whether to write files, see `Robustness.save`.
-        out: The PNG to write, the numbers beside it. None: in the directory of a single run, as
-            ``robustness.png``, followed by the ``parameters`` that are given and by ``limits`` if
-            those are searched; and nowhere for several or without a directory.
+        out: The PNG to write, the numbers beside it, or the directory for them. None: that of a
+            single run, and nothing for several or without one. In a directory it is
+            ``robustness.png``, with the ``parameters`` that are given and ``limits``, if those
+            are searched, in its name.
         batch: Trials played at a time; bounds the memory of the map (the search plays a
             whole generation at a time).
         progress: Whether to show how it goes, if it takes long.

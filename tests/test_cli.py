@@ -37,6 +37,7 @@ from jaxmeta import (
 # The package's attributes of these names may be its functions.
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.cli import main
+from jaxmeta.cli.failures import explain
 from jaxmeta.cli.parsing import parse_options
 from jaxmeta.cli.reading import format_schedule, parse_schedule
 from jaxmeta.device_memory import format_bytes, memory_per_device
@@ -347,6 +348,22 @@ def test_evaluation_takes_its_options(run_dir, capsys):
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_much_to_play_is_said_before_it_is_played(command, run_dir, monkeypatch, capsys):
+    runs = [str(run_dir)] * (1 if command == "evaluate" else 2)
+    arguments = [command, *runs, "--num-tasks", "20", "--episodes", "3", "--no-save"]
+    arguments += ["--labels", "a", "b"] if command == "compare" else []
+    assert main(arguments) == 0
+    assert capsys.readouterr().err == ""
+    said, steps = [], 20 * 3 * 2 * len(runs)  # tasks, episodes of one step, seeds
+    monkeypatch.setattr(cli.amounts, "_MUCH", steps - 1)
+    monkeypatch.setattr(player, "_player", lambda *args: said.append(capsys.readouterr()) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(arguments)
+    assert f"playing 20 tasks, about {steps} steps of the agent" in said[0].err
+    assert said[0].err.count("\n") == 1
+
+
 # Dry run
 
 
@@ -596,12 +613,12 @@ def test_a_run_that_diverges_says_what_went_wrong(tmp_path, capsys):
     assert "loss is not finite at update 2" in capsys.readouterr().err
 
 
-def test_an_interrupt_outside_training_is_no_traceback(monkeypatch, capsys):
+def test_an_interrupt_outside_training_is_no_traceback(run_dir, monkeypatch, capsys):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(evaluation, "evaluate", interrupt)
-    assert main(["evaluate", "run"]) == 130
+    assert main(["evaluate", str(run_dir)]) == 130
     assert "interrupted" in error_of(capsys)
 
 
@@ -635,6 +652,15 @@ def start(*arguments):
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def test_an_interrupt_of_a_run_that_has_vanished_is_told(tmp_path):
+    config = dataclasses.replace(preset("rl2", "t-maze"), run_dir=str(tmp_path / "gone"))
+    result = training.TrainResult(config, (), {}, {}, {}, 16, tmp_path / "gone")
+    message, code = explain(training.TrainingInterrupted(signal.SIGTERM, result))
+    assert code == 128 + signal.SIGTERM
+    assert message.startswith("SIGTERM stopped training after 16 environment steps, and ")
+    assert "gone is not a run: there is no such directory" in message
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

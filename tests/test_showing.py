@@ -1,5 +1,7 @@
 """Pictures of agents at work: what is drawn is what was played."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -13,6 +15,7 @@ import jaxmeta
 from jaxmeta import GRU, MAML, MLP, RL2, ConfigError, PolicyMAML, showing
 from jaxmeta.cli import main
 from jaxmeta.rollout import play_adaptation
+from jaxmeta.runs import picture_place
 from jaxmeta.show_plots import Scene, draw_still, write_animation
 from jaxmeta_envs import (
     Acrobot,
@@ -224,7 +227,7 @@ def test_pictures_of_a_run(kind, results, tmp_path, monkeypatch):
     with Image.open(pictures.moving) as moving:
         assert moving.format == "GIF"
         assert moving.n_frames > 1
-    assert [p.name for p in tmp_path.iterdir()] == ["show.gif"]
+    assert [p.name for p in tmp_path.iterdir()] == ["show.gif"]  # the other was not written
     if kind == "predicts":
         before, after = (axes.lines[1].get_ydata() for axes in figure.axes[:2])
         assert not np.allclose(before, after)
@@ -253,12 +256,36 @@ def test_all_pulls_of_an_update_are_drawn(tmp_path, monkeypatch):
         ({"episodes": 0}, "episodes is 0"),
         ({"seed_index": 2}, "seed_index is 2; it must be from 0 to 1"),
         ({"out": None}, "out is None"),
+        ({"out": "show.jpg"}, "out is 'show.jpg'; it must be the name of a PNG, such as"),
+        ({"out": "nowhere/show.png"}, "nowhere cannot be written"),
+        ({"out": "nowhere/pictures"}, "nowhere cannot be written"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
 def test_what_cannot_be_shown_is_refused(settings, says, results, tmp_path):
     with pytest.raises(ConfigError, match=says):
         jaxmeta.show(results["acts"], **({"out": tmp_path} | settings))
+
+
+def test_the_place_is_a_picture_or_a_directory(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(showing, "write_animation", lambda scene, title, path: None)
+    for out, still in (("walk.png", "walk.png"), ("new", "new/show.png"), ("new", "new/show.png")):
+        pictures = jaxmeta.show(results["predicts"], num_tasks=1, out=tmp_path / out)
+        assert pictures == (tmp_path / still, (tmp_path / still).with_suffix(".gif"))
+        assert pictures.still.exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "place"),
+    [("map.png", "map.png"), ("there", "there/usual.png"), ("new", "new/usual.png")],
+)
+def test_all_pictures_go_by_one_rule(out, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    assert picture_place(out, "usual.png") == Path(place)
+    assert os.listdir() == ["there"]
+    with pytest.raises(ConfigError, match=r"out is 'map.pdf'; it must be .* PNG.* or a directory"):
+        picture_place("map.pdf", "usual.png")
 
 
 def test_the_command_line_shows(monkeypatch, capsys, tmp_path):

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+from jaxmeta.cli.amounts import say_if_long
 from jaxmeta.cli.devices import prepare_jax
 from jaxmeta.cli.output import (
     BAD_INPUT,
@@ -33,6 +34,7 @@ def evaluate_command(arguments: list[str]) -> int:
         message = f"{run_dir} cannot be written; choose --no-save to look only"
         return complain(message, BAD_INPUT)
     save = options.pop("save")
+    say_if_long([run_dir], options, in_rows=True)
     evaluation = evaluate(run_dir, save=False, **options)
     written = write_or_complain(evaluation.save, Path(run_dir)) if save else []
     print_table(evaluation)
@@ -44,12 +46,12 @@ def compare_command(arguments: list[str]) -> int:
     from jaxmeta.cli.parsing import parse_options
     from jaxmeta.comparison import compare
     from jaxmeta.options import CompareOptions
-    from jaxmeta.runs import check_picture
+    from jaxmeta.runs import picture_place
 
     prepare_jax()
     options = parse_options(CompareOptions, arguments, command="jaxmeta compare")
-    if options.save:
-        check_picture(Path(options.out).expanduser())
+    place = picture_place(options.out, "compare.png") if options.save else None
+    say_if_long(options.run_dirs, dataclasses.asdict(options))
     found = compare(
         options.run_dirs,
         labels=options.labels or None,
@@ -62,7 +64,7 @@ def compare_command(arguments: list[str]) -> int:
         references=options.references,
         out=None,
     )
-    written = write_or_complain(found.save, Path(options.out).expanduser()) if options.save else []
+    written = [] if place is None else write_or_complain(found.save, place)
     print_table(found)
     return say_written(written, "The figure: ")
 
@@ -73,16 +75,16 @@ def robustness_command(arguments: list[str]) -> int:
     from jaxmeta.options import RobustnessOptions
     from jaxmeta.robustness_checks import picture_name
     from jaxmeta.robustness_map import robustness
-    from jaxmeta.runs import check_picture
+    from jaxmeta.runs import picture_place
 
     prepare_jax()
     options = parse_options(RobustnessOptions, arguments, command="jaxmeta robustness")
     run_dirs = list(options.run_dirs)
-    beside = run_dirs[:1] if options.out is None and len(run_dirs) == 1 else []
     name = picture_name(options.parameters, options.search if options.worst_case else None)
-    place = Path(*beside, options.out or name).expanduser()
-    if options.save and (not beside or place.parent.is_dir()):  # else it is no run
-        check_picture(place)
+    own = run_dirs[0] if len(run_dirs) == 1 else "."
+    place = None
+    if options.save and (options.out is not None or os.path.isdir(own)):  # else it is no run
+        place = picture_place(own if options.out is None else options.out, name)
     found = robustness(
         run_dirs,
         options.parameters or None,
@@ -97,7 +99,7 @@ def robustness_command(arguments: list[str]) -> int:
         seed=options.seed,
         save=False,
     )
-    written = write_or_complain(found.save, place) if options.save else []
+    written = [] if place is None else write_or_complain(found.save, place)
     print_table(found)
     return say_written(written, "The figure: ")
 

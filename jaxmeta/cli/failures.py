@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from jaxmeta.cli.output import BAD_INPUT, FAILED, complain, drop_output
@@ -30,6 +33,31 @@ def say_warning(
     else:
         text = f"{category.__name__}: {message} ({filename}:{lineno})"
     print(f"jaxmeta: {text}", file=sys.stderr if file is None else file)
+
+
+class FigureLog(logging.Handler):
+    """Says what matplotlib logs, in one line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Says that figures begin slowly, where matplotlib cannot keep what it found out."""
+        text = " ".join(record.getMessage().split())
+        if text.startswith("mkdir -p failed"):  # the next message says what comes of it
+            return
+        if "temporary cache directory" in text:
+            text = "figures take seconds longer, as there is no home for what matplotlib knows of "
+            text += "fonts (MPLCONFIGDIR names a directory)"
+        complain(text, FAILED)
+
+
+@contextlib.contextmanager
+def saying_what_figures_log() -> Iterator[None]:
+    """Lets `FigureLog` speak instead of Python's last resort."""
+    log, handler = logging.getLogger("matplotlib"), FigureLog(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def say_stopped(signum: int) -> int:
@@ -69,15 +97,21 @@ def _explain_interrupted(error: TrainingInterrupted) -> str:
     """Says when training stopped, and how it goes on."""
     from jaxmeta.import_option import again
     from jaxmeta.run_dir import read_record
+    from jaxmeta_envs.errors import ConfigError
 
+    name = signal.Signals(error.signum).name
     when = f"after {error.result.env_steps:,} environment steps"
     if error.run_dir is not None:
         later = f"go on with: jaxmeta resume {shlex.quote(str(error.run_dir))}{again()}"
         total = error.result.config.total_env_steps
-        if total != read_record(error.run_dir).config.total_env_steps:  # not yet written down
+        try:
+            written = read_record(error.run_dir).config.total_env_steps
+        except ConfigError as gone:  # the directory has vanished meanwhile
+            return f"{name} stopped training {when}, and {gone}"
+        if total != written:  # as it ended before that
             later += f" --total-env-steps {total}"
     elif error.result.state is None:
         when, later = "before it began", "nothing is left of it"
     else:
         later = "nothing is saved, as there was no run directory"
-    return f"{signal.Signals(error.signum).name} stopped training {when}; {later}"
+    return f"{name} stopped training {when}; {later}"
