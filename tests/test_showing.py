@@ -215,6 +215,53 @@ def test_all_panels_have_one_scale_of_grey_and_a_key(tmp_path, monkeypatch):
     assert frames == [({(0.0, 3.0)}, (0.0, 3.0))] * 2
 
 
+def played_here(wide):
+    """A scene of one line that grows, in panels of equal units, six times as wide as high if so."""
+
+    def panel(axes, task, row, until):
+        axes.plot([0, until], [0, 1], label="line" if until > 1 else "")
+        axes.set_aspect("equal")
+        axes.set_xlim(-3, 3)
+        axes.set_ylim(*((-0.5, 0.5) if wide else (-3, 3)))
+
+    return Scene(2, [0, 1], [(0, 1), (0, 2), (1, 1), (1, 2)], panel, str, 2)
+
+
+def test_panels_of_an_animation_stay_where_they_are(tmp_path, monkeypatch):
+    places, draw = [], FigureCanvasAgg.draw
+
+    def spy(self):
+        draw(self)
+        places.append([axes.get_window_extent().bounds for axes in self.figure.axes])
+
+    monkeypatch.setattr(FigureCanvasAgg, "draw", spy)
+    write_animation(played_here(wide=False), "title", tmp_path / "moving.gif")
+    assert len(places) == 4
+    np.testing.assert_allclose(places, [places[0]] * 4)
+
+
+def test_wide_panels_are_low(tmp_path):
+    heights = [draw_still(played_here(wide), "title").get_figheight() for wide in (True, False)]
+    assert heights[0] < 0.6 * heights[1]
+    sizes = []
+    for wide in (True, False):
+        write_animation(played_here(wide), "title", tmp_path / "moving.gif")
+        with Image.open(tmp_path / "moving.gif") as moving:
+            sizes.append(moving.size)
+    assert sizes[0][0] == sizes[1][0]
+    assert sizes[0][1] < 0.6 * sizes[1][1]
+
+
+def test_last_positions_lie_above_all_paths(axes):
+    obs, masks = np.arange(24.0).reshape(3, 4, 2), np.ones((3, 4), bool)
+    episodes = SimpleNamespace(inputs=SimpleNamespace(obs=obs), next_obs=obs, mask=masks)
+    drawings.paths(axes, episodes, 4, np.zeros(2), np.asarray)
+    paths = [line for line in axes.lines if line.get_marker() == "None"]
+    ends = [line for line in axes.lines if line.get_marker() == "o"]
+    assert len(paths) == len(ends) == 3
+    assert min(e.get_zorder() for e in ends) > max(p.get_zorder() for p in paths)
+
+
 @pytest.mark.parametrize("kind", ["acts", "predicts"])
 def test_pictures_of_a_run(kind, results, tmp_path, monkeypatch):
     scenes = []
