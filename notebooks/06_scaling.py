@@ -191,8 +191,8 @@ plt.legend(title="learning rate", bbox_to_anchor=(1.0, 0.5), loc="center left")
 plt.show()
 
 # %% [markdown]
-# Two seeds and 500 tasks tell no two rates apart (all intervals of "behind best" enclose 0), however
-# far behind the smallest looks. The best of many looks better than it is, so its settings are
+# Two seeds and 500 tasks tell no two rates apart (all intervals of "behind best" enclose 0), as far
+# behind as the smallest looks. The best of many looks better than it is, so its settings are
 # trained again on seeds that had no part in choosing them, and those are reported:
 
 # %%
