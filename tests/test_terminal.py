@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from jaxmeta.cli import failures, main
+from jaxmeta.cli import figure_log, main
 from jaxmeta.terminal import spell_plainly
 
 
@@ -32,7 +32,7 @@ def test_a_stream_of_another_kind_is_left_alone():
 
 def test_what_matplotlib_logs_is_one_line(capsys):
     log = logging.getLogger("matplotlib")
-    with failures.saying_what_figures_log():
+    with figure_log.saying_what_figures_log():
         log.warning("mkdir -p failed for path %s: %s", "/home/nobody", "there is none")
         log.warning("Matplotlib created a temporary cache directory at /tmp/x because\nof that")
         log.warning("Font family %s not\nfound", "Comic")

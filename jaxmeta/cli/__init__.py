@@ -19,7 +19,7 @@ from typing import NamedTuple
 from jaxmeta import __version__
 from jaxmeta.cli import agents, names, training
 from jaxmeta.cli.devices import prepare_jax
-from jaxmeta.cli.failures import explain, say_stopped, say_warning, saying_what_figures_log
+from jaxmeta.cli.failures import explain, say_stopped, say_warning
 from jaxmeta.cli.output import BAD_INPUT, BROKEN_PIPE, OK, complain, drop_output
 from jaxmeta.leaving import Stopped, leave, leaving_at_once
 from jaxmeta.terminal import spell_plainly
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     spell_plainly(sys.stdout, sys.stderr)
-    with warnings.catch_warnings(), saying_what_figures_log():
+    with warnings.catch_warnings():
         warnings.showwarning = say_warning
         return _run(arguments, ends_process=argv is None)
 
@@ -127,6 +127,7 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(f"jaxmeta {__version__}")
         return OK
+    from jaxmeta.cli.figure_log import saying_what_figures_log
     from jaxmeta.import_option import split_modules
 
     arguments, modules = split_modules(arguments)
@@ -142,7 +143,8 @@ def _dispatch(arguments: list[str]) -> int:
         prepare_jax()  # they may use it
         for module in modules:
             import_module(module)
-    return COMMANDS[name].run([*rest, *(f"--import={module}" for module in modules)])
+    with saying_what_figures_log():
+        return COMMANDS[name].run([*rest, *(f"--import={module}" for module in modules)])
 
 
 def _usage() -> str:
