@@ -31,7 +31,7 @@ from jaxmeta.methods import title_of
 from jaxmeta.played_references import play_references
 from jaxmeta.player import BATCH, play_tasks
 from jaxmeta.report import NUM_TASKS, Evaluation, protocol_suffix, read_evaluation
-from jaxmeta.runs import as_list, check_picture, choose_labels, load_runs
+from jaxmeta.runs import as_list, choose_labels, load_runs, picture_place
 from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import ConfigError, require
 
@@ -82,7 +82,8 @@ def compare(
         deterministic: Whether all agents take the mode of their action's distribution instead
             of a sample, as in `jaxmeta.evaluate`.
         references: Whether the family's references are drawn, too.
-        out: The PNG to write, the numbers beside it, see `Comparison.save`; None: nothing.
+        out: The PNG to write, or the directory for ``compare.png``, the numbers beside it, see
+            `Comparison.save`; None: nothing.
         batch: Tasks played at a time; bounds the memory.
 
     Raises:
@@ -100,9 +101,7 @@ def compare(
         check_integer("shots", shots, least=1)
         none = not any(adapts_by_steps(result.config.algorithm, family) for result in results)
         require(not none, "shots", shots, "None, as no run takes gradient steps at test time")
-    place = None if out is None else Path(out).expanduser()
-    if place is not None:
-        check_picture(place)
+    place = None if out is None else picture_place(out, "compare.png")
     points = _check_protocols(results, shots, deterministic)
     family.check_installed()
 

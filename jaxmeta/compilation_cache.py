@@ -37,13 +37,19 @@ def use_compilation_cache() -> None:
     because JAX does not tell programs for one from those for another. The least recently used
     programs go when there is more than a gibibyte.
 
-    Whatever the user chose through JAX's settings stays as chosen. Where the folder cannot be
+    Whatever the user chose through JAX's settings stays as chosen, but for a folder that is a file.
+    Where the folder cannot be
     written, programs are compiled as if there were no cache, and a warning says so. Call before
     anything compiles.
     """
     enabled = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
     chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    if not enabled or chosen is not None:
+    if not enabled:
+        return
+    if chosen is not None:
+        if Path(chosen).is_file():
+            warnings.warn(_not_kept(Path(chosen), "it is a file"), stacklevel=2)
+            jax.config.update("jax_compilation_cache_dir", None)
         return
     folder = _folder()
     if folder is None:

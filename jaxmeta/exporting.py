@@ -332,12 +332,14 @@ def _check_path(path: Path) -> None:
 def _write(path: Path, files: dict[str, bytes]) -> None:
     """Writes a directory that is whole or not there."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         for name, content in files.items():
             (temporary / name).write_bytes(content)
         if path.exists():
             path.rmdir()  # empty, as was checked
         temporary.rename(path)
+    except OSError as error:  # which would name the temporary place
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,38 +1,20 @@
-"""Command-line options, generated from the fields and docstrings of dataclasses.
-
-A hyperparameter that is a constant or a `Schedule` takes one argument, see
-`parse_schedule`.
-"""
+"""Command-line options: dataclasses, whose fields and docstrings are what a user sees."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
-import types
-import warnings
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated
 
 import tyro
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from jaxmeta.config import TrainConfig
 from jaxmeta.import_option import NO_CLASSES, Own
 from jaxmeta.report import NUM_TASKS
-from jaxmeta.schedules import Schedule
 from jaxmeta.worst_case import CrossEntropy
-from jaxmeta_envs.errors import ConfigError, closest, require
+from jaxmeta_envs.errors import ConfigError, require
 
-Options = TypeVar("Options")
 RunDir = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
 RunDirs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR ...")]
-
-_SCHEDULE = re.compile(
-    r"(?P<initial>[^:]+):(?P<final>[^:]+)(:(?P<updates>\d+))?(:(?P<shape>[a-z]+))?"
-)
-_SCHEDULE_METAVAR = "INITIAL:FINAL[:UPDATES][:SHAPE]"
 
 
 @dataclass(frozen=True)
@@ -207,7 +189,7 @@ class CompareOptions:
         references: Draw the family's reference policies, too.
         save: Write the figure, and the numbers beside it as .json and .npz; older ones of the
             same name are replaced.
-        out: The figure to write.
+        out: The figure to write, or the directory for compare.png.
         own: Classes that are not of this library.
     """
 
@@ -252,9 +234,9 @@ class RobustnessOptions:
         seed: Seed of all that is played.
         save: Write the figure, and the numbers beside it as .json and .npz; older ones of the
             same name are replaced.
-        out: The figure to write; None takes robustness.png, or with --parameters mass
-            robustness-mass.png, in the directory of the run, and for several runs, none of which
-            it belongs to, in the current directory.
+        out: The figure to write, or the directory for it; None takes the directory of the run, and
+            for several runs, none of which it belongs to, the current one. In a directory it is
+            robustness.png, or with --parameters mass robustness-mass.png.
         own: Classes that are not of this library.
     """
 
@@ -290,7 +272,8 @@ class ShowOptions:
         num_tasks: Tasks, at most 8.
         seed: Seed of tasks and luck.
         seed_index: Which training seed's agent acts, counted from 0.
-        out: Directory of the pictures; None takes the run's.
+        out: The still picture to write, the moving one beside it, or the directory for show.png
+            and show.gif; None takes the run's.
         own: Classes that are not of this library.
     """
 
@@ -325,189 +308,3 @@ class ExportOptions:
     seed_index: int = 0
     platforms: tuple[str, ...] = ("cpu", "cuda", "tpu")
     own: Own = NO_CLASSES
-
-
-def parse_options(
-    kind: type[Options],
-    arguments: Sequence[str],
-    *,
-    command: str,
-    description: str | None = None,
-    default: Options | None = None,
-) -> Options:
-    """Builds a dataclass from command-line arguments.
-
-    Args:
-        kind: The dataclass.
-        arguments: What follows the command.
-        command: What the user typed to get here, for the messages.
-        description: Text above the options; None takes the docstring of ``kind``.
-        default: Values of the options that are not given; its parts also decide which
-            concrete classes the options are those of.
-
-    Raises:
-        ConfigError: If a value is out of range, or an argument is unknown, missing or cannot be
-            read.
-        SystemExit: If help was asked for.
-    """
-    messages, unread = io.StringIO(), []
-    try:
-        with _registry(unread), contextlib.redirect_stderr(messages), warnings.catch_warnings():
-            # tyro warns of a default that is none of the choices, such as a part of a user's own.
-            warnings.filterwarnings("ignore", ".*does not match any type in Union")
-            return tyro.cli(
-                kind,
-                args=list(arguments),
-                prog=command,
-                description=description,
-                default=tyro.MISSING_NONPROP if default is None else default,
-                config=(
-                    # Options may follow the choice of an alternative in any order.
-                    tyro.conf.CascadeSubcommandArgs,
-                    # Comments in the source are for its readers.
-                    tyro.conf.HelptextFromCommentsOff,
-                ),
-            )
-    except SystemExit as stop:
-        # tyro frames what validation says; here every bad value gets the same sentence.
-        if (error := _config_error_behind(stop)) is not None:
-            raise error from None
-        _check_parts(arguments, messages.getvalue())
-        _check_numbers(unread, messages.getvalue())
-        _check_options(arguments, messages.getvalue(), command)
-        if stop.code in (0, None):
-            raise
-        said = _first_paragraph(messages.getvalue())
-        raise ConfigError(f"{said}; {command} --help lists what can be given") from None
-
-
-def _check_parts(arguments: Sequence[str], complaint: str) -> None:
-    """Raises `ConfigError` if tyro complained of a part such as ``algorithm.memory:lstmm``."""
-    known = re.findall(r"(?<=[\s,])[a-z][\w.-]*:[a-z][\w-]*", complaint.partition("subcommands")[2])
-    for word in arguments:
-        if re.fullmatch(r"[a-z][\w.-]*:\S*", word) and known and word not in known:
-            where = [name for name in known if name.partition(":")[0] == word.partition(":")[0]]
-            raise ConfigError(
-                f"part is {word!r}; it must be one of {', '.join(where or known)}"
-                f"{closest(word, known)}"
-            )
-
-
-def _check_options(arguments: Sequence[str], complaint: str, command: str) -> None:
-    """Raises `ConfigError` if tyro complained of an option that is not there."""
-    named, _, near = complaint.partition("Perhaps you meant")
-    unknown = [word for word in arguments if word.startswith("-") and word in named]
-    if "Unrecognized options" in named and unknown:
-        option = unknown[0].partition("=")[0]
-        known = re.findall(r"(?<=\s)--[\w.-]*\w", near.replace(f"{command} --help", ""))
-        raise ConfigError(
-            f"{option} is no option of {command}{closest(option, known)}; --help lists them"
-        )
-
-
-def _first_paragraph(complaint: str) -> str:
-    """Returns what tyro says in its box, above the first line across it."""
-    lines = [line.strip("│ ") for line in complaint.splitlines()[1:-1]]
-    rules = (i for i, line in enumerate(lines) if set(line) == {"─"})
-    return " ".join(lines[: next(rules, None)]).strip(" .")
-
-
-def _config_error_behind(error: BaseException | None) -> ConfigError | None:
-    while error is not None and not isinstance(error, ConfigError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _check_numbers(unread: Sequence[tuple[str, str]], complaint: str) -> None:
-    """Raises `ConfigError` if tyro complained of one of the words that could not be read."""
-    where = re.search(r"Error parsing\W+(--[\w.-]*\w)", complaint)
-    if where is not None and unread:
-        (word, allowed), none = unread[-1], ", or None" if "NoneType" in complaint else ""
-        require(False, where[1], word, allowed + none)
-
-
-def _registry(unread: list[tuple[str, str]]) -> ConstructorRegistry:
-    """Returns how numbers are read; of those that are none come the word and what is allowed."""
-
-    def reading(read: Callable[[str], Any], allowed: str) -> Callable[[list[str]], Any]:
-        def parse(words: list[str]) -> Any:
-            try:
-                return read(words[0])
-            except (ValueError, OverflowError):
-                unread.append((words[0], allowed))
-                raise ValueError(f"{words[0]!r} is not {allowed}") from None
-
-        return parse
-
-    def number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-        if info.type not in (int, float):
-            return None
-        whole = info.type is int
-        kinds = int if whole else int | float
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="INT" if whole else "FLOAT",
-            instance_from_str=(
-                reading(_whole_number, "a whole number") if whole else reading(float, "a number")
-            ),
-            is_instance=lambda value: isinstance(value, kinds) and not isinstance(value, bool),
-            str_from_instance=lambda value: [str(value)],
-        )
-
-    def constant_or_schedule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-        """Reads ``float | Schedule`` from one argument, whichever of them is the default."""
-        is_union = get_origin(info.type) in (Union, types.UnionType)
-        if not is_union or set(get_args(info.type)) != {float, Schedule}:
-            return None
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar=f"FLOAT|{_SCHEDULE_METAVAR}",
-            instance_from_str=reading(parse_schedule, f"a number, or {_SCHEDULE_METAVAR}"),
-            is_instance=lambda value: isinstance(value, int | float | Schedule),
-            str_from_instance=lambda value: [format_schedule(value)],
-        )
-
-    registry = ConstructorRegistry()
-    registry.primitive_rule(number)
-    registry.primitive_rule(constant_or_schedule)
-    return registry
-
-
-def _whole_number(word: str) -> int:
-    """Reads an integer, also as ``5e6`` or ``5_000_000``: counts of steps are long."""
-    with contextlib.suppress(ValueError):
-        return int(word)
-    if (value := float(word)).is_integer():
-        return int(value)
-    raise ValueError(f"{word!r} is not a whole number")
-
-
-def parse_schedule(text: str) -> float | Schedule:
-    """Reads a number or ``INITIAL:FINAL[:UPDATES][:SHAPE]``.
-
-    ``0.001:0`` falls linearly over the whole run, ``0.001:0:500`` over 500 updates,
-    ``0.001:0:cosine`` and ``0.001:0:500:cosine`` along a cosine; ``1:0.1:100:step`` changes at
-    once after 100 updates.
-
-    Raises:
-        ValueError: If ``text`` is neither.
-    """
-    match = _SCHEDULE.fullmatch(text)
-    try:
-        if match is None:
-            return float(text)
-        initial, final = float(match["initial"]), float(match["final"])
-    except ValueError:
-        raise ValueError(f"{text!r} is neither a number nor {_SCHEDULE_METAVAR}") from None
-    updates = None if match["updates"] is None else int(match["updates"])
-    shape: Any = match["shape"] or "linear"  # the schedule itself refuses other words
-    return Schedule(initial, final, updates, shape)
-
-
-def format_schedule(value: float | Schedule) -> str:
-    """Writes what `parse_schedule` reads."""
-    if not isinstance(value, Schedule):
-        return str(value)
-    text = f"{value.initial}:{value.final}"
-    text = text if value.num_updates is None else f"{text}:{value.num_updates}"
-    return text if value.shape == "linear" else f"{text}:{value.shape}"

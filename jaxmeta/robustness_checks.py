@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxmeta.registry import closest
 from jaxmeta.robustness_report import Range
-from jaxmeta.runs import check_picture
+from jaxmeta.runs import picture_place
 from jaxmeta.worst_case import CrossEntropy
 from jaxmeta_envs.base import TaskFamily
 from jaxmeta_envs.errors import ConfigError, require
@@ -152,14 +152,10 @@ def check_out(results: Sequence[Any], out: str | Path | None, name: str) -> Path
     Raises:
         ConfigError: If it cannot be written.
     """
-    if out is None:
-        run_dir = results[0].run_dir if len(results) == 1 else None
-        path = None if run_dir is None else Path(run_dir) / name
-    else:
-        path = Path(out).expanduser()
-    if path is not None:
-        check_picture(path)
-    return path
+    place = out
+    if out is None and len(results) == 1:
+        place = results[0].run_dir
+    return None if place is None else picture_place(place, name)
 
 
 def _check_families(families: Sequence[TaskFamily]) -> list[PhysicalFamily]:

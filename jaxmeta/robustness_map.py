@@ -84,9 +84,10 @@ def robustness(
         labels: Names of the runs; None: those of their directories.
         seed: Seed of all that is played.
         save: Whether to write files, see `Robustness.save`.
-        out: The PNG to write, the numbers beside it. None: in the directory of a single run, as
-            ``robustness.png``, followed by the ``parameters`` that are given and by ``limits`` if
-            those are searched; and nowhere for several or without a directory.
+        out: The PNG to write, the numbers beside it, or the directory for them. None: that of a
+            single run, and nothing for several or without one. In a directory it is
+            ``robustness.png``, with the ``parameters`` that are given and ``limits``, if those
+            are searched, in its name.
         batch: Trials played at a time; bounds the memory of the map (the search plays a
             whole generation at a time).
         progress: Whether to show how it goes, if it takes long.
@@ -193,8 +194,7 @@ class _Session:
         self.watch.advance(lanes * self._steps_of_lane(run), float(found.history[-1]))
         candidates = np.concatenate([found.candidates, np.clip(of_grid, low, high)[None]])
         chosen = self._returns(run, candidates, search.fresh_trials, self.keys[2])
-        index = _lowest(chosen)  # the first of equals: the map's own worst is the last
-        both = np.stack([candidates[index], of_grid])
+        both = np.stack([candidates[_lowest(chosen)], of_grid])
         measured = self._returns(run, both, search.fresh_trials, self.keys[3])
         names, searched = self.sweep.names, self.sweep.searched(search)
         ends = dict(zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
@@ -206,7 +206,6 @@ class _Session:
             map_returns=measured[:, :, 1],
             within=search.within,
             box={name: ends[name] for name in searched},
-            improved=index < len(candidates) - 1,
         )
 
     def _returns(self, run: _Run, simulators: np.ndarray, trials: int, key: Array) -> np.ndarray:

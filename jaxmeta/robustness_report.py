@@ -37,8 +37,6 @@ class WorstCase:
         map_returns: Returns at the worst point of the map, on the same trials as ``returns``.
         within: Which box was searched, see `jaxmeta.CrossEntropy`.
         box: Lowest and highest value of each searched parameter.
-        improved: Whether the search came across a simulator that is as bad as the map's worst
-            point; if not, ``parameters`` are that point's (brought into the box).
     """
 
     parameters: dict[str, float]
@@ -48,17 +46,22 @@ class WorstCase:
     map_returns: np.ndarray
     within: str
     box: dict[str, Range]
-    improved: bool
 
     def summary(self) -> dict[str, Any]:
-        """Returns the parameters and the mean return with its 95 % interval."""
+        """Returns the parameters and the mean return with its 95 % interval.
+
+        ``difference`` is that to the return at the map's worst point, which is under ``map``,
+        paired over seeds and trials; ``worse`` is whether its interval lies below 0.
+        """
+        difference = _mean_with_interval(self.returns - self.map_returns)
         return _mean_with_interval(self.returns) | {
             "map": _mean_with_interval(self.map_returns),
+            "difference": difference,
+            "worse": bool(difference["high"] < 0),
             "parameters": self.parameters,
             "searched": list(self.searched),
             "within": self.within,
             "box": {name: list(ends) for name, ends in self.box.items()},
-            "improved": self.improved,
             "trials": self.returns.shape[1],
             "history": self.history,
         }

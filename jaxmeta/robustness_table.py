@@ -94,7 +94,7 @@ def _worst_table(summary: dict[str, Any]) -> Table:
     first = next(iter(found.values()))
     names = first["searched"]
     lines = [_searched_words(first, summary), f"measured on fresh trials; ± is {covers}"]
-    table = plain_table("Worst case found", "\n".join([*lines, *_unimproved_words(found)]))
+    table = plain_table("Worst case found", "\n".join([*lines, *_not_worse_words(found)]))
     table.add_column("run", no_wrap=True)
     table.add_column("return\n±95 %", justify="right", no_wrap=True)
     for name in names:
@@ -128,13 +128,14 @@ def _searched_words(worst: dict[str, Any], summary: dict[str, Any]) -> str:
     return f"searched over {', '.join(names)}, {box}"
 
 
-def _unimproved_words(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Returns what to say of the runs of which the search found nothing as bad as the map."""
-    names = [label for label, worst in found.items() if not worst["improved"]]
+def _not_worse_words(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Returns what to say of the runs of which nothing was found that is worse than the map."""
+    names = [label for label, worst in found.items() if not worst["worse"]]
     if not names:
         return []
     rounds = count(len(found[names[0]]["history"]), "generation")
-    return [f"{rounds} found nothing worse than the map's worst point (of {', '.join(names)})"]
+    of = f" (of {', '.join(names)})" if len(found) > 1 else ""
+    return [f"{rounds} found nothing clearly worse than the map's worst point{of}"]
 
 
 def _caption(summary: dict[str, Any]) -> str:

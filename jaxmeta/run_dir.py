@@ -57,7 +57,7 @@ class Record(NamedTuple):
         platform: Their platform, such as ``"cpu"``.
         versions: Of the libraries that started the run.
         extensions: Every time the run was made longer: ``{"update", "from", "to"}``.
-        evaluate: Whether the command line evaluates the run when it is trained.
+        evaluate: Whether ``jaxmeta resume`` evaluates the run once it is trained.
     """
 
     config: TrainConfig

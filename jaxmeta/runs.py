@@ -75,10 +75,22 @@ def agent_name(algorithm: Any) -> str:
     return title_of(algorithm)
 
 
-def check_picture(path: Path) -> None:
-    """Raises `ConfigError` unless a PNG of this name, and files beside it, can be written."""
-    require(path.suffix == ".png", "out", str(path), "the name of a PNG, such as map.png")
-    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise ConfigError(
-            f"{path.parent} cannot be written; name another place with out, or save nothing"
-        )
+def picture_place(out: str | Path, name: str) -> Path:
+    """Returns the PNG that a user means; other files go beside it, under its name.
+
+    Args:
+        out: The PNG, or a directory, which need not be there yet.
+        name: What it is called in a directory.
+
+    Raises:
+        ConfigError: If ``out`` is neither, or it cannot be written.
+    """
+    path = Path(out).expanduser()
+    folder = path.is_dir() or not path.suffix
+    text = "the name of a PNG, such as map.png, or a directory"
+    require(folder or path.suffix == ".png", "out", str(path), text)
+    above = path if path.is_dir() else path.parent
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        said = "cannot be written; name another place with out, or save nothing"
+        raise ConfigError(f"{above} {said}")
+    return path / name if folder else path

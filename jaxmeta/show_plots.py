@@ -46,7 +46,7 @@ def draw_still(scene: Scene, title: str) -> Figure:
 
     columns = len(scene.columns)
     wide = 7.0 if columns == 1 else 2.6 * columns + 0.6
-    figure = Figure(figsize=(wide, 2.5 * scene.tasks + 0.7), layout="constrained")
+    figure = Figure(layout="constrained")
     table = figure.subplots(scene.tasks, columns, squeeze=False)
     for task, line in enumerate(table):
         for axes, row in zip(line, scene.columns, strict=True):
@@ -60,6 +60,7 @@ def draw_still(scene: Scene, title: str) -> Figure:
                 axes.set_xlabel("")
             axes.set_ylabel(f"task {task + 1}\n{axes.get_ylabel()}" if column == 0 else "")
     panels = [axes for line in table for axes in line]
+    figure.set_size_inches(wide, 0.7 + scene.tasks * min(2.5, 0.7 + 2.2 * _tallest(panels)))
     _same_greys(panels, _greys(panels))
     _key(figure, panels)
     figure.suptitle(title)
@@ -77,13 +78,15 @@ def write_animation(scene: Scene, title: str, path: Path) -> None:
     from matplotlib.figure import Figure
     from PIL import Image  # matplotlib needs it, too
 
-    size = (6.0 if len(scene.columns) == 1 else 3.2) * scene.tasks, 3.9
-    figure = Figure(figsize=size, layout="constrained", dpi=70)
+    figure = Figure(layout="constrained", dpi=70)
     canvas = FigureCanvasAgg(figure)
     line = figure.subplots(1, scene.tasks, squeeze=False)[0]
     limits = [_limits(scene, axes, task) for task, axes in enumerate(line)]
+    wide = (6.0 if len(scene.columns) == 1 else 3.2) * scene.tasks
+    figure.set_size_inches(wide, min(4.2, 1.5 + 2.6 * _tallest(line)))
     greys = _greys(line)
     _key(figure, line)
+    _arrange(figure, line, f"{title}: {scene.says(scene.columns[-1])}")
     every = math.ceil(len(scene.frames) / _MOST_FRAMES)
     images = []
     for row, until in [*scene.frames[:-1:every], scene.frames[-1]]:
@@ -101,6 +104,22 @@ def write_animation(scene: Scene, title: str, path: Path) -> None:
     buffer, first = io.BytesIO(), images[0]
     first.save(buffer, "GIF", save_all=True, append_images=images[1:], duration=shown, loop=0)
     write_atomically(path, buffer.getvalue())
+
+
+def _arrange(figure: Figure, line: Sequence[Any], title: str) -> None:
+    """Gives all parts their places for good: frames whose panels move are hard to follow."""
+    figure.suptitle(title)
+    for task, axes in enumerate(line):
+        axes.set_title(f"task {task + 1}", fontsize="medium")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def _tallest(panels: Sequence[Any]) -> float:
+    """Returns the height of a panel over its width: above 1 where that is free."""
+    if any(axes.get_aspect() == "auto" for axes in panels):
+        return math.inf
+    return max(float(np.ptp(axes.get_ylim()) / np.ptp(axes.get_xlim())) for axes in panels)
 
 
 def _limits(scene: Scene, axes: Any, task: int) -> tuple[Any, Any]:

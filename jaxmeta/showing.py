@@ -18,7 +18,7 @@ from jaxmeta.evaluation import check_seed, evaluation_key, policy_of, trained_ro
 from jaxmeta.methods import title_of
 from jaxmeta.player import draw_task
 from jaxmeta.rollout import play_adaptation
-from jaxmeta.runs import load_runs
+from jaxmeta.runs import load_runs, picture_place
 from jaxmeta.show_plots import Scene, write_animation, write_still
 from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import require
@@ -65,10 +65,9 @@ def show(
         num_tasks: B, at most 8.
         seed: Of tasks and luck: those that `jaxmeta.evaluate` meets first with it.
         seed_index: Which training seed's agent acts.
-        out: Directory of the pictures; None takes the run's.
-
-    Returns:
-        ``show.png`` and ``show.gif``; with another split ``show-SPLIT``.
+        out: The PNG to write, the GIF beside it, or the directory for them; None takes the
+            run's. In a directory they are ``show.png`` and ``show.gif``, of another split
+            ``show-SPLIT``.
 
     Raises:
         ConfigError: If an argument is out of range, or there is nowhere to write.
@@ -84,17 +83,17 @@ def show(
     check_seed(seed)
     seeds = f"from 0 to {config.num_seeds - 1}, a seed of the run"
     require(0 <= seed_index < config.num_seeds, "seed_index", seed_index, seeds)
-    folder = result.run_dir if out is None else Path(out)
-    require(folder is not None, "out", out, "a directory, as the result has no run_dir")
+    wanted = result.run_dir if out is None else out
+    require(wanted is not None, "out", out, "a place, as the result has no run_dir")
+    still = picture_place(wanted, "show.png" if split == "test" else f"show-{split}.png")
     family.check_installed()
     rows = episodes or max(2, trained_rows(algorithm, family))
     params = jax.tree.map(lambda x: x[seed_index], result.params)
     scene = _scene(family, policy_of(algorithm, family), params, rows, split, num_tasks, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = "show" if split == "test" else f"show-{split}"
+    still.parent.mkdir(exist_ok=True)
     title = f"{title_of(algorithm)} on {type(family).__name__}"
     title += "" if split == "test" else f', split "{split}"'
-    pictures = Pictures(folder / f"{name}.png", folder / f"{name}.gif")
+    pictures = Pictures(still, still.with_suffix(".gif"))
     write_still(scene, title, pictures.still)
     write_animation(scene, title, pictures.moving)
     return pictures

@@ -44,7 +44,8 @@ def draw_sweep(summary: dict[str, Any]) -> Figure:
     in it. More: the points ranked, with their intervals. The best point has a ring or a frame;
     points with a seed that diverged are crossed out. Beside the mean of every other point stands
     the interval of its difference to the best, which is paired and therefore narrower: where it
-    reaches the line of the best, the sweep does not tell the two apart.
+    reaches the line of the best, the sweep does not tell the two apart. In a map such points have
+    a dashed frame.
 
     Args:
         summary: Of a sweep with at least one ranked point.
@@ -54,7 +55,7 @@ def draw_sweep(summary: dict[str, Any]) -> Figure:
     axes_of_grid = summary["axes"]
     if len(axes_of_grid) == 2:
         first, second = (len(values) for values in axes_of_grid.values())
-        size = (2.6 + 0.95 * second, 1.8 + 0.55 * first)
+        size = (max(4.6, 2.6 + 0.95 * second), 2.2 + 0.55 * first)
     else:
         rows = min(len(summary["points"]), _MOST_ROWS)
         size = (7.0, 4.6) if len(axes_of_grid) == 1 else (8.0, 2.2 + 0.3 * rows)
@@ -68,7 +69,7 @@ def draw_sweep(summary: dict[str, Any]) -> Figure:
         _draw_ranking(axes, summary)
     seeds = summary["num_seeds"]
     title = f"{summary['algorithm']} on {summary['family']}, {count(seeds, 'seed')}"
-    if len(axes_of_grid) != 2:  # a map shows no intervals
+    if len(axes_of_grid) != 2:  # in whose key it is said
         title += f"\ninterval: {over([seeds])}"
     axes.set_title(title, fontsize="medium")
     return figure
@@ -119,15 +120,28 @@ def _draw_map(figure: Figure, axes: Axes, summary: dict[str, Any]) -> None:
         dark = known and point["mean"] < (low + high) / 2
         axes.text(x, y, text, ha="center", va="center", color="white" if dark else "black")
         if point["values"] == summary["best"]:
-            frame: dict[str, Any] = {"fill": False, "edgecolor": OTHER_COLOURS[0], "linewidth": 3}
-            from matplotlib.patches import Rectangle
-
-            axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **frame))
+            _frame(axes, x, y, "best", linewidth=3.0)
+        elif known and point["behind_best_low"] is not None and point["behind_best_low"] <= 0:
+            said = "not clearly behind the best (paired, 95 %)"
+            _frame(axes, x, y, said, linewidth=1.5, linestyle=(0, (2, 2)))
+    _key_below(axes)
     axes.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
     axes.set_yticks(range(len(ys)), [f"{y:g}" for y in ys])
     axes.set_xlabel(columns)
     axes.set_ylabel(rows)
     figure.colorbar(image, ax=axes, label=_score(summary))
+
+
+def _frame(axes: Axes, x: int, y: int, label: str, **line: Any) -> None:
+    """Frames a point of a map; each label is in the key once."""
+    from matplotlib.patches import Rectangle
+
+    known = axes.get_legend_handles_labels()[1]
+    look = {"fill": False, "edgecolor": OTHER_COLOURS[0], **line}
+    inset = 0.0 if label == "best" else 0.06
+    corner = (x - 0.5 + inset, y - 0.5 + inset)
+    label = "" if label in known else label
+    axes.add_patch(Rectangle(corner, 1 - 2 * inset, 1 - 2 * inset, label=label, **look))
 
 
 def _draw_ranking(axes: Axes, summary: dict[str, Any]) -> None:

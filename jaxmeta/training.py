@@ -121,7 +121,11 @@ class TrainingInterrupted(RuntimeError):
 
 
 def train(
-    config: TrainConfig, *, callback: Callback | None = None, progress: bool = True
+    config: TrainConfig,
+    *,
+    callback: Callback | None = None,
+    progress: bool = True,
+    resume_evaluates: bool = True,
 ) -> TrainResult:
     """Trains an agent.
 
@@ -137,6 +141,8 @@ def train(
         config: The run.
         callback: Called after every chunk. What it raises ends training, the state saved.
         progress: Whether to show how training goes.
+        resume_evaluates: Whether the command ``jaxmeta resume`` evaluates the run once it is
+            trained; written down in ``run_dir``.
 
     Raises:
         ConfigError: If ``run_dir`` holds a run or cannot be written, if the devices or the
@@ -147,17 +153,6 @@ def train(
         TrainingInterrupted: If a signal stopped training.
         ProcessLost: If another process of the run has ended, see `jaxmeta.hosts`.
     """
-    return train_from_command(config, callback=callback, progress=progress)
-
-
-def train_from_command(
-    config: TrainConfig,
-    *,
-    evaluate: bool = True,
-    callback: Callback | None = None,
-    progress: bool = True,
-) -> TrainResult:
-    """Trains as `train` does, and writes down whether ``jaxmeta resume`` is to evaluate the run."""
     check_config(config)
     parallel.request_cpu_devices()
     config.tasks.check_installed()
@@ -170,7 +165,7 @@ def train_from_command(
     count, platform = len(devices), devices[0].platform
 
     def create() -> RunDirectory:
-        return RunDirectory.create(config, count, platform, evaluate)
+        return RunDirectory.create(config, count, platform, resume_evaluates)
 
     with _open(create, config.run_dir) as (store, record):
         check_same(config, record.config)  # of another process, it may have been given another

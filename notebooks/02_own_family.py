@@ -221,17 +221,19 @@ evaluation = jaxmeta.evaluate(result, num_tasks=1000)
 evaluation.table()
 
 # %% [markdown]
-# The agent is close to the best that can be, in both episodes; one seed of the three has further to
-# go. (That "halving" is above the exact optimum is the luck of these thousand numbers.) The drawing
-# of the family, for the agent of the first seed: three numbers, first and second episode.
+# The agent has come most of the way to the best that can be: as far as it gets in the first
+# episode, and in the second its curve still rises. (That "halving" is above the exact optimum is
+# the luck of these thousand numbers.) The drawing of the family, for the agent of the first seed:
+# three numbers, first and second episode.
 
 # %%
 pictures = jaxmeta.show(result, num_tasks=3, out=folder)
 Image(str(pictures.still), width=480, alt="The agent's guesses on three tasks")
 
 # %% [markdown]
-# It has found out to halve, 8 first and then 3 or 13, and to say at once in the second episode what
-# it found in the first; where it found nothing, it knows what is left.
+# It has found out to halve: first a number near the middle, then one in the half that is left. In
+# the second episode it says at once what it found in the first; where it found nothing, it knows
+# what is left.
 #
 # ## A shift
 #

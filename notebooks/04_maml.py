@@ -133,9 +133,9 @@ for label, run in found.runs.items():
     print(f"{label:18}", " ".join(rows))
 
 # %% [markdown]
-# The pretrained network is thrown off by a step of this size: the median is worse after it, too.
-# After 70,000 updates in place of 20,000 it has 2.4 after one step and 1.7 after ten (five seeds,
-# `RESULTS.md`): better, and still far from a start that was learned for being adapted.
+# To the pretrained network a step of this size is of little use: the median is better after it, the
+# mean is worse. After 70,000 updates in place of 40,000 it has 2.4 after one step and 1.7 after ten
+# (five seeds, `RESULTS.md`): better, and still far from a start that was learned for being adapted.
 #
 # ## A point in the plane
 #

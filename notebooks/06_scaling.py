@@ -191,9 +191,9 @@ plt.legend(title="learning rate", bbox_to_anchor=(1.0, 0.5), loc="center left")
 plt.show()
 
 # %% [markdown]
-# Two seeds and 500 tasks do not tell the three largest rates apart (the intervals of "behind best"
-# enclose 0); only the smallest is behind. The best of many looks better than it is, so its settings
-# are trained again on seeds that had no part in choosing them, and those are reported:
+# Two seeds and 500 tasks tell no two rates apart (all intervals of "behind best" enclose 0), as far
+# behind as the smallest looks. The best of many looks better than it is, so its settings are
+# trained again on seeds that had no part in choosing them, and those are reported:
 
 # %%
 best = found.config_of(found.best)

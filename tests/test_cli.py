@@ -37,8 +37,11 @@ from jaxmeta import (
 # The package's attributes of these names may be its functions.
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.cli import main
+from jaxmeta.cli.failures import explain
+from jaxmeta.cli.parsing import parse_options
+from jaxmeta.cli.reading import format_schedule, parse_schedule
 from jaxmeta.device_memory import format_bytes, memory_per_device
-from jaxmeta.options import TrainOptions, format_schedule, parse_options, parse_schedule
+from jaxmeta.options import TrainOptions
 from jaxmeta.presets import PRESETS, preset
 from jaxmeta.run_dir import read_record
 from jaxmeta.schedules import Schedule
@@ -46,6 +49,7 @@ from tests.toys import SLOW, ToyFamily, ToyLearner
 
 TINY = ["train", "toy", "toys", "--total-env-steps", "16", "--updates-per-chunk", "2"]
 TINY += ["--eval-tasks", "8"]
+RL2_PARTS = ["train", "rl2", "t-maze"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -292,9 +296,9 @@ def test_the_commands_that_are_suggested_are_valid(finished, run_dir, capsys):
 
 def test_by_default_a_run_goes_to_a_new_directory_below_runs(tmp_path, monkeypatch, capsys):
     seen = []
-    fail = lambda config, evaluate: seen.append(config.run_dir) or 1 / 0  # noqa: E731
-    monkeypatch.setattr(training, "train_from_command", fail)
-    monkeypatch.setattr(cli, "_now", lambda: "20300102-030405")
+    fail = lambda config, **how: seen.append(config.run_dir) or 1 / 0  # noqa: E731
+    monkeypatch.setattr(training, "train", fail)
+    monkeypatch.setattr(cli.training, "_now", lambda: "20300102-030405")
     (tmp_path / "runs" / "toy-toys-20300102-030405").mkdir(parents=True)
     with pytest.raises(ZeroDivisionError):  # what is nobody's mistake keeps its traceback
         main(TINY)
@@ -342,6 +346,22 @@ def test_evaluation_takes_its_options(run_dir, capsys):
     assert json.loads((run_dir / written).read_text())["rows"] == 3
     after = files_in(run_dir)
     assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_much_to_play_is_said_before_it_is_played(command, run_dir, monkeypatch, capsys):
+    runs = [str(run_dir)] * (1 if command == "evaluate" else 2)
+    arguments = [command, *runs, "--num-tasks", "20", "--episodes", "3", "--no-save"]
+    arguments += ["--labels", "a", "b"] if command == "compare" else []
+    assert main(arguments) == 0
+    assert capsys.readouterr().err == ""
+    said, steps = [], 20 * 3 * 2 * len(runs)  # tasks, episodes of one step, seeds
+    monkeypatch.setattr(cli.amounts, "_MUCH", steps - 1)
+    monkeypatch.setattr(player, "_player", lambda *args: said.append(capsys.readouterr()) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(arguments)
+    assert f"playing 20 tasks, about {steps} steps of the agent" in said[0].err
+    assert said[0].err.count("\n") == 1
 
 
 # Dry run
@@ -454,12 +474,37 @@ def test_a_mistake_is_one_sentence_before_anything_happens(
             r"Missing value for argument '--seed'.*--help lists what can be given$",
         ),
         ([*TINY, "3", "4"], r"Unrecognized options: 3, 4"),
+        (
+            [*RL2_PARTS, "--algorithm.risk.fraction", "0.2"],
+            r"fraction is an option of algorithm.risk:cvar, which must be written before it$",
+        ),
+        (
+            [*RL2_PARTS, "--algorithm.memory", "lstm"],
+            r"no option of jaxmeta train rl2 t-maze; a part is chosen by one of .*memory:gru, ",
+        ),
+        (
+            [*RL2_PARTS, "algorithm.memory:lstm", "algorithm.memory:gru"],
+            r"part is 'algorithm.memory:gru'; it must be chosen once$",
+        ),
+        (
+            [*RL2_PARTS, "--algorithm.memory.hidden-size", "3", "algorithm.memory:lstm"],
+            r"algorithm.memory:lstm must be written before the options of that part$",
+        ),
+        (
+            [*RL2_PARTS, "--algorithm.memory-reset", "trail"],
+            r"--algorithm.memory-reset is 'trail'; it must be one of trial, episode \(.*trial\?\)$",
+        ),
         (["evaluate"], "Missing from jaxmeta evaluate: RUN_DIR"),
     ],
 )
-def test_an_unreadable_option_is_explained(arguments, message, tmp_path, capsys, nothing_compiles):
-    assert main(arguments) == 2
-    assert re.search(message, error_of(capsys))
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_an_unreadable_option_is_explained(
+    encoding, arguments, message, tmp_path, capsys, monkeypatch, nothing_compiles
+):
+    output = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    with contextlib.redirect_stdout(output):  # tyro frames what it says as that can show
+        assert main(arguments) == 2
+    assert re.search(message, error_of(capsys).strip())
     assert files_in(tmp_path) == {}
 
 
@@ -568,12 +613,12 @@ def test_a_run_that_diverges_says_what_went_wrong(tmp_path, capsys):
     assert "loss is not finite at update 2" in capsys.readouterr().err
 
 
-def test_an_interrupt_outside_training_is_no_traceback(monkeypatch, capsys):
+def test_an_interrupt_outside_training_is_no_traceback(run_dir, monkeypatch, capsys):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(evaluation, "evaluate", interrupt)
-    assert main(["evaluate", "run"]) == 130
+    assert main(["evaluate", str(run_dir)]) == 130
     assert "interrupted" in error_of(capsys)
 
 
@@ -607,6 +652,15 @@ def start(*arguments):
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def test_an_interrupt_of_a_run_that_has_vanished_is_told(tmp_path):
+    config = dataclasses.replace(preset("rl2", "t-maze"), run_dir=str(tmp_path / "gone"))
+    result = training.TrainResult(config, (), {}, {}, {}, 16, tmp_path / "gone")
+    message, code = explain(training.TrainingInterrupted(signal.SIGTERM, result))
+    assert code == 128 + signal.SIGTERM
+    assert message.startswith("SIGTERM stopped training after 16 environment steps, and ")
+    assert "gone is not a run: there is no such directory" in message
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

@@ -93,6 +93,16 @@ def test_after_one_refusal_of_the_disk_nothing_is_tried_again(tmp_path):
     assert compilation_cache.stop_after_refusal("the run began on 64 cpu devices") is None
 
 
+def test_a_file_in_place_of_a_folder_is_told_and_nothing_kept(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    says = "compiled programs are not kept, as .*file cannot be written: it is a file"
+    _, hits = start(tmp_path, says, JAX_COMPILATION_CACHE_DIR=str(file))
+    assert hits == 0
+    assert programs(tmp_path) == []
+    assert file.read_text() == ""
+
+
 def test_a_program_that_was_not_written_to_the_end_is_dropped(tmp_path):
     for name in ("whole", "cut"):
         program = tmp_path / f"{name}-cache"
@@ -117,4 +127,4 @@ def test_commands_that_compile_use_it(command, monkeypatch):
     monkeypatch.setattr(compilation_cache, "use_compilation_cache", use)
     names = ["rl2", "bernoulli-bandit"] if command in ("train", "sweep") else []
     with pytest.raises(Used):
-        cli._COMMANDS[command].run(names)
+        cli.COMMANDS[command].run(names)

@@ -1,6 +1,7 @@
 """Agents written for JAX alone: what they do there is what they do here, to the bit."""
 
 import dataclasses
+import errno
 import functools
 import json
 import os
@@ -30,6 +31,7 @@ from jaxmeta import (
     MetaSGD,
     PolicyMAML,
     Recall,
+    exporting,
 )
 from jaxmeta.exported import load_exported, read_safetensors
 from jaxmeta.networks import InputMoments
@@ -432,3 +434,14 @@ def test_every_kind_of_agent_goes_through_a_step_and_an_adaptation(kind, tmp_pat
     theirs = agent.adapt(theirs, episodes, key)
     for a, b in zip(theirs, jax.tree.leaves(adapt(params, ours, episodes, key)), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_place_that_cannot_be_written_is_named_as_it_was_given(tmp_path, monkeypatch):
+    def refuse(path, *args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        exporting._write(tmp_path / "agent", {"load.py": b""})
+    assert caught.value.filename == str(tmp_path / "agent")
+    assert os.listdir(tmp_path) == []

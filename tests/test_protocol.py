@@ -356,7 +356,7 @@ def test_the_command_line_takes_the_mode(command, monkeypatch):
     monkeypatch.setattr(f"jaxmeta.{PLAYING[command]}", played)
     runs = ["somewhere"] if command == "evaluate" else ["one", "two"]
     for options, expected in (([], False), (["--deterministic"], True)):
-        assert cli.main([command, *runs, *options]) == cli.BAD_INPUT
+        assert cli.main([command, *runs, *options]) == cli.output.BAD_INPUT
         assert given["deterministic"] is expected
 
 

@@ -1,5 +1,7 @@
 """Pictures of agents at work: what is drawn is what was played."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -13,6 +15,7 @@ import jaxmeta
 from jaxmeta import GRU, MAML, MLP, RL2, ConfigError, PolicyMAML, showing
 from jaxmeta.cli import main
 from jaxmeta.rollout import play_adaptation
+from jaxmeta.runs import picture_place
 from jaxmeta.show_plots import Scene, draw_still, write_animation
 from jaxmeta_envs import (
     Acrobot,
@@ -212,6 +215,53 @@ def test_all_panels_have_one_scale_of_grey_and_a_key(tmp_path, monkeypatch):
     assert frames == [({(0.0, 3.0)}, (0.0, 3.0))] * 2
 
 
+def played_here(wide):
+    """A scene of one line that grows, in panels of equal units, six times as wide as high if so."""
+
+    def panel(axes, task, row, until):
+        axes.plot([0, until], [0, 1], label="line" if until > 1 else "")
+        axes.set_aspect("equal")
+        axes.set_xlim(-3, 3)
+        axes.set_ylim(*((-0.5, 0.5) if wide else (-3, 3)))
+
+    return Scene(2, [0, 1], [(0, 1), (0, 2), (1, 1), (1, 2)], panel, str, 2)
+
+
+def test_panels_of_an_animation_stay_where_they_are(tmp_path, monkeypatch):
+    places, draw = [], FigureCanvasAgg.draw
+
+    def spy(self):
+        draw(self)
+        places.append([axes.get_window_extent().bounds for axes in self.figure.axes])
+
+    monkeypatch.setattr(FigureCanvasAgg, "draw", spy)
+    write_animation(played_here(wide=False), "title", tmp_path / "moving.gif")
+    assert len(places) == 4
+    np.testing.assert_allclose(places, [places[0]] * 4)
+
+
+def test_wide_panels_are_low(tmp_path):
+    heights = [draw_still(played_here(wide), "title").get_figheight() for wide in (True, False)]
+    assert heights[0] < 0.6 * heights[1]
+    sizes = []
+    for wide in (True, False):
+        write_animation(played_here(wide), "title", tmp_path / "moving.gif")
+        with Image.open(tmp_path / "moving.gif") as moving:
+            sizes.append(moving.size)
+    assert sizes[0][0] == sizes[1][0]
+    assert sizes[0][1] < 0.6 * sizes[1][1]
+
+
+def test_last_positions_lie_above_all_paths(axes):
+    obs, masks = np.arange(24.0).reshape(3, 4, 2), np.ones((3, 4), bool)
+    episodes = SimpleNamespace(inputs=SimpleNamespace(obs=obs), next_obs=obs, mask=masks)
+    drawings.paths(axes, episodes, 4, np.zeros(2), np.asarray)
+    paths = [line for line in axes.lines if line.get_marker() == "None"]
+    ends = [line for line in axes.lines if line.get_marker() == "o"]
+    assert len(paths) == len(ends) == 3
+    assert min(e.get_zorder() for e in ends) > max(p.get_zorder() for p in paths)
+
+
 @pytest.mark.parametrize("kind", ["acts", "predicts"])
 def test_pictures_of_a_run(kind, results, tmp_path, monkeypatch):
     scenes = []
@@ -224,7 +274,7 @@ def test_pictures_of_a_run(kind, results, tmp_path, monkeypatch):
     with Image.open(pictures.moving) as moving:
         assert moving.format == "GIF"
         assert moving.n_frames > 1
-    assert [p.name for p in tmp_path.iterdir()] == ["show.gif"]
+    assert [p.name for p in tmp_path.iterdir()] == ["show.gif"]  # the other was not written
     if kind == "predicts":
         before, after = (axes.lines[1].get_ydata() for axes in figure.axes[:2])
         assert not np.allclose(before, after)
@@ -253,12 +303,36 @@ def test_all_pulls_of_an_update_are_drawn(tmp_path, monkeypatch):
         ({"episodes": 0}, "episodes is 0"),
         ({"seed_index": 2}, "seed_index is 2; it must be from 0 to 1"),
         ({"out": None}, "out is None"),
+        ({"out": "show.jpg"}, "out is 'show.jpg'; it must be the name of a PNG, such as"),
+        ({"out": "nowhere/show.png"}, "nowhere cannot be written"),
+        ({"out": "nowhere/pictures"}, "nowhere cannot be written"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
 def test_what_cannot_be_shown_is_refused(settings, says, results, tmp_path):
     with pytest.raises(ConfigError, match=says):
         jaxmeta.show(results["acts"], **({"out": tmp_path} | settings))
+
+
+def test_the_place_is_a_picture_or_a_directory(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(showing, "write_animation", lambda scene, title, path: None)
+    for out, still in (("walk.png", "walk.png"), ("new", "new/show.png"), ("new", "new/show.png")):
+        pictures = jaxmeta.show(results["predicts"], num_tasks=1, out=tmp_path / out)
+        assert pictures == (tmp_path / still, (tmp_path / still).with_suffix(".gif"))
+        assert pictures.still.exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "place"),
+    [("map.png", "map.png"), ("there", "there/usual.png"), ("new", "new/usual.png")],
+)
+def test_all_pictures_go_by_one_rule(out, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    assert picture_place(out, "usual.png") == Path(place)
+    assert os.listdir() == ["there"]
+    with pytest.raises(ConfigError, match=r"out is 'map.pdf'; it must be .* PNG.* or a directory"):
+        picture_place("map.pdf", "usual.png")
 
 
 def test_the_command_line_shows(monkeypatch, capsys, tmp_path):

@@ -288,6 +288,10 @@ def test_pictures_show_every_point(names, whole):
         np.testing.assert_allclose(paired.get_segments()[0], [[1.0, -0.2], [1.0, 0.3]])
     elif len(names) == 2:
         assert [text.get_text() for text in axes.texts] == [f"{n}.00" for n in range(4)]
+        assert [frame.get_xy() for frame in axes.patches] == [(0.5, 0.5)]
+        points[1]["behind_best_low"] = -0.1
+        said = [text.get_text() for text in draw_sweep(summary).legends[0].get_texts()]
+        assert said == ["not clearly behind the best (paired, 95 %)", "best"]
     else:
         assert len(axes.get_yticklabels()) == 8
         (paired,) = (lines for lines in axes.collections if "paired" in lines.get_label())

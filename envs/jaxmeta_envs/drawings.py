@@ -46,9 +46,11 @@ def paths(
         played = int(min(mask.sum(), until))
         walked = place(np.concatenate([obs[:1], after[:played]]))
         axes.plot(walked[:, 0], walked[:, 1], color=AGENT, alpha=0.6, linewidth=1.5)
+        # Above all paths, which would hide them.
         start: dict[str, Any] = {"color": "white", "markeredgecolor": AGENT, "markersize": 7}
-        axes.plot(*walked[0], "s", **start, **labels[0])
-        axes.plot(*walked[-1], "o", color=AGENT, markersize=5, **labels[1])
+        axes.plot(*walked[0], "s", zorder=3, **start, **labels[0])
+        last: dict[str, Any] = {"color": AGENT, "markeredgecolor": "white", "markersize": 7}
+        axes.plot(*walked[-1], "o", zorder=4, **last, **labels[1])
         labels = {}, {}
     star: dict[str, Any] = {"color": GOAL, "markersize": 14, "markeredgecolor": "black"}
     axes.plot(*goal, "*", zorder=5, label="goal", **star)

@@ -1,0 +1,50 @@
+"""How much a command is about to play, where nothing is to be seen until it is done."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxmeta.config import TrainConfig
+
+_MUCH = 100_000_000  # environment steps: seconds in the quickest families, an hour in a slow one
+
+
+def say_if_long(
+    run_dirs: Sequence[str], options: Mapping[str, Any], *, in_rows: bool = False
+) -> None:
+    """Says on stderr how many steps agents will play, if they are many.
+
+    Args:
+        run_dirs: Directories of their runs.
+        options: Of an evaluation or comparison; counts that are out of range are refused.
+        in_rows: Whether ``episodes`` counts rows of the curve, also where a row is of several.
+    """
+    from jaxmeta.run_dir import read_record
+
+    steps = sum(_steps(read_record(path).config, options, in_rows) for path in run_dirs)
+    if steps > _MUCH:
+        whose = "the agent" if len(run_dirs) == 1 else "the agents"
+        print(
+            f"jaxmeta: playing {options['num_tasks']:,} tasks, about {steps:,} steps of {whose} "
+            "besides those of the references",
+            file=sys.stderr,
+        )
+
+
+def _steps(config: TrainConfig, options: Mapping[str, Any], in_rows: bool) -> int:
+    """Returns environment steps of all seeds, or on supervised tasks, predictions."""
+    from jaxmeta.evaluation import check_playable, steps_of_experience, trained_rows
+    from jaxmeta.player import BATCH, QUERIES
+    from jaxmeta_envs.base import TaskFamily
+
+    algorithm, family = config.algorithm, config.tasks
+    together, rows = steps_of_experience(algorithm, family), trained_rows(algorithm, family)
+    if (episodes := options["episodes"]) is not None:
+        rows = episodes if in_rows else math.ceil(episodes / together)
+    check_playable(family, options["split"], options["num_tasks"], rows, BATCH)
+    length = together * family.horizon if isinstance(family, TaskFamily) else QUERIES
+    return options["num_tasks"] * rows * length * config.num_seeds
