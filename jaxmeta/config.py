@@ -95,6 +95,7 @@ class TrainConfig:
         require(self.run_dir != "", "run_dir", self.run_dir, "a directory, or None")
         require(isinstance(self.algorithm, Algorithm), "algorithm", self.algorithm, "an Algorithm")
         require(isinstance(self.tasks, Family), "tasks", self.tasks, "a family of tasks")
+        self.tasks.check_score()
         for name, least in (
             ("seed", 0),
             ("num_seeds", 1),

@@ -214,8 +214,8 @@ def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[s
     Returns:
         ``"eval/return_first"`` and ``"eval/return_last"`` (of the first and last row of a
         trial as long as in training) and ``"eval/return"`` (of its rows together, or for a
-        learner that adapts by steps, of the last one), float64 ``[S]``. On supervised tasks
-        they are named loss.
+        learner that adapts by steps, of the last one), float64 ``[S]``. They are named
+        after the family's score, on supervised tasks loss or accuracy, say.
     """
     algorithm, family = config.algorithm, config.tasks
     check_playable(family, "test", num_tasks, 1, BATCH)
@@ -239,7 +239,8 @@ def headline(algorithm: Any, family: Family, curves: np.ndarray) -> np.ndarray:
 
     That is its sum, or for a learner that adapts by steps, its last row.
     """
-    by_episode = family.score == "return" and steps_of_experience(algorithm, family) == 1
+    acts = isinstance(family, TaskFamily)
+    by_episode = acts and steps_of_experience(algorithm, family) == 1
     return curves.sum(axis=-1) if by_episode else curves[..., -1]
 
 

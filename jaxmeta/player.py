@@ -174,15 +174,15 @@ def adaptation_scores(
 def _losses(
     model: AdaptiveModel, given: Any, family: SupervisedFamily, task: Any, key: Array, rows: int
 ) -> Array:
-    """Returns the loss on queries after 0 to K - 1 steps on one set of examples, ``[K]``."""
+    """Returns the score on queries after 0 to K - 1 steps on one set of examples, ``[K]``."""
     # Queries first: more shots leave them as they are.
     query_key, support_key = jax.random.split(key)
     query = family.sample_examples(query_key, task, QUERIES)
     support = family.sample_examples(support_key, task, model.shots)
 
     def row(carry: Any, _: None) -> tuple[Any, Array]:
-        loss = family.loss(model.predict(given, carry, query.x), query.y)
-        return model.adapt(given, carry, support), loss
+        score = family.measure(model.predict(given, carry, query.x), query.y)
+        return model.adapt(given, carry, support), score
 
     return jax.lax.scan(row, model.begin(given), None, length=rows)[1]
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta.curve_axes import cut_off_above, lies_at_zero, plain_log, zero_words
+from jaxmeta.curve_axes import lies_at_zero, scale_values, zero_words
+from jaxmeta.curve_words import experience_label, first_value_label, points_label, value_label
 from jaxmeta.files import write_atomically
 from jaxmeta.table import badness, decimals, over, show_number, two_lines
 
@@ -246,41 +247,15 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
     if trained is not None and trained < summary["rows"]:
         axes.axvline(trained - 0.5, color="#777777", linestyle=":", linewidth=1)
         label_above(axes, trained - 0.5, "trained until here")
-    axes.set_xlabel(_experience(summary))
-    if summary["score"] == "loss":
-        axes.set_ylabel("loss on other examples")
-        plain_log(axes.set_yscale, axes.yaxis)  # from the mean over tasks to a fitted one: decades
-    else:
-        axes.set_ylabel("return of the next episode")
-        cut_off_above(axes, {n: p["rows"]["mean"] for n, p in _references(summary)})
+    axes.set_xlabel(experience_label(summary))
+    axes.set_ylabel(value_label(summary))
+    agents = [summary["policies"][summary["agent"]]["rows"]["mean"]]
+    scale_values(axes, summary, agents, {n: p["rows"]["mean"] for n, p in _references(summary)})
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
     zero = [n for n, p in _references(summary) if lies_at_zero(summary, p["rows"]["mean"])]
     band = f"band: {over([summary['num_seeds']])}"
     legend_beside(axes, [points_label(summary), band, zero_words(zero)])
-
-
-def points_label(summary: dict[str, Any]) -> str | None:
-    """Returns what the legend says of all points; None if they are sampled single episodes."""
-    if summary["score"] == "loss":
-        return None
-    number, lines = summary["episodes_per_point"], []
-    if number > 1:
-        lines.append(f"a point: mean of {number} episodes")
-    if summary["deterministic"]:
-        lines.append("actions are the mode")
-    return "\n".join(lines) or None
-
-
-def _experience(summary: dict[str, Any]) -> str:
-    if summary["score"] == "loss":
-        return f"gradient steps on {summary['shots']} examples"
-    together = summary["episodes_per_adapt"]
-    return (
-        "episodes of experience"
-        if together == 1
-        else f"steps of adaptation, {together} episodes each"
-    )
 
 
 def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
@@ -325,7 +300,7 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
     for style, (name, _) in zip(_styles(summary), _references(summary), strict=True):
         colours[name] = style["color"]
     ordered = list(summary["policies"].items())
-    ordered.sort(key=lambda item: -badness(item[1]["rows"]["mean"][0], summary["score"]))
+    ordered.sort(key=lambda item: -badness(item[1]["rows"]["mean"][0], summary))
     for height, (name, policy) in enumerate(ordered):
         total = {name: column[0] for name, column in policy["rows"].items()}
         marker = "o" if name == summary["agent"] else "s"
@@ -341,15 +316,7 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         axes.axvline(summary["optimal"][0], color="black", linestyle="--")
         label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-    loss = summary["score"] == "loss"
-    of = "loss before adaptation" if loss else first_return(summary)
-    axes.set_xlabel(f"{of}\nbar: {over([summary['num_seeds']])}")
-
-
-def first_return(summary: dict[str, Any]) -> str:
-    """Returns what stands under a curve of a single row."""
-    said = points_label(summary)
-    return "return of the first episode" + ("" if said is None else f"\n{said}")
+    axes.set_xlabel(f"{first_value_label(summary)}\nbar: {over([summary['num_seeds']])}")
 
 
 def label_above(axes: Axes, x: float, text: str) -> None:

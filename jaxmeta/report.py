@@ -20,6 +20,7 @@ from jaxmeta import intervals, statistics
 from jaxmeta.files import draw_or_warn, write_numbers
 from jaxmeta.terminal import as_text
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.score import RETURN, Score, as_score
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,7 +55,7 @@ class Evaluation:
         new_tasks: Whether these tasks are known to be others than those of training.
         trained_rows: The K of training; None if unknown.
         env_steps: Environment steps that each seed was trained for; None if unknown.
-        score: ``"return"``, of which more is better, or ``"loss"``, of which less is.
+        score: What was measured, a `Score`; given as ``"return"`` or ``"loss"``, that one.
         shots: On supervised tasks, examples that a step of adaptation saw; else None.
         own_shots: What a step of adaptation saw, examples or episodes, if not as in training;
             else None.
@@ -73,7 +74,7 @@ class Evaluation:
     new_tasks: bool = True
     trained_rows: int | None = None
     env_steps: int | None = None
-    score: str = "return"
+    score: Score = RETURN
     shots: int | None = None
     own_shots: int | None = None
 
@@ -90,7 +91,12 @@ class Evaluation:
         require(points >= least, "episodes_per_point", points, f"at least {least}")
         known = self.optimal is None or self.optimal.shape == shape[2:]
         require(known, "optimal", self.optimal, "[K]")
-        require(self.score in ("return", "loss"), "score", self.score, "return or loss")
+        object.__setattr__(self, "score", as_score(self.score))
+
+    @property
+    def acts(self) -> bool:
+        """Whether episodes were played; else labels of examples were predicted."""
+        return self.shots is None
 
     @property
     def headline(self) -> str:
@@ -99,7 +105,7 @@ class Evaluation:
         An agent that adapts after every episode earns all of them; for one that adapts by
         steps to several episodes or to examples, only what it ends with counts.
         """
-        by_episode = self.score == "return" and self.episodes_per_adapt == 1
+        by_episode = self.acts and self.episodes_per_adapt == 1
         return "total" if by_episode else "final"
 
     def summary(self) -> dict[str, Any]:
@@ -124,7 +130,7 @@ class Evaluation:
     @functools.cached_property
     def _summary(self) -> dict[str, Any]:
         def describe(values: np.ndarray) -> list[dict[str, Any]]:
-            return _describe(values, self.optimal, self.score, self.headline)
+            return _describe(values, self.optimal, self.score.sign, self.headline)
 
         policies = {self.agent: describe(self.returns[None])[0]}
         if self.references:
@@ -145,7 +151,10 @@ class Evaluation:
             "new_tasks": self.new_tasks,
             "trained_rows": self.trained_rows,
             "env_steps": self.env_steps,
-            "score": self.score,
+            "score": self.score.name,
+            "higher_is_better": self.score.higher_is_better,
+            "unit": self.score.unit,
+            "acts": self.acts,
             "shots": self.shots,
             "own_shots": self.own_shots,
             "headline": self.headline,
@@ -257,8 +266,7 @@ def read_evaluation(directory: str | Path, suffix: str = "") -> Evaluation | Non
     """
     place = Path(directory)
     names = ("split", "agent", "family", "seed", "episodes_per_adapt", "trained_rows", "env_steps")
-    names += ("score", "shots", "episodes_per_point", "deterministic", "new_tasks")
-    names += ("own_shots",)
+    names += ("shots", "episodes_per_point", "deterministic", "new_tasks", "own_shots")
     try:
         summary = json.loads((place / f"evaluation{suffix}.json").read_text(encoding="utf-8"))
         content = (place / f"evaluation{suffix}.npz").read_bytes()
@@ -272,6 +280,7 @@ def read_evaluation(directory: str | Path, suffix: str = "") -> Evaluation | Non
             returns=saved["returns"],
             references={n.removeprefix(prefix): returns for n, returns in of_references.items()},
             optimal=saved.get("optimal"),
+            score=_read_score(summary),
             **fields,
         )
     except (OSError, ValueError, KeyError, TypeError, BadZipFile):
@@ -281,11 +290,17 @@ def read_evaluation(directory: str | Path, suffix: str = "") -> Evaluation | Non
     return evaluation if same and evaluation.suffix == suffix else None
 
 
+def _read_score(summary: dict[str, Any]) -> Score:
+    """Returns the score of a stored evaluation; before files said more, its name was all."""
+    if "higher_is_better" not in summary:
+        return as_score(summary["score"])
+    return Score(summary["score"], summary["higher_is_better"], summary["unit"])
+
+
 def _describe(
-    returns: np.ndarray, optimal: np.ndarray | None, score: str, headline: str
+    returns: np.ndarray, optimal: np.ndarray | None, sign: int, headline: str
 ) -> list[dict[str, Any]]:
     """Describes P policies that met the same tasks, scores ``[P, S, B, K]``."""
-    sign = -1 if score == "loss" else 1
     summed = returns.sum(axis=-1, keepdims=True, dtype=np.float64)
     last = summed if headline == "total" else returns[..., -1:]
     values = np.concatenate([returns, last], axis=-1, dtype=np.float64)  # [P, S, B, K + 1]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta.curve_axes import plain_log
+from jaxmeta.curve_words import with_unit
 from jaxmeta.plots import AGENT_COLOUR, OTHER_COLOURS, write_png
 from jaxmeta.table import count, decimals, over, show_number
 
@@ -171,4 +172,4 @@ def _column(points: list[dict[str, Any]], name: str) -> np.ndarray:
 
 
 def _score(summary: dict[str, Any]) -> str:
-    return f"mean {summary['score']} of held-out tasks"
+    return with_unit(f"mean {summary['score']} of held-out tasks", summary["unit"])

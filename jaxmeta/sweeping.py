@@ -174,7 +174,7 @@ def _train(
     seeds, points = config.seed + lanes % config.num_seeds, lanes // config.num_seeds
     placed = place_runs(devices, seeds, points)
     state, plan = wave.init(*placed), config.plan()
-    chunks, score = [], config.tasks.score
+    chunks, score, unit = [], config.tasks.score.name, config.tasks.experience_unit
     for first in range(0, plan.updates, plan.updates_per_chunk):
         began = time.perf_counter()
         state, metrics = wave.train(state, *placed, np.int32(first))
@@ -183,7 +183,7 @@ def _train(
         reached = chunks[-1][score][-1]
         good = reached[np.isfinite(reached)]
         reached = float(good.mean()) if good.size else math.nan
-        shown.advance(done, time.perf_counter() - began, reached, score)
+        shown.advance(done, time.perf_counter() - began, reached, score, unit)
     curves, finite = jax.device_get(wave.evaluate(state.params, placed[1]))
     measured = {name: np.concatenate([c[name] for c in chunks]).T for name in chunks[0]}
     good = np.all([np.isfinite(values).all(axis=1) for values in measured.values()], axis=0)

@@ -28,7 +28,7 @@ LAYERS = [
     {"robustness_report", "robustness_plots", "robustness_table"},
     {"comparison_report", "comparison_plots", "comparison_table"},
     {"sweep_report", "sweep_plots", "sweep_table", "show_plots"},
-    {"report", "table", "plots", "curve_axes"},
+    {"report", "table", "plots", "curve_axes", "curve_words"},
     {"fitting"},
     {"serialization", "registry", "methods"},
     {"importing", "import_option"},

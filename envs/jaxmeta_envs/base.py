@@ -16,6 +16,7 @@ from jax import Array
 
 from jaxmeta_envs import drawings
 from jaxmeta_envs.errors import closest, require
+from jaxmeta_envs.score import RETURN, Score, as_score
 from jaxmeta_envs.spaces import Space
 
 Task = TypeVar("Task")
@@ -175,8 +176,9 @@ class Family(abc.ABC, Generic[Task]):
     Attributes:
         splits: Names accepted by `sample_task`. ``"train"`` and ``"test"`` follow the same
             distribution, or parts of one that share no task; other names are documented shifts.
-        score: What a learner is judged by: a ``"return"`` to make large, or a ``"loss"`` to
-            make small.
+        score: What a learner is judged by, a `Score`. A subclass may write ``"return"`` for
+            `RETURN` and ``"loss"`` for `LOSS`.
+        experience_unit: What ``env_steps`` counts, in words.
         disjoint_splits: Whether the tasks of ``"test"`` never occur in ``"train"``. Where they
             do, evaluation says so beside the figure. Of a continuum of tasks this is True,
             for none is drawn twice but by a chance of measure zero. It is False where every
@@ -184,8 +186,15 @@ class Family(abc.ABC, Generic[Task]):
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-    score: ClassVar[str] = "return"
+    score: ClassVar[Score] = RETURN
+    experience_unit: ClassVar[str] = "env-steps"
     disjoint_splits: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        named = cls.__dict__.get("score")
+        if isinstance(named, str):
+            cls.score = as_score(named)
 
     @abc.abstractmethod
     def sample_task(self, key: Array, split: str = "train") -> Task:
@@ -206,6 +215,10 @@ class Family(abc.ABC, Generic[Task]):
         the names of its references, without that package.
         """
 
+    def check_score(self) -> None:
+        """Raises `ConfigError` unless ``score`` is a `Score` that can be measured."""
+        require(isinstance(self.score, Score), "score", self.score, "a Score, as of jaxmeta_envs")
+
     def check_split(self, split: str) -> None:
         """Raises `ConfigError` unless ``split`` is one of `splits`."""
         known = f"one of {', '.join(self.splits)}{closest(split, self.splits)}"
@@ -222,6 +235,13 @@ class TaskFamily(Family[Task], Generic[Task, State]):
     """
 
     finite_horizon: ClassVar[bool] = False
+
+    def check_score(self) -> None:
+        super().check_score()
+        score = self.score
+        fitting = score.name == RETURN.name and score.higher_is_better
+        text = 'the "return", of which more is better: that is what is played for in a TaskFamily'
+        require(fitting, "score", score, text)
 
     @property
     def draws_trial(self) -> bool:

@@ -47,9 +47,10 @@ class Algorithm(abc.ABC):
 
         Returns:
             The next state, of the same structure, shapes and dtypes, and a flat dict of
-            float32 scalars with fixed keys, the family's ``score`` among them: ``"return"``,
-            the mean total reward of a trial (of an episode after adaptation, for a learner
-            that adapts to several at a time), or ``"loss"``.
+            float32 scalars with fixed keys, the name of the family's ``score`` among them:
+            ``"return"``, the mean total reward of a trial (of an episode after adaptation, for
+            a learner that adapts to several at a time), ``"loss"``, or what else a supervised
+            family is judged by.
         """
 
     @abc.abstractmethod
