@@ -11,7 +11,7 @@ from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.targets import check_target
 from jaxmeta_envs.bandits import BernoulliBandit
-from jaxmeta_envs.base import Family, TaskFamily
+from jaxmeta_envs.base import Family, as_task_family
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.fields import LARGE, check_all_fields
 
@@ -122,8 +122,7 @@ class TrainConfig:
 
     def _check_target(self, target: str) -> None:
         self.algorithm.check_target(self.tasks)
-        assert isinstance(self.tasks, TaskFamily)  # only such an algorithm takes targets
-        check_target(target, self.tasks)
+        check_target(target, as_task_family(self.tasks, "tasks"))
         every = self.algorithm.round_updates
         require(
             every is not None and every % self.updates_per_chunk == 0,

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 NUM_TASKS = 1000
 """Held-out tasks of an evaluation, unless told otherwise."""
 
+_MEASURED = (
+    *("split", "seed", "episodes_per_adapt", "episodes_per_point", "deterministic"),
+    *("shots", "env_steps"),
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -39,7 +44,8 @@ class Evaluation:
     other numbers, IQM, CVaR, percentiles and the worst would compare luck.
 
     Attributes:
-        returns: Undiscounted returns of the agent, ``[S, B, K]``; on supervised tasks, losses.
+        returns: Undiscounted returns of the agent, ``[S, B, K]``; on supervised tasks, losses or
+            what else the family is judged by.
         references: Name to returns ``[B, K]``, each after as many episodes as the agent. On a
             shifted split the names say which believe in the distribution of training.
         optimal: Exact expected returns ``[K]`` of the policy that is Bayes-optimal over K
@@ -56,6 +62,8 @@ class Evaluation:
         trained_rows: The K of training; None if unknown.
         env_steps: Environment steps that each seed was trained for; None if unknown.
         score: What was measured, a `Score`; given as ``"return"`` or ``"loss"``, that one.
+        headline: What sums up a curve, see `jaxmeta.protocol.Protocol.headline`; None for
+            ``"total"`` if episodes were played and the agent adapts to every one, else ``"final"``.
         shots: On supervised tasks, examples that a step of adaptation saw; else None.
         own_shots: What a step of adaptation saw, examples or episodes, if not as in training;
             else None.
@@ -75,6 +83,7 @@ class Evaluation:
     trained_rows: int | None = None
     env_steps: int | None = None
     score: Score = RETURN
+    headline: str | None = None
     shots: int | None = None
     own_shots: int | None = None
 
@@ -92,27 +101,20 @@ class Evaluation:
         known = self.optimal is None or self.optimal.shape == shape[2:]
         require(known, "optimal", self.optimal, "[K]")
         object.__setattr__(self, "score", as_score(self.score))
+        if self.headline is None:
+            summed = self.acts and self.episodes_per_adapt == 1
+            object.__setattr__(self, "headline", "total" if summed else "final")
 
     @property
     def acts(self) -> bool:
         """Whether episodes were played; else labels of examples were predicted."""
         return self.shots is None
 
-    @property
-    def headline(self) -> str:
-        """What sums up a curve: ``"total"``, the sum of its rows, or ``"final"``, the last one.
-
-        An agent that adapts after every episode earns all of them; for one that adapts by
-        steps to several episodes or to examples, only what it ends with counts.
-        """
-        by_episode = self.acts and self.episodes_per_adapt == 1
-        return "total" if by_episode else "final"
-
     def summary(self) -> dict[str, Any]:
         """Returns statistics of the agent and of every reference, as plain Python values.
 
         ``"policies"`` maps a name to ``{headline: {...}, "rows": {...}}``: of what sums the
-        curve up, see `headline`, numbers; of the K rows, lists. Both have
+        curve up, see ``headline``, numbers; of the K rows, lists. Both have
         ``mean``, its standard error ``stderr`` and 95 % interval ``low``,
         ``high``, and ``iqm``, ``cvar10``, ``worst``, ``median`` and the percentiles ``p5``,
         ``p10``, ``p25``, ``p75``, ``p90`` over all pairs of seed and task (of returns as
@@ -130,7 +132,7 @@ class Evaluation:
     @functools.cached_property
     def _summary(self) -> dict[str, Any]:
         def describe(values: np.ndarray) -> list[dict[str, Any]]:
-            return _describe(values, self.optimal, self.score.sign, self.headline)
+            return _describe(values, self.optimal, self.score.sign, str(self.headline))
 
         policies = {self.agent: describe(self.returns[None])[0]}
         if self.references:
@@ -170,19 +172,25 @@ class Evaluation:
     def suffix(self) -> str:
         """What the names of its files end with: how it differs from what is done by default.
 
-        See `protocol_suffix`.
+        Nothing for 1,000 tasks of the split "test", drawn with seed 0, as many rows, shots and
+        episodes as in training, actions sampled; else, say, ``-far-20-rows-mode``.
         """
-        tasks, rows = self.returns.shape[1:]
-        least = self.episodes_per_adapt
-        return protocol_suffix(
-            self.split,
-            rows=None if self.trained_rows in (None, rows) else rows,
-            shots=self.own_shots,
-            each=None if self.episodes_per_point == least else self.episodes_per_point,
-            deterministic=self.deterministic,
-            tasks=tasks,
-            seed=self.seed,
+        _, tasks, rows = self.returns.shape
+        given = (
+            (self.split != "test", self.split),
+            (self.trained_rows not in (None, rows), f"{rows}-rows"),
+            (self.own_shots is not None, f"{self.own_shots}-shots"),
+            (self.episodes_per_point != self.episodes_per_adapt, f"{self.episodes_per_point}-each"),
+            (self.deterministic, "mode"),
+            (tasks != NUM_TASKS, f"{tasks}-tasks"),
+            (self.seed != 0, f"seed-{self.seed}"),
         )
+        return "".join(f"-{said}" for differs, said in given if differs)
+
+    def measures_as(self, other: Evaluation) -> bool:
+        """Whether another one is of the same tasks, played in the same way at the same age."""
+        same = all(getattr(self, name) == getattr(other, name) for name in _MEASURED)
+        return same and self.returns.shape == other.returns.shape
 
     def __str__(self) -> str:
         """The table, as plain text."""
@@ -222,42 +230,6 @@ class Evaluation:
         return [numbers, *draw_or_warn(path, lambda: plot_adaptation(self, path))]
 
 
-def protocol_suffix(
-    split: str,
-    *,
-    rows: int | None,
-    shots: int | None,
-    each: int | None,
-    deterministic: bool,
-    tasks: int,
-    seed: int,
-) -> str:
-    """Returns what names of files end with, of what is measured otherwise than by default.
-
-    Nothing for 1,000 tasks of the split "test", drawn with seed 0, as many rows, shots and
-    episodes as in training, actions sampled; else, say, ``-far-20-rows-mode``.
-
-    Args:
-        split: Where the tasks are from.
-        rows: K, unless as in training.
-        shots: What a step of adaptation sees, unless as in training.
-        each: N, episodes of which a row is the mean, unless as many as the agent adapts to.
-        deterministic: Whether actions are the mode of their distribution.
-        tasks: B.
-        seed: Of the tasks.
-    """
-    given = (
-        (split != "test", split),
-        (rows is not None, f"{rows}-rows"),
-        (shots is not None, f"{shots}-shots"),
-        (each is not None, f"{each}-each"),
-        (deterministic, "mode"),
-        (tasks != NUM_TASKS, f"{tasks}-tasks"),
-        (seed != 0, f"seed-{seed}"),
-    )
-    return "".join(f"-{said}" for differs, said in given if differs)
-
-
 def read_evaluation(directory: str | Path, suffix: str = "") -> Evaluation | None:
     """Reads what `Evaluation.save` wrote with this `Evaluation.suffix`; None if it did not.
 
@@ -281,6 +253,7 @@ def read_evaluation(directory: str | Path, suffix: str = "") -> Evaluation | Non
             references={n.removeprefix(prefix): returns for n, returns in of_references.items()},
             optimal=saved.get("optimal"),
             score=_read_score(summary),
+            headline=summary.get("headline"),
             **fields,
         )
     except (OSError, ValueError, KeyError, TypeError, BadZipFile):

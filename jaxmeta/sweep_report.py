@@ -17,11 +17,11 @@ from jaxmeta import intervals, statistics
 from jaxmeta.config import TrainConfig
 from jaxmeta.files import draw_or_warn, write_atomically
 from jaxmeta.methods import title_of
+from jaxmeta.protocols import protocol_of
 from jaxmeta.report import plain
 from jaxmeta.serialization import to_dict
 from jaxmeta.sweep_grid import Grid
 from jaxmeta.terminal import as_text
-from jaxmeta_envs.base import TaskFamily
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -106,7 +106,7 @@ class Sweep:
                 "score": score.name,
                 "higher_is_better": score.higher_is_better,
                 "unit": score.unit,
-                "acts": isinstance(self.config.tasks, TaskFamily),
+                "acts": protocol_of(self.config.algorithm, self.config.tasks).acts,
                 "num_seeds": self.config.num_seeds,
                 "num_tasks": self.scores.shape[2],
                 "intervals": intervals.methods(self.config.num_seeds)["mean"],

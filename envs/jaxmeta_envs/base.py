@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs import drawings
-from jaxmeta_envs.errors import closest, require
+from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.score import RETURN, Score, as_score
 from jaxmeta_envs.spaces import Space
 
@@ -208,6 +208,10 @@ class Family(abc.ABC, Generic[Task]):
             ConfigError: If ``split`` is unknown.
         """
 
+    @abc.abstractmethod
+    def reference_names(self) -> tuple[str, ...]:
+        """Returns the names of what learners are compared with."""
+
     def check_installed(self) -> None:
         """Raises `ConfigError` if a package that the family needs cannot be imported.
 
@@ -279,6 +283,10 @@ class TaskFamily(Family[Task], Generic[Task, State]):
         del num_episodes
         return {"random": random_reference(self.action_space)}
 
+    def reference_names(self) -> tuple[str, ...]:
+        # Of the shortest trial: the names are the same, and nothing big is solved for them.
+        return tuple(self.references(1))
+
     def candidates(self, num_episodes: int) -> Mapping[str, Candidates]:
         """Returns classical algorithms whose settings are yet to be tuned.
 
@@ -313,3 +321,15 @@ class TaskFamily(Family[Task], Generic[Task, State]):
         if self.draws_trial:
             played = played._replace(reward=played.reward.T, mask=played.mask.T)
         drawings.rewards(axes, played, until)
+
+
+def as_task_family(family: Any, argument: str = "family") -> TaskFamily:
+    """Returns a family as one to act in.
+
+    Raises:
+        ConfigError: If it is none; the message names the argument.
+    """
+    if isinstance(family, TaskFamily):
+        return family
+    shown = family if isinstance(family, type) else type(family).__name__
+    raise ConfigError(f"{argument} is {shown!r}; it must be a TaskFamily, to act in")

@@ -121,3 +121,6 @@ class SupervisedFamily(Family[Task], Generic[Task]):
     def references(self) -> Mapping[str, Predictor]:
         """Returns predictors to compare with; "oracle" is told the task."""
         return {"oracle": self.function}
+
+    def reference_names(self) -> tuple[str, ...]:
+        return tuple(self.references())
