@@ -236,9 +236,13 @@ class TaskFamily(Family[Task], Generic[Task, State]):
         finite_horizon: Whether the horizon is part of the decision process. If so the step
             that reaches it is ``terminated``; if not, the clock merely stops the episode
             and that step is ``truncated``.
+        reward_of_state: Whether a step is paid for the state that it begins in, so that an action
+            shows in later rewards only. Checks of the contract ask
+            (`jaxmeta.testing.check_task_family`).
     """
 
     finite_horizon: ClassVar[bool] = False
+    reward_of_state: ClassVar[bool] = False
 
     def check_score(self) -> None:
         super().check_score()

@@ -105,6 +105,15 @@ class Algorithm(abc.ABC):
         raise NotImplementedError(f"{type(self).__name__} has no use for a target")
 
     @property
+    def bootstraps(self) -> bool:
+        """Whether it learns otherwise from time limits, whose future counts, than from ends.
+
+        That takes a value function. What checks an algorithm asks: `check_algorithm` and
+        `check_learning` of `jaxmeta.testing`.
+        """
+        return True
+
+    @property
     def task_multiple(self) -> int:
         """The tasks on each device must be a multiple of this number."""
         return 1
