@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmeta.curve_axes import lies_at_zero, scale_values, zero_words
 from jaxmeta.curve_words import first_value_label, points_label, value_label
-from jaxmeta.plots import (
+from jaxmeta.figures import (
     AGENT_COLOUR,
     DASHES,
     FEW_ROWS,

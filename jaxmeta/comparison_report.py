@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta import intervals, statistics
+from jaxmeta.curve_statistics import plain, robust_intervals
 from jaxmeta.files import draw_or_warn, write_numbers
-from jaxmeta.report import Evaluation, plain, robust_intervals
+from jaxmeta.report import Evaluation
 from jaxmeta.terminal import as_text
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.score import Score

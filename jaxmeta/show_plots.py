@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmeta.figures import write_png
 from jaxmeta.files import write_atomically
-from jaxmeta.plots import write_png
 from jaxmeta.scenes import Scene
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmeta.curve_axes import plain_log
 from jaxmeta.curve_words import with_unit
-from jaxmeta.plots import AGENT_COLOUR, OTHER_COLOURS, write_png
+from jaxmeta.figures import AGENT_COLOUR, OTHER_COLOURS, write_png
 from jaxmeta.table import count, decimals, over, show_number
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import numpy as np
 
 from jaxmeta import intervals, statistics
 from jaxmeta.config import TrainConfig
+from jaxmeta.curve_statistics import plain
 from jaxmeta.files import draw_or_warn, write_atomically
 from jaxmeta.methods import title_of
 from jaxmeta.protocols import protocol_of
-from jaxmeta.report import plain
 from jaxmeta.serialization import to_dict
 from jaxmeta.sweep_grid import Grid
 from jaxmeta.terminal import as_text
