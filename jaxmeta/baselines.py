@@ -14,12 +14,13 @@ import jax
 import numpy as np
 
 from jaxmeta.player import play_tasks
+from jaxmeta.protocols import protocol_for
 from jaxmeta.streams import Stream, stream_key
 from jaxmeta_envs.base import Candidates, TaskFamily
 from jaxmeta_envs.errors import require
 
 
-class Score(NamedTuple):
+class BaselineScore(NamedTuple):
     """How an algorithm did.
 
     Attributes:
@@ -44,7 +45,7 @@ def play_baselines(
     num_tuning_tasks: int = 1000,
     split: str = "test",
     seed: int = 0,
-) -> dict[str, Score]:
+) -> dict[str, BaselineScore]:
     """Tunes and plays the family's `candidates`, on the same tasks for all of them.
 
     With the seed, the split and the number of tasks of a `jaxmeta.evaluate` they are the
@@ -82,10 +83,8 @@ def play_baselines(
 
     def total(candidates: Candidates, key: jax.Array, split: str, tasks: int, g: int) -> np.ndarray:
         returns = play_tasks(
-            candidates.policy,
+            protocol_for(candidates.policy, family).with_rows(episodes),
             candidates.params,
-            family,
-            episodes,
             key=key,
             num_tasks=tasks,
             split=split,
@@ -95,7 +94,7 @@ def play_baselines(
         )
         return returns.sum(axis=1, dtype=np.float64)
 
-    def score(candidates: Candidates) -> Score:
+    def score(candidates: Candidates) -> BaselineScore:
         settings = candidates.settings
         best = 0
         if len(settings) > 1:
@@ -107,6 +106,6 @@ def play_baselines(
         totals = total(candidates, report_key, split, num_tasks, best)
         error = totals.std(ddof=1) / math.sqrt(num_tasks) if num_tasks > 1 else math.nan
         chosen = settings[best] if settings else None
-        return Score(float(totals.mean()), float(error), chosen, totals)
+        return BaselineScore(float(totals.mean()), float(error), chosen, totals)
 
     return {name: score(known[name]) for name in names}

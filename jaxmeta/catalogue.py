@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from jaxmeta.config import TrainConfig
@@ -13,9 +13,8 @@ from jaxmeta.methods import METHODS, title_of
 from jaxmeta.presets import PRESETS, of_defaults
 from jaxmeta.registry import algorithm_names, family_names, find_algorithm, find_family
 from jaxmeta.sweep_grid import sweepable
-from jaxmeta_envs.base import Family, TaskFamily
+from jaxmeta_envs.base import Family
 from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.supervised import SupervisedFamily
 
 
 def summary(cls: type) -> str:
@@ -122,13 +121,6 @@ or INITIAL:FINAL[:UPDATES][:SHAPE]; 0.001:0 falls to 0 over the whole run. Shape
 cosine and step."""
 
 
-def _references(tasks: Family) -> Iterable[str]:
-    if isinstance(tasks, SupervisedFamily):
-        return tasks.references()
-    assert isinstance(tasks, TaskFamily)
-    return tasks.references(num_episodes=1)
-
-
 def _split(tasks: Family, split: str) -> str:
     repeated = split == "test" and not tasks.disjoint_splits
     return f"{split} (its tasks also occur in training)" if repeated else split
@@ -138,7 +130,6 @@ def _details(name: str, cls: type[Family]) -> dict[str, list[str]]:
     tasks = of_defaults("family", name, cls)
     return {
         "splits": [_split(tasks, split) for split in tasks.splits],
-        # Of the shortest trial: the names are the same, and nothing big is solved for them.
-        "references": list(_references(tasks)),
+        "references": list(tasks.reference_names()),
         "tuned presets": [algorithm for algorithm, of in PRESETS if of == name],
     }

@@ -9,30 +9,19 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
+from jaxmeta.arguments import check_integer, check_seed
 from jaxmeta.comparison_report import Comparison, experience_of
-from jaxmeta.evaluation import (
-    adapts_by_steps,
-    check_integer,
-    check_playable,
-    check_protocol,
-    check_seed,
-    evaluate,
-    evaluation_key,
-    own_shots,
-    policy_of,
-    steps_of_experience,
-    trained_rows,
-)
+from jaxmeta.evaluation import check_playable, evaluation_key, measure, unplayed
 from jaxmeta.files import write_or_warn
-from jaxmeta.methods import title_of
 from jaxmeta.played_references import play_references
 from jaxmeta.player import BATCH, play_tasks
-from jaxmeta.report import NUM_TASKS, Evaluation, protocol_suffix, read_evaluation
-from jaxmeta.runs import as_list, choose_labels, load_runs, picture_place
-from jaxmeta_envs.base import Family, TaskFamily
+from jaxmeta.protocol import Protocol
+from jaxmeta.protocols import protocol_of
+from jaxmeta.report import NUM_TASKS, Evaluation, read_evaluation
+from jaxmeta.runs import agent_name, as_list, choose_labels, load_runs, picture_place
+from jaxmeta_envs.base import Family
 from jaxmeta_envs.errors import ConfigError, require
 
 if TYPE_CHECKING:
@@ -97,22 +86,18 @@ def compare(
     _check_families([result.config.tasks for result in results], names)
     check_playable(family, split, num_tasks, 1 if episodes is None else episodes, batch)
     check_seed(seed)
-    if shots is not None:
-        check_integer("shots", shots, least=1)
-        none = not any(adapts_by_steps(result.config.algorithm, family) for result in results)
-        require(not none, "shots", shots, "None, as no run takes gradient steps at test time")
     place = None if out is None else picture_place(out, "compare.png")
-    points = _check_protocols(results, shots, deterministic)
+    protocols = _protocols(results, episodes, shots, deterministic)
     family.check_installed()
 
-    played = (split, num_tasks, seed, deterministic, points, batch)
-    session = _Session(family, episodes, shots, *played)
-    pairs = zip(several, results, strict=True)
-    runs = [session.evaluation(r, saved=isinstance(s, str | Path)) for s, r in pairs]
+    session = _Session(split, num_tasks, seed, batch)
+    given = zip(several, results, protocols, strict=True)
+    runs = [session.evaluation(r, p, saved=isinstance(s, str | Path)) for s, r, p in given]
     experience = np.unique(np.concatenate([experience_of(run) for run in runs]))
+    common = replace(protocols[0], experience=tuple(experience.tolist()))
     found = Comparison(
         runs=dict(zip(names, runs, strict=True)),
-        references=session.references(runs, experience) if references else {},
+        references=session.references(runs, common) if references else {},
         experience=experience,
         optimal=_longest([run.optimal for run in runs]),
     )
@@ -125,75 +110,26 @@ def compare(
 class _Session:
     """Plays agents and references on the same tasks, or finds that it has been done."""
 
-    family: Family
-    episodes: int | None
-    shots: int | None
     split: str
     num_tasks: int
     seed: int
-    deterministic: bool
-    points: int | None  # N, of all; None on supervised tasks
     batch: int
 
-    def evaluation(self, result: Any, saved: bool) -> Evaluation:
+    def evaluation(self, result: Any, protocol: Protocol, saved: bool) -> Evaluation:
         """Returns an agent's evaluation, if ``saved`` that of its directory if it fits."""
-        algorithm = result.config.algorithm
-        shots = _shots_of(algorithm, self.family, self.shots)
-        together = steps_of_experience(algorithm, self.family, shots)
-        rows = trained_rows(algorithm, self.family)
-        if self.episodes is not None:
-            rows = math.ceil(self.episodes / together)
+        tasks: dict[str, Any] = {"split": self.split, "num_tasks": self.num_tasks}
+        tasks["seed"] = self.seed
         if saved:
-            trained = trained_rows(algorithm, self.family)
-            suffix = protocol_suffix(
-                self.split,
-                rows=None if rows == trained else rows,
-                shots=own_shots(algorithm, self.family, shots),
-                each=None if self.points in (None, together) else self.points,
-                deterministic=self.deterministic,
-                tasks=self.num_tasks,
-                seed=self.seed,
-            )
-            found = read_evaluation(result.run_dir, suffix)
-            if found is not None and self._is_of(result, found, together, shots, rows):
-                return replace(found, agent=title_of(algorithm))  # older files have its class
-        return evaluate(
-            result,
-            episodes=rows,
-            shots=shots,
-            split=self.split,
-            num_tasks=self.num_tasks,
-            seed=self.seed,
-            deterministic=self.deterministic,
-            episodes_per_point=self.points,
-            references=False,
-            save=False,
-            batch=self.batch,
-        )
+            wanted = unplayed(result, protocol, **tasks)
+            found = read_evaluation(result.run_dir, wanted.suffix)
+            if found is not None and found.measures_as(wanted):
+                return replace(found, agent=wanted.agent)  # older files have its class
+        return measure(result, protocol, references=False, batch=self.batch, **tasks)
 
-    def _is_of(
-        self, result: Any, found: Evaluation, together: int, shots: int | None, rows: int
-    ) -> bool:
-        seeds = jax.tree.leaves(result.params)[0].shape[0]
-        seen = getattr(policy_of(result.config.algorithm, self.family, shots), "shots", None)
-        points = 1 if self.points is None else self.points
-        wanted = (self.seed, self.deterministic, points, together, seen, result.env_steps)
-        return (*wanted, (seeds, self.num_tasks, rows)) == (
-            found.seed,
-            found.deterministic,
-            found.episodes_per_point,
-            found.episodes_per_adapt,
-            found.shots,
-            found.env_steps,
-            found.returns.shape,
-        )
-
-    def references(
-        self, runs: Sequence[Evaluation], experience: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Returns the references after each amount of experience, ``[B, X]``."""
+    def references(self, runs: Sequence[Evaluation], protocol: Protocol) -> dict[str, np.ndarray]:
+        """Returns the references at every point of the protocol, ``[B, X]``."""
         for run in runs:
-            if run.references and np.array_equal(experience_of(run), experience):
+            if run.references and np.array_equal(experience_of(run), protocol.experience):
                 return run.references
         play = functools.partial(
             play_tasks,
@@ -202,27 +138,35 @@ class _Session:
             split=self.split,
             batch=self.batch,
         )
-        points = 1 if self.points is None else self.points
-        return play_references(play, self.family, experience, points, self.split)
+        return play_references(play, protocol, self.split)
 
 
-def _shots_of(algorithm: Any, family: Family, shots: int | None) -> int | None:
-    return shots if adapts_by_steps(algorithm, family) else None
-
-
-def _check_protocols(results: Sequence[Any], shots: int | None, deterministic: bool) -> int | None:
-    """Returns N, the episodes of which a point of every curve is the mean; None on losses.
+def _protocols(
+    results: Sequence[Any], episodes: int | None, shots: int | None, deterministic: bool
+) -> list[Protocol]:
+    """Returns how every agent is measured: all points are means of as many episodes.
 
     Raises:
         ConfigError: If an agent cannot be measured in this way.
     """
-    pairs = [(result.config.algorithm, result.config.tasks) for result in results]
-    policies = [policy_of(a, family, _shots_of(a, family, shots)) for a, family in pairs]
-    acts = isinstance(pairs[0][1], TaskFamily)
-    points = max(policy.episodes_per_adapt for policy in policies) if acts else None
-    for (algorithm, family), policy in zip(pairs, policies, strict=True):
-        check_protocol(algorithm, family, policy, deterministic, points)
-    return points
+    agents = [result.config.algorithm for result in results]
+    trained = [protocol_of(result.config.algorithm, result.config.tasks) for result in results]
+    if shots is not None:
+        check_integer("shots", shots, least=1)
+        possible = any(protocol.adapts_by_steps for protocol in trained)
+        require(possible, "shots", shots, "None, as no run takes gradient steps at test time")
+    asked = []
+    for algorithm, protocol in zip(agents, trained, strict=True):
+        seen = shots if protocol.adapts_by_steps else None
+        options: dict[str, Any] = {"shots": seen, "deterministic": deterministic}
+        asked.append(protocol.asked(agent_name(algorithm), **options))
+    number = max(protocol.together for protocol in asked)
+    return [
+        replace(protocol, episodes=number).with_rows(
+            len(own.experience) if episodes is None else math.ceil(episodes / protocol.together)
+        )
+        for own, protocol in zip(trained, asked, strict=True)
+    ]
 
 
 def _check_families(families: Sequence[Family], names: Sequence[str]) -> None:

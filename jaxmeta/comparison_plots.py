@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta.curve_axes import cut_off_above, lies_at_zero, plain_log, zero_words
-from jaxmeta.plots import (
+from jaxmeta.curve_axes import lies_at_zero, scale_values, zero_words
+from jaxmeta.curve_words import first_value_label, points_label, value_label
+from jaxmeta.figures import (
     AGENT_COLOUR,
     DASHES,
     FEW_ROWS,
     MARKERS,
     OTHER_COLOURS,
-    first_return,
     label_above,
     legend_beside,
-    points_label,
     write_png,
 )
 from jaxmeta.table import badness, over, two_lines
@@ -81,14 +80,10 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
         axes.plot(x, summary["optimal"], label="optimum (exact)", **line)
     for index, (label, run) in enumerate(summary["runs"].items()):
         _draw_run(axes, label, run, index)
-    if summary["score"] == "loss":
-        axes.set_xlabel("gradient steps")
-        axes.set_ylabel("loss on other examples")
-        plain_log(axes.set_yscale, axes.yaxis)
-    else:
-        axes.set_xlabel("episodes of experience")
-        axes.set_ylabel("return of the next episode")
-        cut_off_above(axes, {n: r["mean"] for n, r in summary["references"].items()})
+    axes.set_xlabel("episodes of experience" if summary["acts"] else "gradient steps")
+    axes.set_ylabel(value_label(summary))
+    runs = [run["mean"] for run in summary["runs"].values()]
+    scale_values(axes, summary, runs, {n: r["mean"] for n, r in summary["references"].items()})
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
     zero = [n for n, r in summary["references"].items() if lies_at_zero(summary, r["mean"])]
@@ -130,7 +125,7 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
     ]
     references = summary["references"].items()
     points += [(name, reference["common"], _GREY, "s") for name, reference in references]
-    points.sort(key=lambda point: -badness(point[1]["mean"], summary["score"]))
+    points.sort(key=lambda point: -badness(point[1]["mean"], summary))
     for height, (_, numbers, colour, marker) in enumerate(points):
         ends = np.asarray([numbers["low"], numbers["high"]], float)  # None becomes NaN
         axes.plot(ends, [height] * 2, color=colour, linewidth=2.4)
@@ -141,6 +136,4 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         axes.axvline(summary["optimal"][0], color="black", linestyle="--")
         label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-    loss = summary["score"] == "loss"
-    of = "loss before adaptation" if loss else first_return(summary)
-    axes.set_xlabel(f"{of}\nbar: {over(_seeds(summary))}")
+    axes.set_xlabel(f"{first_value_label(summary)}\nbar: {over(_seeds(summary))}")

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta import intervals, statistics
+from jaxmeta.curve_statistics import plain, robust_intervals
 from jaxmeta.files import draw_or_warn, write_numbers
-from jaxmeta.report import Evaluation, plain, robust_intervals
+from jaxmeta.report import Evaluation
 from jaxmeta.terminal import as_text
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.score import Score
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -67,19 +69,9 @@ class Comparison:
             require(returns.shape == shape, f"references[{name!r}]", returns.shape, "[B, X]")
 
     @property
-    def score(self) -> str:
-        """What is compared: ``"return"`` or ``"loss"``."""
+    def score(self) -> Score:
+        """What is compared."""
         return next(iter(self.runs.values())).score
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether a higher score is the better one."""
-        return self.score == "return"
-
-    @property
-    def sign(self) -> int:
-        """1 where higher is better, else -1: times this, all values are to be maximised."""
-        return 1 if self.higher_is_better else -1
 
     @functools.cached_property
     def common_experience(self) -> int:
@@ -132,11 +124,13 @@ class Comparison:
             "split": first.split,
             "seed": first.seed,
             "num_tasks": first.returns.shape[1],
-            "score": self.score,
+            "score": self.score.name,
+            "unit": self.score.unit,
+            "acts": first.acts,
             "episodes_per_point": first.episodes_per_point,
             "deterministic": first.deterministic,
             "new_tasks": first.new_tasks,
-            "higher_is_better": self.higher_is_better,
+            "higher_is_better": self.score.higher_is_better,
             "common_experience": self.common_experience,
             "total_episodes": self.total_episodes,
             "runs": {label: self._describe(run) for label, run in self.runs.items()},
@@ -178,7 +172,7 @@ class Comparison:
         values = run.returns[:, :, row]
         low, high = intervals.mean_interval(values)
         numbers = {"experience": int(experience_of(run)[row]), "low": low, "high": high}
-        return numbers | self._points(values) | robust_intervals(values, self.sign)
+        return numbers | self._points(values) | robust_intervals(values, self.score.sign)
 
     def _total(self, returns: np.ndarray, robust: bool) -> dict[str, Any] | None:
         """Describes the sums of curves ``[S, B, K]``, whose row k is of episode k + 1."""
@@ -187,20 +181,20 @@ class Comparison:
         values = returns[..., : self.total_episodes].sum(axis=-1, dtype=np.float64)
         low, high = intervals.mean_interval(values)
         numbers = {"low": low, "high": high} | self._points(values)
-        return numbers | (robust_intervals(values, self.sign) if robust else {})
+        return numbers | (robust_intervals(values, self.score.sign) if robust else {})
 
     def _points(self, values: np.ndarray) -> dict[str, Any]:
         return {
             "mean": statistics.mean(values),
             "iqm": statistics.iqm(values),
-            "cvar10": self.sign * statistics.cvar(self.sign * values),
+            "cvar10": self.score.sign * statistics.cvar(self.score.sign * values),
         }
 
     def _pairs(self) -> dict[str, dict[str, Any]]:
         values = {label: self.after_common_experience(run) for label, run in self.runs.items()}
         pairs: dict[str, dict[str, Any]] = {label: {} for label in values}
         for one, other in itertools.combinations(values, 2):
-            found = _compare(values[one], values[other], self.sign)
+            found = _compare(values[one], values[other], self.score.sign)
             seeds = len(values[one]), len(values[other])
             pairs[one][other] = found | {"reach": intervals.reach(*seeds)}
             pairs[other][one] = _mirror(found) | {"reach": intervals.reach(*seeds[::-1])}

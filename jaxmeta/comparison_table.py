@@ -48,7 +48,7 @@ def _runs_table(summary: dict[str, Any]) -> Table:
     digits = decimals([numbers for numbers in shown if numbers is not None])
     table = plain_table(_title(summary), _caption(summary))
     table.add_column("run", overflow="fold")
-    unit = "episodes" if summary["score"] == "return" else "steps"
+    unit = "episodes" if summary["acts"] else "steps"
     table.add_column(f"after\n{unit}", justify="right", no_wrap=True)
     table.add_column("")
     better = arrow(summary["higher_is_better"])
@@ -106,7 +106,7 @@ def _best_first(summary: dict[str, Any], entries: dict[str, Any]) -> list[str]:
     def rank(name: str) -> float:
         entry = entries[name]
         numbers = entry["at"]["common"] if "at" in entry else entry["common"]
-        return badness(numbers["mean"], summary["score"])
+        return badness(numbers["mean"], summary)
 
     return sorted(entries, key=rank)
 
@@ -124,7 +124,7 @@ def _pairs_table(summary: dict[str, Any]) -> Table:
     )
     common = summary["common_experience"]
     beats = ">" if summary["higher_is_better"] else "<"
-    if summary["score"] == "return":
+    if summary["acts"]:
         title = f"X beside Y after {count(common, 'episode')} of experience"
     else:
         title = f"X beside Y after {count(common, 'step')} of adaptation"

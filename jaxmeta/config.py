@@ -11,7 +11,7 @@ from jaxmeta.algorithms.base import AdaptsToTarget, Algorithm
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.targets import check_target
 from jaxmeta_envs.bandits import BernoulliBandit
-from jaxmeta_envs.base import Family, TaskFamily
+from jaxmeta_envs.base import Family, as_task_family
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.fields import LARGE, check_all_fields
 
@@ -95,6 +95,7 @@ class TrainConfig:
         require(self.run_dir != "", "run_dir", self.run_dir, "a directory, or None")
         require(isinstance(self.algorithm, Algorithm), "algorithm", self.algorithm, "an Algorithm")
         require(isinstance(self.tasks, Family), "tasks", self.tasks, "a family of tasks")
+        self.tasks.check_score()
         for name, least in (
             ("seed", 0),
             ("num_seeds", 1),
@@ -125,8 +126,7 @@ class TrainConfig:
             name = type(algorithm).__name__
             raise ConfigError(f"target must be None: {name} cannot adapt to one")
         algorithm.check_target(self.tasks)
-        assert isinstance(self.tasks, TaskFamily)  # only such an algorithm takes targets
-        check_target(target, self.tasks)
+        check_target(target, as_task_family(self.tasks, "tasks"))
         every = algorithm.round_updates
         require(
             every % self.updates_per_chunk == 0,

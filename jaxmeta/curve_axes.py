@@ -18,7 +18,25 @@ _SQUEEZED = 0.2  # of the axis for all curves but one is too little
 
 def lies_at_zero(summary: dict[str, Any], curve: Sequence[float]) -> bool:
     """Returns whether a curve has no place on the logarithmic axis of losses."""
-    return summary["score"] == "loss" and not np.all(curve)
+    return not summary["higher_is_better"] and not np.all(curve)
+
+
+def scale_values(
+    axes: Axes,
+    summary: dict[str, Any],
+    agents: Sequence[Sequence[float]],
+    references: Mapping[str, Sequence[float]],
+) -> None:
+    """Scales the vertical axis of mean curves that are drawn.
+
+    It is logarithmic where less is better, as a loss falls by decades from the mean over tasks
+    to a fitted one, unless a mean is below 0. Where more is better, it ends below a reference
+    far above all else.
+    """
+    if summary["higher_is_better"]:
+        cut_off_above(axes, references)
+    elif not any(np.any(np.asarray(c, float) < 0) for c in (*agents, *references.values())):
+        plain_log(axes.set_yscale, axes.yaxis)
 
 
 def zero_words(names: Sequence[str]) -> str | None:

@@ -9,8 +9,8 @@ the batch size nor the number of devices changes what they meet.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +18,17 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxmeta.arguments import check_integer, check_seed
 from jaxmeta.files import write_or_warn
-from jaxmeta.played_references import is_shift, play_references
-from jaxmeta.player import BATCH, own_protocol, play_tasks
+from jaxmeta.played_references import play_references
+from jaxmeta.player import BATCH, play_tasks
+from jaxmeta.protocol import Protocol, is_shift
+from jaxmeta.protocols import protocol_for, protocol_of
 from jaxmeta.report import NUM_TASKS, Evaluation
-from jaxmeta.rollout import Protocol
 from jaxmeta.runs import agent_name, check_source
 from jaxmeta.streams import Stream, stream_key
-from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily, no_adaptation
+from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.supervised import AdaptiveModel, SupervisedFamily
 
 if TYPE_CHECKING:
     from jaxmeta.config import TrainConfig
@@ -73,8 +74,8 @@ def evaluate(
     that it learns from, as the mode explores nothing; those that are measured start like
     them and are played beside them. References are played as they are.
 
-    On supervised tasks row k is the loss after k gradient steps on one set of ``shots``
-    examples; the references are predictors.
+    On supervised tasks row k is the loss, or what else the family is judged by, after k
+    gradient steps on one set of ``shots`` examples; the references are predictors.
 
     Args:
         source: What `jaxmeta.training.train` returned, or the directory of a run.
@@ -102,45 +103,72 @@ def evaluate(
     result = _load(source) if isinstance(source, str | Path) else source
     algorithm, family = result.config.algorithm, result.config.tasks
     check_seed(seed)
-    policy = policy_of(algorithm, family, shots)
-    together = steps_of_experience(algorithm, family, shots)
-    trained = trained_rows(algorithm, family)
-    rows = trained if episodes is None else episodes
+    trained = protocol_of(algorithm, family)
+    rows = len(trained.experience) if episodes is None else episodes
     check_playable(family, split, num_tasks, rows, batch)
-    check_protocol(algorithm, family, policy, deterministic, episodes_per_point)
-
-    key = evaluation_key(seed)
-    play = functools.partial(play_tasks, key=key, num_tasks=num_tasks, split=split, batch=batch)
     wanted: dict[str, Any] = {"episodes": episodes_per_point, "deterministic": deterministic}
-    points = own_protocol(policy, rows, **wanted)
-    returns = _play_seeds(play, policy, result.params, family, points)
-    optimal, compared = None, {}
-    if isinstance(family, TaskFamily) and together == 1 and not is_shift(split):
-        optimal = family.optimal_returns(rows)
-    if references:
-        experience = np.asarray(points.experience)
-        compared = play_references(play, family, experience, points.episodes, split)
-    evaluation = Evaluation(
-        returns=returns,
-        references=compared,
-        optimal=None if optimal is None else np.asarray(optimal, np.float64),
+    protocol = trained.asked(agent_name(algorithm), rows=rows, shots=shots, **wanted)
+    evaluation = measure(
+        result,
+        protocol,
         split=split,
-        agent=agent_name(algorithm),
-        family=type(family).__name__,
+        num_tasks=num_tasks,
         seed=seed,
-        episodes_per_adapt=together,
-        episodes_per_point=points.episodes,
-        deterministic=deterministic,
-        new_tasks=has_new_tasks(family, split),
-        trained_rows=trained,
-        env_steps=result.env_steps,
-        score=family.score,
-        shots=policy.shots if isinstance(policy, AdaptiveModel) else None,
-        own_shots=own_shots(algorithm, family, shots),
+        references=references,
+        batch=batch,
     )
     if save and result.run_dir is not None:
         write_or_warn(evaluation.save, result.run_dir)
     return evaluation
+
+
+def measure(
+    result: TrainResult,
+    protocol: Protocol,
+    *,
+    split: str,
+    num_tasks: int,
+    seed: int,
+    references: bool,
+    batch: int,
+) -> Evaluation:
+    """Plays a trained agent, and its references, by a protocol; see `evaluate`."""
+    key = evaluation_key(seed)
+    play = functools.partial(play_tasks, key=key, num_tasks=num_tasks, split=split, batch=batch)
+    returns = _play_seeds(play, protocol, result.params)
+    return replace(
+        unplayed(result, protocol, split=split, num_tasks=num_tasks, seed=seed),
+        returns=returns,
+        references=play_references(play, protocol, split) if references else {},
+        optimal=protocol.optimum(split),
+    )
+
+
+def unplayed(
+    result: TrainResult, protocol: Protocol, *, split: str, num_tasks: int, seed: int
+) -> Evaluation:
+    """Returns an evaluation that lacks nothing but its numbers, which are NaN."""
+    algorithm, family = result.config.algorithm, result.config.tasks
+    trained = protocol_of(algorithm, family)
+    seeds = jax.tree.leaves(result.params)[0].shape[0]
+    shape = (seeds, num_tasks, len(protocol.experience))
+    return Evaluation(
+        returns=np.broadcast_to(np.float32(np.nan), shape),
+        split=split,
+        agent=agent_name(algorithm),
+        family=type(family).__name__,
+        seed=seed,
+        episodes_per_adapt=protocol.together,
+        episodes_per_point=protocol.episodes,
+        deterministic=protocol.deterministic,
+        new_tasks=has_new_tasks(family, split),
+        trained_rows=len(trained.experience),
+        env_steps=result.env_steps,
+        score=family.score,
+        headline=protocol.headline,
+        shots=protocol.shots,
+        own_shots=None if protocol.seen == trained.seen else protocol.seen,
+    )
 
 
 def evaluate_policy(
@@ -185,13 +213,11 @@ def evaluate_policy(
         ConfigError: If an argument is out of range, before anything is compiled.
     """
     check_playable(family, split, num_tasks, episodes, batch)
-    check_points(policy, deterministic, episodes_per_point, "the policy")
     wanted: dict[str, Any] = {"episodes": episodes_per_point, "deterministic": deterministic}
+    protocol = protocol_for(policy, family).asked("the policy", rows=episodes, **wanted)
     return play_tasks(
-        policy,
+        protocol,
         params,
-        family,
-        own_protocol(policy, episodes, **wanted),
         told_task=told_task,
         key=key,
         num_tasks=num_tasks,
@@ -214,18 +240,17 @@ def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[s
     Returns:
         ``"eval/return_first"`` and ``"eval/return_last"`` (of the first and last row of a
         trial as long as in training) and ``"eval/return"`` (of its rows together, or for a
-        learner that adapts by steps, of the last one), float64 ``[S]``. On supervised tasks
-        they are named loss.
+        learner that adapts by steps, of the last one), float64 ``[S]``. They are named
+        after the family's score, on supervised tasks loss or accuracy, say.
     """
     algorithm, family = config.algorithm, config.tasks
     check_playable(family, "test", num_tasks, 1, BATCH)
     play = functools.partial(
         play_tasks, key=monitor_key(), num_tasks=num_tasks, split="test", batch=BATCH
     )
-    rows = trained_rows(algorithm, family)
-    curves = _play_seeds(play, policy_of(algorithm, family), params, family, rows)
-    curves = curves.mean(axis=1, dtype=np.float64)
-    name, scores = f"eval/{family.score}", headline(algorithm, family, curves)
+    protocol = protocol_of(algorithm, family)
+    curves = _play_seeds(play, protocol, params).mean(axis=1, dtype=np.float64)
+    name, scores = f"eval/{family.score}", protocol.headline_of(curves)
     return {name: scores, f"{name}_first": curves[:, 0], f"{name}_last": curves[:, -1]}
 
 
@@ -234,78 +259,16 @@ def monitor_key() -> Array:
     return stream_key(0, Stream.MONITOR)
 
 
-def headline(algorithm: Any, family: Family, curves: np.ndarray) -> np.ndarray:
-    """Returns the one number that stands for a curve ``[..., K]`` while training.
-
-    That is its sum, or for a learner that adapts by steps, its last row.
-    """
-    by_episode = family.score == "return" and steps_of_experience(algorithm, family) == 1
-    return curves.sum(axis=-1) if by_episode else curves[..., -1]
-
-
 def _load(run_dir: str | Path) -> TrainResult:
     from jaxmeta.training import load
 
     return load(run_dir)
 
 
-# Policies are closures without a useful equality; one object per algorithm and family is
-# what lets a second evaluation find the first one's compiled program.
-@functools.lru_cache(maxsize=32)
-def policy_of(algorithm: Any, family: Family, shots: int | None = None) -> Any:
-    """Returns the algorithm's policy or model, the same object for equal arguments.
-
-    Raises:
-        ConfigError: If ``shots`` is given and it does not adapt by steps.
-    """
-    policy = algorithm.policy(family)
-    if shots is None:
-        return policy
-    check_integer("shots", shots, least=1)
-    text = f"None, as {agent_name(algorithm)} takes no gradient steps at test time"
-    require(adapts_by_steps(algorithm, family), "shots", shots, text)
-    if isinstance(policy, AdaptiveModel):
-        return policy._replace(shots=shots)
-    return policy._replace(episodes_per_adapt=shots)
-
-
-def adapts_by_steps(algorithm: Any, family: Family) -> bool:
-    """Returns whether the algorithm adapts at test time to so many examples or episodes."""
-    policy = policy_of(algorithm, family)
-    return isinstance(policy, AdaptiveModel) or policy.adapt is not no_adaptation
-
-
-def trained_rows(algorithm: Any, family: Family) -> int:
-    """Returns K, the rows of the adaptation curve, of a trial as long as in training."""
-    if isinstance(family, SupervisedFamily):
-        return algorithm.trial_episodes(family)
-    together = steps_of_experience(algorithm, family)
-    return max(1, math.ceil(algorithm.trial_episodes(family) / together))
-
-
-def own_shots(algorithm: Any, family: Family, shots: int | None) -> int | None:
-    """Returns ``shots``, or None if a step of adaptation sees as many in training."""
-    policy = policy_of(algorithm, family)
-    trained = policy.shots if isinstance(policy, AdaptiveModel) else policy.episodes_per_adapt
-    return None if shots == trained else shots
-
-
-def steps_of_experience(algorithm: Any, family: Family, shots: int | None = None) -> int:
-    """Returns N, the episodes between two rows of the curve; of supervised tasks, 1."""
-    policy = policy_of(algorithm, family, shots)
-    return 1 if isinstance(policy, AdaptiveModel) else policy.episodes_per_adapt
-
-
-def _play_seeds(
-    play: Callable[..., np.ndarray],
-    policy: Any,
-    params: Any,
-    family: Family,
-    rows: int | Protocol,
-) -> np.ndarray:
+def _play_seeds(play: Callable[..., np.ndarray], protocol: Protocol, params: Any) -> np.ndarray:
     """Plays every member of parameters with a leading seeds axis; ``[S, B, K]``."""
     seeds = jax.tree.leaves(params)[0].shape[0]
-    return np.stack([play(policy, params, family, rows, member=s) for s in range(seeds)])
+    return np.stack([play(protocol, params, member=s) for s in range(seeds)])
 
 
 def check_playable(family: Family, split: str, num_tasks: int, episodes: int, batch: int) -> None:
@@ -320,45 +283,6 @@ def check_playable(family: Family, split: str, num_tasks: int, episodes: int, ba
     require(num_tasks <= most, "num_tasks", num_tasks, text)
 
 
-def check_protocol(
-    algorithm: Any, family: Family, policy: Any, deterministic: bool, episodes: int | None
-) -> None:
-    """Raises `ConfigError` if an algorithm cannot be measured in this way."""
-    if isinstance(family, SupervisedFamily):
-        said = "False on supervised tasks, where nothing is sampled"
-        require(deterministic is False, "deterministic", deterministic, said)
-        require(episodes is None, "episodes_per_point", episodes, "None on supervised tasks")
-    else:
-        check_points(policy, deterministic, episodes, agent_name(algorithm))
-
-
-def check_points(
-    policy: AdaptivePolicy, deterministic: bool, episodes: int | None, name: str
-) -> None:
-    """Raises `ConfigError` if a policy cannot play the points of a curve in this way."""
-    require(isinstance(deterministic, bool), "deterministic", deterministic, "True or False")
-    possible = not deterministic or policy.act_mode is not None
-    said = f"False, as {name} does not say what the mode of its actions is (act_mode)"
-    require(possible, "deterministic", deterministic, said)
-    if episodes is not None:
-        check_integer("episodes_per_point", episodes, least=1)
-        least = policy.episodes_per_adapt
-        said = f"None or at least {least}, which {name} adapts to at a time"
-        require(episodes >= least, "episodes_per_point", episodes, said)
-
-
 def has_new_tasks(family: Family, split: str) -> bool:
     """Returns whether tasks of a split are known to be others than those of training."""
     return split != "train" and (is_shift(split) or family.disjoint_splits)
-
-
-def check_seed(seed: int) -> None:
-    """Raises `ConfigError` unless ``seed`` is one of `jax.random.key`."""
-    check_integer("seed", seed, least=0)
-    require(seed < 2**32, "seed", seed, "below 2**32")
-
-
-def check_integer(name: str, value: int, least: int) -> None:
-    """Raises `ConfigError` unless ``value`` is an integer of at least ``least``."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    require(whole and value >= least, name, value, f"an integer of at least {least}")

@@ -21,6 +21,7 @@ from jaxmeta_envs.base import (
     PolicyInput,
     TaskFamily,
     Trajectory,
+    as_task_family,
     no_adaptation,
 )
 from jaxmeta_envs.errors import ConfigError, require
@@ -60,9 +61,7 @@ def as_gymnasium_policy(
             none of the run's, or Gymnasium is not installed.
     """
     (result,) = load_runs(source)
-    family, seeds = result.config.tasks, result.config.num_seeds
-    acts = isinstance(family, TaskFamily)
-    require(acts, "tasks", type(family).__name__, "a TaskFamily, to act in")
+    family, seeds = as_task_family(result.config.tasks, "tasks"), result.config.num_seeds
     require(0 <= seed_index < seeds, "seed_index", seed_index, f"from 0 to {seeds - 1}")
     params = jax.tree.map(lambda x: x[seed_index], result.params)
     return GymnasiumPolicy(result.policy, params, family, env, seed, deterministic)

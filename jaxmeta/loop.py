@@ -272,9 +272,9 @@ class Loop:
                 self.store.write_divergence(self.update, found)
             raise problem
         env_steps = self.update * self.plan.env_steps_per_update
-        score = self.config.tasks.score
-        reached = float(metrics[score][-1].mean())
-        self.progress.advance(env_steps * self.config.num_seeds, spent, reached, score)
+        name, unit = self.config.tasks.score.name, self.config.tasks.experience_unit
+        reached = float(metrics[name][-1].mean())
+        self.progress.advance(env_steps * self.config.num_seeds, spent, reached, name, unit)
         return ChunkInfo(self.update, env_steps, self.seconds, metrics)
 
     def _problem(

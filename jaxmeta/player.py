@@ -15,9 +15,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxmeta.rollout import Protocol, play_curve
-from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily
-from jaxmeta_envs.supervised import AdaptiveModel, SupervisedFamily
+from jaxmeta.protocol import Protocol
+from jaxmeta_envs.base import Family
 
 BATCH = 1024
 """Tasks played at a time by default."""
@@ -26,15 +25,9 @@ AXIS = "tasks"
 """Name of the mesh axis that tasks are spread over."""
 
 
-QUERIES = 100
-"""Examples of a supervised task that a model is judged on, apart from those it adapts to."""
-
-
 def play_tasks(
-    policy: AdaptivePolicy | AdaptiveModel,
+    protocol: Protocol,
     params: Any,
-    family: Family,
-    rows: int | Protocol,
     *,
     key: Array,
     num_tasks: int,
@@ -46,10 +39,8 @@ def play_tasks(
     """Plays tasks 0 to B - 1 in batches of one shape, spread over the local devices.
 
     Args:
-        policy: The policy; for supervised tasks, the model.
-        params: What it reads; with ``member``, for every seed (leading axis).
-        family: The task family.
-        rows: K, a row after every step of adaptation (see `own_protocol`), or other points.
+        protocol: Who plays, on what, and the points of its curve, K.
+        params: What its policy reads; with ``member``, for every seed (leading axis).
         key: Typed PRNG key of the evaluation.
         num_tasks: B.
         split: Where the tasks are from.
@@ -58,12 +49,11 @@ def play_tasks(
         member: Which seed's parameters to play, by index; None if they have no such axis.
 
     Returns:
-        Undiscounted returns, float32 ``[B, K]``; of supervised tasks, losses.
+        Scores, float32 ``[B, K]``: undiscounted returns, losses or the like.
     """
     mesh = local_mesh()
     size = batch_size(num_tasks, batch)
-    protocol = own_protocol(policy, rows) if isinstance(rows, int) else rows
-    player = _player(policy, family, protocol, split, told_task, mesh)
+    player = _player(protocol, split, told_task, mesh)
     params, member_index, key = _replicate(mesh, params, member, key)
     starts = range(0, num_tasks, size)
     played = [
@@ -74,10 +64,8 @@ def play_tasks(
 
 
 def play_given(
-    policy: AdaptivePolicy,
+    protocol: Protocol,
     params: Any,
-    family: TaskFamily,
-    rows: int | Protocol,
     *,
     key: Array,
     tasks: Any,
@@ -89,10 +77,8 @@ def play_given(
     """Plays tasks that are given rather than drawn.
 
     Args:
-        policy: The policy.
-        params: What it reads; with ``member``, for every seed (leading axis).
-        family: The task family.
-        rows: As in `play_tasks`.
+        protocol: As in `play_tasks`.
+        params: Likewise.
         key: Typed PRNG key.
         tasks: The tasks, NumPy leaves ``[B, ...]``.
         luck: Index of the random numbers that each task is played with, ``[B]``: tasks of
@@ -106,8 +92,7 @@ def play_given(
         Undiscounted returns, float32 ``[B, K]``.
     """
     mesh = local_mesh()
-    protocol = own_protocol(policy, rows) if isinstance(rows, int) else rows
-    player = _player(policy, family, protocol, None, False, mesh)
+    player = _player(protocol, None, False, mesh)
     params, member_index, key = _replicate(mesh, params, member, key)
     played = []
     for start in range(0, len(luck), size):
@@ -119,27 +104,6 @@ def play_given(
         returns.append(np.asarray(batch)[: len(luck) - index * size])
         on_batch(returns[-1])
     return np.concatenate(returns)
-
-
-def own_protocol(
-    policy: AdaptivePolicy | AdaptiveModel,
-    rows: int,
-    *,
-    episodes: int | None = None,
-    deterministic: bool = False,
-) -> Protocol:
-    """Returns the protocol with a row after 0 to K - 1 of a learner's steps of adaptation.
-
-    Args:
-        policy: The policy; for supervised tasks, the model.
-        rows: K.
-        episodes: Episodes of which a row is the mean; None: as many as the policy adapts to
-            at a time.
-        deterministic: See `Protocol`.
-    """
-    together = 1 if isinstance(policy, AdaptiveModel) else policy.episodes_per_adapt
-    experience = tuple(together * k for k in range(rows))
-    return Protocol(experience, together if episodes is None else episodes, deterministic)
 
 
 def local_mesh() -> Mesh:
@@ -161,32 +125,6 @@ def draw_task(family: Family, key: Array, index: Array, split: str | None) -> tu
     return None if split is None else family.sample_task(task_key, split), play_key
 
 
-def adaptation_scores(
-    policy: Any, given: Any, family: Family, task: Any, key: Array, protocol: Protocol
-) -> Array:
-    """Plays one task and returns the undiscounted returns, or the losses, ``[K]``."""
-    if isinstance(family, SupervisedFamily):
-        return _losses(policy, given, family, task, key, len(protocol.experience))
-    assert isinstance(family, TaskFamily)
-    return play_curve(family, policy, given, task, key, protocol)
-
-
-def _losses(
-    model: AdaptiveModel, given: Any, family: SupervisedFamily, task: Any, key: Array, rows: int
-) -> Array:
-    """Returns the loss on queries after 0 to K - 1 steps on one set of examples, ``[K]``."""
-    # Queries first: more shots leave them as they are.
-    query_key, support_key = jax.random.split(key)
-    query = family.sample_examples(query_key, task, QUERIES)
-    support = family.sample_examples(support_key, task, model.shots)
-
-    def row(carry: Any, _: None) -> tuple[Any, Array]:
-        loss = family.loss(model.predict(given, carry, query.x), query.y)
-        return model.adapt(given, carry, support), loss
-
-    return jax.lax.scan(row, model.begin(given), None, length=rows)[1]
-
-
 def _replicate(mesh: Mesh, params: Any, member: int | None, key: Array) -> tuple[Any, Any, Array]:
     member_index = None if member is None else np.int32(member)
     return jax.device_put((params, member_index, key), NamedSharding(mesh, PartitionSpec()))
@@ -194,12 +132,7 @@ def _replicate(mesh: Mesh, params: Any, member: int | None, key: Array) -> tuple
 
 @functools.lru_cache(maxsize=128)
 def _player(
-    policy: AdaptivePolicy | AdaptiveModel,
-    family: Family,
-    protocol: Protocol,
-    split: str | None,
-    told_task: bool,
-    mesh: Mesh,
+    protocol: Protocol, split: str | None, told_task: bool, mesh: Mesh
 ) -> Callable[..., Array]:
     """Compiles ``(params, member or None, key, indices[B], tasks[B]) -> returns[B, K]``.
 
@@ -207,10 +140,10 @@ def _player(
     """
 
     def play_task(params: Any, key: Array, index: Array, task: Any) -> Array:
-        drawn, play_key = draw_task(family, key, index, split)
+        drawn, play_key = draw_task(protocol.family, key, index, split)
         task = task if split is None else drawn
         given = (params, task) if told_task else params
-        return adaptation_scores(policy, given, family, task, play_key, protocol)
+        return protocol.play(given, task, play_key)
 
     def play(params: Any, member: Array | None, key: Array, indices: Array, tasks: Any) -> Array:
         if member is not None:

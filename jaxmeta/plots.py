@@ -1,45 +1,30 @@
-"""Figures: adaptation curves and posteriors. Matplotlib without pyplot, so without global state."""
+"""The figure of an evaluation: adaptation curves, the agent beside its references."""
 
 from __future__ import annotations
 
-import io
-import textwrap
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta.curve_axes import cut_off_above, lies_at_zero, plain_log, zero_words
-from jaxmeta.files import write_atomically
-from jaxmeta.table import badness, decimals, over, show_number, two_lines
+from jaxmeta.curve_axes import lies_at_zero, scale_values, zero_words
+from jaxmeta.curve_words import experience_label, first_value_label, points_label, value_label
+from jaxmeta.figures import (
+    AGENT_COLOUR,
+    DASHES,
+    FEW_ROWS,
+    MARKERS,
+    OTHER_COLOURS,
+    label_above,
+    legend_beside,
+    write_png,
+)
+from jaxmeta.table import badness, over, two_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from jaxmeta.report import Evaluation
-    from jaxmeta.source_adaptation import SourcePosterior
-    from jaxmeta_envs.physics import Distribution
-
-# Okabe and Ito's palette, which the colour-blind can tell apart; black is for the optimum
-# and yellow, which fades on white, gives way to grey.
-AGENT_COLOUR = "#0072B2"
-OTHER_COLOURS = (
-    *("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#A6A000", "#6E4B2A"),
-    "#777777",
-)
-DASHES = (
-    (0, (5, 1.5)),
-    (0, (1, 1.2)),
-    (0, (6, 1.5, 1, 1.5)),
-    (0, (3, 1, 1, 1, 1, 1)),
-    (0, (9, 2)),
-    (0, (2, 2)),
-)
-MARKERS = "sD^vPXph<>*d"
-FEW_ROWS = 20  # up to here every row has a marker
 
 
 def plot_adaptation(evaluation: Evaluation, path: str | Path, title: str | None = None) -> None:
@@ -73,162 +58,6 @@ def plot_adaptation(evaluation: Evaluation, path: str | Path, title: str | None 
     write_png(figure, path)
 
 
-def plot_posterior(
-    posteriors: Sequence[SourcePosterior],
-    path: str | Path,
-    *,
-    source: Distribution[Any] | None = None,
-    truth: Any = None,
-    units: Mapping[str, str] = MappingProxyType({}),
-    title: str | None = None,
-) -> None:
-    """Draws how the posterior of every parameter moves from round to round.
-
-    A panel per parameter that was inferred: the posterior's mean with its central 95 %
-    interval, and the truth, where it is known, as a dashed line.
-
-    Args:
-        posteriors: What `jaxmeta.adapt_source` returned, round after round.
-        path: The PNG to write, whole or not at all.
-        source: The distribution before the first round, drawn at round 0.
-        truth: A task with the true parameters.
-        units: Unit of each parameter that has one, as families have them.
-        title: Title; None has none.
-    """
-    from matplotlib.figure import Figure
-
-    names = [
-        name
-        for name in posteriors[0].mean._fields
-        if any(float(getattr(posterior.std, name)) > 0 for posterior in posteriors)
-    ]
-    columns = min(len(names), 3)
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(1.0 + 3.2 * columns, 0.8 + 2.6 * rows), layout="constrained")
-    for i, name in enumerate(names):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        summaries = [[getattr(task, name) for task in (p.mean, p.low, p.high)] for p in posteriors]
-        before = None if source is None else _central(source, name)
-        known = None if truth is None else float(getattr(truth, name))
-        _draw_rounds(axes, name, np.asarray(summaries, float), before, known, units.get(name))
-    if title is not None:
-        figure.suptitle(title)
-    _finish_rounds(figure, path)
-
-
-def plot_rounds(
-    adaptations: Mapping[str, np.ndarray],
-    metrics: Mapping[str, np.ndarray],
-    path: str | Path,
-    title: str | None = None,
-    units: Mapping[str, str] = MappingProxyType({}),
-) -> None:
-    """Draws how a run's source distribution followed its target, round by round.
-
-    A column per parameter that was inferred, a row per seed. Before the first round stands
-    the source, with 1.73 standard deviations to either side: the ends of a uniform one.
-
-    Args:
-        adaptations: As in `jaxmeta.TrainResult`.
-        metrics: Likewise.
-        path: The PNG to write, whole or not at all.
-        title: Title; None has none.
-        units: Unit of each parameter that has one, as families have them.
-    """
-    from matplotlib.figure import Figure
-
-    prefix = "posterior_std/"
-    names = [n.removeprefix(prefix) for n, std in adaptations.items() if n.startswith(prefix)]
-    names = [n for n in names if np.any(adaptations[prefix + n] > 0)]
-    seeds = adaptations["target_return"].shape[1]
-    size = (1.0 + 3.2 * len(names), 0.8 + 2.6 * seeds)
-    figure = Figure(figsize=size, layout="constrained")
-    for seed in range(seeds):
-        for column, name in enumerate(names):
-            axes = figure.add_subplot(seeds, len(names), seed * len(names) + column + 1)
-            parts = [adaptations[f"posterior_{part}/{name}"] for part in ("mean", "low", "high")]
-            mean, std = (metrics[f"source_{part}/{name}"][0, seed] for part in ("mean", "std"))
-            before = (float(mean), float(mean - 3**0.5 * std), float(mean + 3**0.5 * std))
-            truth = adaptations.get(f"truth/{name}")
-            known = None if truth is None else float(truth[0, seed])
-            table = np.stack(parts, axis=-1)[:, seed]
-            _draw_rounds(axes, name, table, before, known, units.get(name))
-    if title is not None:
-        figure.suptitle(title)
-    _finish_rounds(figure, path)
-
-
-def _finish_rounds(figure: Figure, path: str | Path) -> None:
-    handles, labels = figure.axes[0].get_legend_handles_labels()  # one legend serves all
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    write_png(figure, path)
-
-
-def _draw_rounds(
-    axes: Axes,
-    name: str,
-    table: np.ndarray,
-    before: tuple[float, float, float] | None,
-    truth: float | None,
-    unit: str | None,
-) -> None:
-    """Draws means and ends ``[rounds, 3]``, and those before the first round.
-
-    The last one is written above, as it may be too narrow beside the source to be seen.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    first = int(before is not None)
-    rounds = np.arange(1 - first, len(table) + 1)
-    if before is not None:
-        table = np.concatenate([[before], table])
-    mean, low, high = table.T
-    # The mean of a skewed posterior may lie beyond an end.
-    ends = np.maximum([mean - low, high - mean], 0.0)
-    styles = {"posterior, 95 %": (AGENT_COLOUR, slice(first, None))}
-    if before is not None:
-        styles["source before"] = (OTHER_COLOURS[-1], slice(0, 1))
-    axes.plot(rounds, mean, color=AGENT_COLOUR, linewidth=0.8, alpha=0.5)
-    for label, (colour, part) in styles.items():
-        style = {"color": colour, "fmt": "o", "markersize": 3, "elinewidth": 1.6, "zorder": 4}
-        style |= {"capsize": 5, "capthick": 1.4}
-        axes.errorbar(rounds[part], mean[part], ends[:, part], label=label, **style)
-    if truth is not None:
-        line = {"color": "black", "linestyle": "--", "linewidth": 1.2, "zorder": 2}
-        axes.axhline(truth, label="truth", **line)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.margins(x=0.08)
-    axes.set_xlabel("round")
-    words = name.replace("_", " ") + ("" if unit is None else f" ({unit})")
-    digits = decimals([{"low": low[-1], "high": high[-1]}])
-    last, *between = (show_number(float(x), digits) for x in (mean[-1], low[-1], high[-1]))
-    axes.set_title(f"{words}\n{last} [{', '.join(between)}]", fontsize="medium")
-
-
-def _central(source: Distribution[Any], name: str) -> tuple[float, float, float]:
-    """Returns mean and ends of the central 95 % of one parameter's distribution."""
-    from scipy import stats
-
-    fields = {key: float(getattr(task, name)) for key, task in source._asdict().items()}
-    low, high = fields["low"], fields["high"]
-    if "std" in fields:
-        mean, std = fields["mean"], fields["std"]
-        exact = stats.truncnorm((low - mean) / std, (high - mean) / std, mean, std)
-    else:
-        exact = stats.uniform(low, high - low)
-    return float(exact.mean()), float(exact.ppf(0.025)), float(exact.ppf(0.975))
-
-
-def write_png(figure: Figure, path: str | Path) -> None:
-    """Writes a PNG, whole or not at all."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    write_atomically(Path(path), buffer.getvalue())
-
-
 def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -246,41 +75,15 @@ def _draw_curves(axes: Axes, summary: dict[str, Any]) -> None:
     if trained is not None and trained < summary["rows"]:
         axes.axvline(trained - 0.5, color="#777777", linestyle=":", linewidth=1)
         label_above(axes, trained - 0.5, "trained until here")
-    axes.set_xlabel(_experience(summary))
-    if summary["score"] == "loss":
-        axes.set_ylabel("loss on other examples")
-        plain_log(axes.set_yscale, axes.yaxis)  # from the mean over tasks to a fitted one: decades
-    else:
-        axes.set_ylabel("return of the next episode")
-        cut_off_above(axes, {n: p["rows"]["mean"] for n, p in _references(summary)})
+    axes.set_xlabel(experience_label(summary))
+    axes.set_ylabel(value_label(summary))
+    agents = [summary["policies"][summary["agent"]]["rows"]["mean"]]
+    scale_values(axes, summary, agents, {n: p["rows"]["mean"] for n, p in _references(summary)})
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
     zero = [n for n, p in _references(summary) if lies_at_zero(summary, p["rows"]["mean"])]
     band = f"band: {over([summary['num_seeds']])}"
     legend_beside(axes, [points_label(summary), band, zero_words(zero)])
-
-
-def points_label(summary: dict[str, Any]) -> str | None:
-    """Returns what the legend says of all points; None if they are sampled single episodes."""
-    if summary["score"] == "loss":
-        return None
-    number, lines = summary["episodes_per_point"], []
-    if number > 1:
-        lines.append(f"a point: mean of {number} episodes")
-    if summary["deterministic"]:
-        lines.append("actions are the mode")
-    return "\n".join(lines) or None
-
-
-def _experience(summary: dict[str, Any]) -> str:
-    if summary["score"] == "loss":
-        return f"gradient steps on {summary['shots']} examples"
-    together = summary["episodes_per_adapt"]
-    return (
-        "episodes of experience"
-        if together == 1
-        else f"steps of adaptation, {together} episodes each"
-    )
 
 
 def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
@@ -303,29 +106,13 @@ def _draw_agent(axes: Axes, summary: dict[str, Any], k: np.ndarray) -> None:
     )
 
 
-def legend_beside(axes: Axes, said: Sequence[str | None]) -> None:
-    """Puts the legend beside the curves, in the order in which they end, under what is said."""
-    lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
-    order = np.argsort([-np.asarray(line.get_ydata())[-1] for line in lines], kind="stable")
-    axes.legend(
-        handles=[lines[i] for i in order],
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-        frameon=False,
-        handlelength=3.6,
-        title="\n".join("\n".join(textwrap.wrap(text, 30)) for text in said if text),
-        title_fontsize="small",
-        alignment="left",
-    )
-
-
 def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
     """Draws one row per policy, best on top: the mean and its interval."""
     colours = {summary["agent"]: AGENT_COLOUR}
     for style, (name, _) in zip(_styles(summary), _references(summary), strict=True):
         colours[name] = style["color"]
     ordered = list(summary["policies"].items())
-    ordered.sort(key=lambda item: -badness(item[1]["rows"]["mean"][0], summary["score"]))
+    ordered.sort(key=lambda item: -badness(item[1]["rows"]["mean"][0], summary))
     for height, (name, policy) in enumerate(ordered):
         total = {name: column[0] for name, column in policy["rows"].items()}
         marker = "o" if name == summary["agent"] else "s"
@@ -341,29 +128,7 @@ def _draw_points(axes: Axes, summary: dict[str, Any]) -> None:
         axes.axvline(summary["optimal"][0], color="black", linestyle="--")
         label_above(axes, summary["optimal"][0], "optimum (exact)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-    loss = summary["score"] == "loss"
-    of = "loss before adaptation" if loss else first_return(summary)
-    axes.set_xlabel(f"{of}\nbar: {over([summary['num_seeds']])}")
-
-
-def first_return(summary: dict[str, Any]) -> str:
-    """Returns what stands under a curve of a single row."""
-    said = points_label(summary)
-    return "return of the first episode" + ("" if said is None else f"\n{said}")
-
-
-def label_above(axes: Axes, x: float, text: str) -> None:
-    """Labels a vertical line above the axes, where no curve can be."""
-    axes.annotate(
-        text,
-        (x, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        fontsize="small",
-    )
+    axes.set_xlabel(f"{first_value_label(summary)}\nbar: {over([summary['num_seeds']])}")
 
 
 def _references(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -26,7 +26,7 @@ class Progress(contextlib.AbstractContextManager):
         self._first = done
         self._done = done
         self._seconds = 0.0
-        self._reached, self._score = math.nan, "return"
+        self._reached, self._score, self._unit = math.nan, "return", "env-steps"
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
@@ -42,18 +42,26 @@ class Progress(contextlib.AbstractContextManager):
     def say(self, text: str) -> None:
         """Shows a line, such as how long compilation took."""
 
-    def advance(self, done: int, seconds: float, reached: float, score: str = "return") -> None:
+    def advance(
+        self,
+        done: int,
+        seconds: float,
+        reached: float,
+        score: str = "return",
+        unit: str = "env-steps",
+    ) -> None:
         """Shows a finished chunk.
 
         Args:
             done: Environment steps done, over all seeds.
             seconds: Seconds that the chunk took.
             reached: Mean score of the chunk's last update.
-            score: What that is, ``return`` or ``loss``; with the latter, steps are examples.
+            score: What that is called.
+            unit: What steps are called.
         """
         self._done = done
         self._seconds += seconds
-        self._reached, self._score = reached, score
+        self._reached, self._score, self._unit = reached, score, unit
         self._show()
 
     def _show(self) -> None:
@@ -62,10 +70,6 @@ class Progress(contextlib.AbstractContextManager):
     def _rate(self) -> float:
         """Environment steps per second of training, compilation and saving left out."""
         return (self._done - self._first) / max(self._seconds, 1e-9)
-
-    @property
-    def _unit(self) -> str:
-        return "examples" if self._score == "loss" else "env-steps"
 
     def _status(self) -> str:
         return f"{compact(self._rate())} {self._unit}/s  {self._score} {self._reached:.4g}"

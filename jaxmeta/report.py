@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +15,23 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from jaxmeta import intervals, statistics
+from jaxmeta import intervals
+from jaxmeta.curve_statistics import describe_curves, plain
 from jaxmeta.files import draw_or_warn, write_numbers
 from jaxmeta.terminal import as_text
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.score import RETURN, Score, as_score
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 NUM_TASKS = 1000
 """Held-out tasks of an evaluation, unless told otherwise."""
+
+_MEASURED = (
+    *("split", "seed", "episodes_per_adapt", "episodes_per_point", "deterministic"),
+    *("shots", "env_steps"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +44,8 @@ class Evaluation:
     other numbers, IQM, CVaR, percentiles and the worst would compare luck.
 
     Attributes:
-        returns: Undiscounted returns of the agent, ``[S, B, K]``; on supervised tasks, losses.
+        returns: Undiscounted returns of the agent, ``[S, B, K]``; on supervised tasks, losses or
+            what else the family is judged by.
         references: Name to returns ``[B, K]``, each after as many episodes as the agent. On a
             shifted split the names say which believe in the distribution of training.
         optimal: Exact expected returns ``[K]`` of the policy that is Bayes-optimal over K
@@ -54,7 +61,9 @@ class Evaluation:
         new_tasks: Whether these tasks are known to be others than those of training.
         trained_rows: The K of training; None if unknown.
         env_steps: Environment steps that each seed was trained for; None if unknown.
-        score: ``"return"``, of which more is better, or ``"loss"``, of which less is.
+        score: What was measured, a `Score`; given as ``"return"`` or ``"loss"``, that one.
+        headline: What sums up a curve, see `jaxmeta.protocol.Protocol.headline`; None for
+            ``"total"`` if episodes were played and the agent adapts to every one, else ``"final"``.
         shots: On supervised tasks, examples that a step of adaptation saw; else None.
         own_shots: What a step of adaptation saw, examples or episodes, if not as in training;
             else None.
@@ -73,7 +82,8 @@ class Evaluation:
     new_tasks: bool = True
     trained_rows: int | None = None
     env_steps: int | None = None
-    score: str = "return"
+    score: Score = RETURN
+    headline: str | None = None
     shots: int | None = None
     own_shots: int | None = None
 
@@ -90,23 +100,21 @@ class Evaluation:
         require(points >= least, "episodes_per_point", points, f"at least {least}")
         known = self.optimal is None or self.optimal.shape == shape[2:]
         require(known, "optimal", self.optimal, "[K]")
-        require(self.score in ("return", "loss"), "score", self.score, "return or loss")
+        object.__setattr__(self, "score", as_score(self.score))
+        if self.headline is None:
+            summed = self.acts and self.episodes_per_adapt == 1
+            object.__setattr__(self, "headline", "total" if summed else "final")
 
     @property
-    def headline(self) -> str:
-        """What sums up a curve: ``"total"``, the sum of its rows, or ``"final"``, the last one.
-
-        An agent that adapts after every episode earns all of them; for one that adapts by
-        steps to several episodes or to examples, only what it ends with counts.
-        """
-        by_episode = self.score == "return" and self.episodes_per_adapt == 1
-        return "total" if by_episode else "final"
+    def acts(self) -> bool:
+        """Whether episodes were played; else labels of examples were predicted."""
+        return self.shots is None
 
     def summary(self) -> dict[str, Any]:
         """Returns statistics of the agent and of every reference, as plain Python values.
 
         ``"policies"`` maps a name to ``{headline: {...}, "rows": {...}}``: of what sums the
-        curve up, see `headline`, numbers; of the K rows, lists. Both have
+        curve up, see ``headline``, numbers; of the K rows, lists. Both have
         ``mean``, its standard error ``stderr`` and 95 % interval ``low``,
         ``high``, and ``iqm``, ``cvar10``, ``worst``, ``median`` and the percentiles ``p5``,
         ``p10``, ``p25``, ``p75``, ``p90`` over all pairs of seed and task (of returns as
@@ -124,7 +132,7 @@ class Evaluation:
     @functools.cached_property
     def _summary(self) -> dict[str, Any]:
         def describe(values: np.ndarray) -> list[dict[str, Any]]:
-            return _describe(values, self.optimal, self.score, self.headline)
+            return describe_curves(values, self.optimal, self.score.sign, str(self.headline))
 
         policies = {self.agent: describe(self.returns[None])[0]}
         if self.references:
@@ -145,7 +153,10 @@ class Evaluation:
             "new_tasks": self.new_tasks,
             "trained_rows": self.trained_rows,
             "env_steps": self.env_steps,
-            "score": self.score,
+            "score": self.score.name,
+            "higher_is_better": self.score.higher_is_better,
+            "unit": self.score.unit,
+            "acts": self.acts,
             "shots": self.shots,
             "own_shots": self.own_shots,
             "headline": self.headline,
@@ -161,19 +172,25 @@ class Evaluation:
     def suffix(self) -> str:
         """What the names of its files end with: how it differs from what is done by default.
 
-        See `protocol_suffix`.
+        Nothing for 1,000 tasks of the split "test", drawn with seed 0, as many rows, shots and
+        episodes as in training, actions sampled; else, say, ``-far-20-rows-mode``.
         """
-        tasks, rows = self.returns.shape[1:]
-        least = self.episodes_per_adapt
-        return protocol_suffix(
-            self.split,
-            rows=None if self.trained_rows in (None, rows) else rows,
-            shots=self.own_shots,
-            each=None if self.episodes_per_point == least else self.episodes_per_point,
-            deterministic=self.deterministic,
-            tasks=tasks,
-            seed=self.seed,
+        _, tasks, rows = self.returns.shape
+        given = (
+            (self.split != "test", self.split),
+            (self.trained_rows not in (None, rows), f"{rows}-rows"),
+            (self.own_shots is not None, f"{self.own_shots}-shots"),
+            (self.episodes_per_point != self.episodes_per_adapt, f"{self.episodes_per_point}-each"),
+            (self.deterministic, "mode"),
+            (tasks != NUM_TASKS, f"{tasks}-tasks"),
+            (self.seed != 0, f"seed-{self.seed}"),
         )
+        return "".join(f"-{said}" for differs, said in given if differs)
+
+    def measures_as(self, other: Evaluation) -> bool:
+        """Whether another one is of the same tasks, played in the same way at the same age."""
+        same = all(getattr(self, name) == getattr(other, name) for name in _MEASURED)
+        return same and self.returns.shape == other.returns.shape
 
     def __str__(self) -> str:
         """The table, as plain text."""
@@ -213,42 +230,6 @@ class Evaluation:
         return [numbers, *draw_or_warn(path, lambda: plot_adaptation(self, path))]
 
 
-def protocol_suffix(
-    split: str,
-    *,
-    rows: int | None,
-    shots: int | None,
-    each: int | None,
-    deterministic: bool,
-    tasks: int,
-    seed: int,
-) -> str:
-    """Returns what names of files end with, of what is measured otherwise than by default.
-
-    Nothing for 1,000 tasks of the split "test", drawn with seed 0, as many rows, shots and
-    episodes as in training, actions sampled; else, say, ``-far-20-rows-mode``.
-
-    Args:
-        split: Where the tasks are from.
-        rows: K, unless as in training.
-        shots: What a step of adaptation sees, unless as in training.
-        each: N, episodes of which a row is the mean, unless as many as the agent adapts to.
-        deterministic: Whether actions are the mode of their distribution.
-        tasks: B.
-        seed: Of the tasks.
-    """
-    given = (
-        (split != "test", split),
-        (rows is not None, f"{rows}-rows"),
-        (shots is not None, f"{shots}-shots"),
-        (each is not None, f"{each}-each"),
-        (deterministic, "mode"),
-        (tasks != NUM_TASKS, f"{tasks}-tasks"),
-        (seed != 0, f"seed-{seed}"),
-    )
-    return "".join(f"-{said}" for differs, said in given if differs)
-
-
 def read_evaluation(directory: str | Path, suffix: str = "") -> Evaluation | None:
     """Reads what `Evaluation.save` wrote with this `Evaluation.suffix`; None if it did not.
 
@@ -257,8 +238,7 @@ def read_evaluation(directory: str | Path, suffix: str = "") -> Evaluation | Non
     """
     place = Path(directory)
     names = ("split", "agent", "family", "seed", "episodes_per_adapt", "trained_rows", "env_steps")
-    names += ("score", "shots", "episodes_per_point", "deterministic", "new_tasks")
-    names += ("own_shots",)
+    names += ("shots", "episodes_per_point", "deterministic", "new_tasks", "own_shots")
     try:
         summary = json.loads((place / f"evaluation{suffix}.json").read_text(encoding="utf-8"))
         content = (place / f"evaluation{suffix}.npz").read_bytes()
@@ -272,6 +252,8 @@ def read_evaluation(directory: str | Path, suffix: str = "") -> Evaluation | Non
             returns=saved["returns"],
             references={n.removeprefix(prefix): returns for n, returns in of_references.items()},
             optimal=saved.get("optimal"),
+            score=_read_score(summary),
+            headline=summary.get("headline"),
             **fields,
         )
     except (OSError, ValueError, KeyError, TypeError, BadZipFile):
@@ -281,68 +263,8 @@ def read_evaluation(directory: str | Path, suffix: str = "") -> Evaluation | Non
     return evaluation if same and evaluation.suffix == suffix else None
 
 
-def _describe(
-    returns: np.ndarray, optimal: np.ndarray | None, score: str, headline: str
-) -> list[dict[str, Any]]:
-    """Describes P policies that met the same tasks, scores ``[P, S, B, K]``."""
-    sign = -1 if score == "loss" else 1
-    summed = returns.sum(axis=-1, keepdims=True, dtype=np.float64)
-    last = summed if headline == "total" else returns[..., -1:]
-    values = np.concatenate([returns, last], axis=-1, dtype=np.float64)  # [P, S, B, K + 1]
-    values = np.moveaxis(values, 0, 2)  # [S, B, P, K + 1]
-    pooled = values.reshape(-1, *values.shape[2:])
-    low, high = intervals.mean_interval(values)
-    columns = {
-        "mean": statistics.mean(pooled, axis=0),
-        "stderr": intervals.standard_error(values),
-        "low": low,
-        "high": high,
-        "iqm": statistics.iqm(pooled, axis=0),
-        "cvar10": sign * statistics.cvar(sign * pooled, axis=0),
-        "worst": sign * statistics.worst(sign * pooled, axis=0),
-        "median": np.median(pooled, axis=0),
-    }
-    levels = [level for level in statistics.PERCENTILES if level != 50]
-    percentiles = np.percentile(pooled, levels, axis=0)
-    columns |= {f"p{level}": row for level, row in zip(levels, percentiles, strict=True)}
-    if optimal is not None:
-        best = np.append(optimal, optimal.sum())
-        columns["regret"] = best - columns["mean"]
-        columns["regret_low"], columns["regret_high"] = best - high, best - low
-    described = []
-    for policy in range(values.shape[2]):
-        rows = {name: column[policy, :-1] for name, column in columns.items()}
-        numbers = {name: column[policy, -1] for name, column in columns.items()}
-        numbers |= robust_intervals(values[:, :, policy, -1], sign)
-        described.append({headline: numbers, "rows": rows})
-    return described
-
-
-def robust_intervals(values: np.ndarray, sign: int = 1) -> dict[str, float]:
-    """Returns the intervals over tasks of IQM and CVaR(10 %) of values ``[S, B]``.
-
-    With ``sign`` -1, where lower is better, CVaR is of the highest tenth.
-    """
-
-    def both(values: np.ndarray, axis: int) -> np.ndarray:
-        worst = sign * statistics.cvar(sign * values, axis=axis)
-        return np.stack((statistics.iqm(values, axis=axis), worst), axis=-1)
-
-    low, high = intervals.bootstrap(values, both)
-    return {
-        "iqm_low": low[0],
-        "iqm_high": high[0],
-        "cvar10_low": low[1],
-        "cvar10_high": high[1],
-    }
-
-
-def plain(value: Any) -> Any:
-    """Turns arrays into lists and what JSON cannot say (NaN, infinities) into None."""
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _read_score(summary: dict[str, Any]) -> Score:
+    """Returns the score of a stored evaluation; before files said more, its name was all."""
+    if "higher_is_better" not in summary:
+        return as_score(summary["score"])
+    return Score(summary["score"], summary["higher_is_better"], summary["unit"])

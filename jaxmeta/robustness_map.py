@@ -16,14 +16,15 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxmeta.evaluation import check_integer, check_points, check_seed, policy_of, trained_rows
+from jaxmeta.arguments import check_integer, check_seed
 from jaxmeta.files import write_or_warn
 from jaxmeta.methods import title_of
-from jaxmeta.player import BATCH, batch_size, own_protocol, play_given
+from jaxmeta.player import BATCH, batch_size, play_given
 from jaxmeta.progress import Progress, make_progress
+from jaxmeta.protocol import Protocol
+from jaxmeta.protocols import protocol_of
 from jaxmeta.robustness_checks import Sweep, check_out, picture_name, plan_sweep
 from jaxmeta.robustness_report import Robustness, RobustnessMap, WorstCase
-from jaxmeta.rollout import Protocol
 from jaxmeta.runs import choose_labels, load_runs
 from jaxmeta.streams import Stream, stream_key
 from jaxmeta.worst_case import CrossEntropy, search_worst
@@ -133,8 +134,6 @@ class _Run(NamedTuple):
     """An agent, ready to play."""
 
     agent: str
-    family: Any
-    policy: Any
     params: Any
     seeds: int
     protocol: Protocol
@@ -161,13 +160,13 @@ class _Session:
 
     def _steps_of_lane(self, run: _Run) -> int:
         protocol = run.protocol
-        return len(protocol.experience) * protocol.episodes * run.family.horizon
+        return len(protocol.experience) * protocol.episodes * protocol.family.horizon
 
     def play(self, run: _Run, label: str) -> RobustnessMap:
         """Plays the grid, and searches for the worst case if that is wanted."""
         simulators = self.sweep.simulators()
         returns = self._returns(run, simulators, self.trials, self.keys[0])
-        training = self.sweep.training_ranges(run.family)
+        training = self.sweep.training_ranges(run.protocol.family)
         worst_case = None
         if self.search is not None:
             worst = simulators[_lowest(returns)]
@@ -178,7 +177,7 @@ class _Session:
             returns=returns.reshape(run.seeds, self.trials, *map(len, self.sweep.grid)),
             training=training,
             rows=len(run.protocol.experience),
-            episodes_per_adapt=run.policy.episodes_per_adapt,
+            episodes_per_adapt=run.protocol.together,
             episodes_per_point=run.protocol.episodes,
             deterministic=run.protocol.deterministic,
             worst_case=worst_case,
@@ -188,8 +187,8 @@ class _Session:
         self, search: CrossEntropy, run: _Run, training: dict[str, Any], of_grid: np.ndarray
     ) -> WorstCase:
         low, high = self.sweep.box(search, training)
-        common = (run.policy, run.params, run.family, run.protocol)
-        found = search_worst(search, *common, key=self.keys[1], low=low, high=high)
+        key = self.keys[1]
+        found = search_worst(search, run.protocol, run.params, key=key, low=low, high=high)
         lanes = search.iterations * search.population * search.trials * run.seeds
         self.watch.advance(lanes * self._steps_of_lane(run), float(found.history[-1]))
         candidates = np.concatenate([found.candidates, np.clip(of_grid, low, high)[None]])
@@ -215,10 +214,8 @@ class _Session:
         steps = self._steps_of_lane(run)
         played = [
             play_given(
-                run.policy,
-                run.params,
-                run.family,
                 run.protocol,
+                run.params,
                 key=key,
                 tasks=tasks,
                 luck=luck,
@@ -266,21 +263,17 @@ def _lowest(returns: np.ndarray) -> int:
 
 
 def _prepare(results: Sequence[Any], episodes: int | None, deterministic: bool) -> list[_Run]:
-    pairs = [(result.config.algorithm, result.config.tasks) for result in results]
-    policies = [policy_of(*pair) for pair in pairs]
-    together = max(policy.episodes_per_adapt for policy in policies)
+    protocols = [protocol_of(result.config.algorithm, result.config.tasks) for result in results]
+    together = max(protocol.together for protocol in protocols)
     runs = []
-    for result, pair, policy in zip(results, pairs, policies, strict=True):
-        check_points(policy, deterministic, None, title_of(pair[0]))
-        rows = trained_rows(*pair) if episodes is None else episodes
+    for result, protocol in zip(results, protocols, strict=True):
+        agent = title_of(result.config.algorithm)
         wanted: dict[str, Any] = {"episodes": together, "deterministic": deterministic}
         run = _Run(
-            agent=title_of(pair[0]),
-            family=pair[1],
-            policy=policy,
+            agent=agent,
             params=result.params,
             seeds=jax.tree.leaves(result.params)[0].shape[0],
-            protocol=own_protocol(policy, rows, **wanted),
+            protocol=protocol.asked(agent, rows=episodes, **wanted),
         )
         runs.append(run)
     return runs

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta.plots import AGENT_COLOUR, DASHES, OTHER_COLOURS, write_png
+from jaxmeta.figures import AGENT_COLOUR, DASHES, OTHER_COLOURS, write_png
 from jaxmeta.robustness_table import parameter_label, row_label
 from jaxmeta.table import over
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta import intervals, statistics
+from jaxmeta.curve_statistics import plain
 from jaxmeta.files import draw_or_warn, write_numbers
-from jaxmeta.report import plain
 from jaxmeta.terminal import as_text
 from jaxmeta_envs.errors import require
 

@@ -147,4 +147,4 @@ def _caption(summary: dict[str, Any]) -> str:
     covers = over([run["num_seeds"] for run in runs], "trials")
     seeds += " seed" if seeds == "1" else " seeds"
     played = f"{reported}; {sizes} simulators × {count(trials, 'trial')} × {seeds}"
-    return "\n".join([*protocol_words({"score": "return", **runs[0]}), played, f"± is {covers}"])
+    return "\n".join([*protocol_words({"acts": True, **runs[0]}), played, f"± is {covers}"])

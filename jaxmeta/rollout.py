@@ -10,7 +10,6 @@ X points of a curve.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -166,25 +165,6 @@ def play_trial(
     return Trial(trajectory, extras, carry, final)
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """What is measured while a policy adapts to a task: the points of a curve.
-
-    Attributes:
-        experience: Episodes in the task before each point, increasing, ``[X]``; on supervised
-            tasks, gradient steps.
-        episodes: N, of which a point is the mean: they all begin with what was learned until
-            then. At least as many as the policy adapts to at a time.
-        deterministic: Whether they are played with the mode of the action's distribution
-            instead of samples of it. A policy whose ``adapt`` learns from whole episodes
-            goes on sampling those that it learns from, and they are not measured.
-    """
-
-    experience: tuple[int, ...]
-    episodes: int = 1
-    deterministic: bool = False
-
-
 def play_adaptation(
     family: TaskFamily,
     policy: AdaptivePolicy,
@@ -208,21 +188,29 @@ def play_adaptation(
 
 
 def play_curve(
-    family: TaskFamily, policy: AdaptivePolicy, params: Any, task: Any, key: Array, points: Protocol
+    family: TaskFamily,
+    policy: AdaptivePolicy,
+    params: Any,
+    task: Any,
+    key: Array,
+    experience: tuple[int, ...],
+    *,
+    episodes: int = 1,
+    deterministic: bool = False,
 ) -> Array:
     """Lets an adaptive policy meet a task; returns the points of its curve, ``[X]``.
 
+    The last three arguments are those of a `jaxmeta.protocol.Protocol`.
     Where every step of adaptation has a point, each is the mean return of the row that
     `play_adaptation` plays. Policies that adapt to fewer episodes at a time than lie between
     two points play those in between as well; at the points all policies meet the same luck.
     """
-    steps = np.asarray(points.experience) // policy.episodes_per_adapt
+    steps = np.asarray(experience) // policy.episodes_per_adapt
     shown, which = np.unique(steps, return_inverse=True)
     met, keys = _begin(family, policy, params, key, len(shown))
 
     def measure(met: _Met, key: Array) -> tuple[_Met, Array]:
-        number, by_mode = points.episodes, points.deterministic
-        met, played = _meet(family, policy, params, task, met, key, number, by_mode)
+        met, played = _meet(family, policy, params, task, met, key, episodes, deterministic)
         return met, _mean_return(played)
 
     if len(shown) == shown[-1] + 1:

@@ -29,7 +29,7 @@ from jaxmeta.logs import (
     read_divergence,
     read_log,
 )
-from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.base import as_task_family
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.spaces import Discrete
 
@@ -126,8 +126,7 @@ def _same_units(config: TrainConfig) -> bool:
     """Whether actions of a run of schema 1 mean today what they meant then."""
     if registry.builtin_name(type(config.algorithm)) not in ("rl2", "epopt"):
         return True
-    assert isinstance(config.tasks, TaskFamily)
-    space = config.tasks.action_space
+    space = as_task_family(config.tasks).action_space
     return isinstance(space, Discrete) or bool(
         np.all(space.centre == 0.0) and np.all(space.half_range == 1.0)
     )

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmeta.figures import write_png
 from jaxmeta.files import write_atomically
-from jaxmeta.plots import write_png
+from jaxmeta.scenes import Scene
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_FRAMES = 80
 _MILLISECONDS, _LAST_MILLISECONDS = 160, 1200  # for which a frame stays, and the last one
-
-
-class Scene(NamedTuple):
-    """What there is to draw of some tasks.
-
-    Attributes:
-        tasks: How many.
-        columns: Rows of adaptation that the still picture shows.
-        frames: Row of adaptation and step of every frame of the moving one.
-        panel: ``(axes, task, row, until)`` draws one panel.
-        says: ``row -> what it is``.
-        last: ``until`` of a whole episode.
-    """
-
-    tasks: int
-    columns: list[int]
-    frames: list[tuple[int, int]]
-    panel: Callable[[Any, int, int, int], None]
-    says: Callable[[int], str]
-    last: int
 
 
 def draw_still(scene: Scene, title: str) -> Figure:

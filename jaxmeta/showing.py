@@ -1,32 +1,24 @@
 """Pictures of a trained agent at work on held-out tasks, still and moving.
 
-Axes: B tasks, K rows of adaptation, N episodes of a row, T steps.
+Axes: B tasks, K rows of adaptation.
 """
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxmeta import parallel
-from jaxmeta.evaluation import check_seed, evaluation_key, policy_of, trained_rows
+from jaxmeta.arguments import check_seed
+from jaxmeta.evaluation import evaluation_key
 from jaxmeta.methods import title_of
-from jaxmeta.player import draw_task
-from jaxmeta.rollout import play_adaptation
+from jaxmeta.protocols import protocol_of
 from jaxmeta.runs import load_runs, picture_place
-from jaxmeta.show_plots import Scene, write_animation, write_still
-from jaxmeta_envs.base import Family, TaskFamily
+from jaxmeta.show_plots import write_animation, write_still
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
 
-_COLUMNS = 5  # rows of adaptation in the still picture
-_POINTS = 200  # of a function
-_MOMENTS = 12  # frames per row of adaptation
 _MOST_ROWS = 1000  # a picture of each moves
 
 
@@ -87,9 +79,10 @@ def show(
     require(wanted is not None, "out", out, "a place, as the result has no run_dir")
     still = picture_place(wanted, "show.png" if split == "test" else f"show-{split}.png")
     family.check_installed()
-    rows = episodes or max(2, trained_rows(algorithm, family))
+    protocol = protocol_of(algorithm, family)
+    protocol = protocol.with_rows(episodes or max(2, len(protocol.experience)))
     params = jax.tree.map(lambda x: x[seed_index], result.params)
-    scene = _scene(family, policy_of(algorithm, family), params, rows, split, num_tasks, seed)
+    scene = protocol.scene(params, evaluation_key(seed), split, num_tasks)
     still.parent.mkdir(exist_ok=True)
     title = f"{title_of(algorithm)} on {type(family).__name__}"
     title += "" if split == "test" else f', split "{split}"'
@@ -97,72 +90,3 @@ def show(
     write_still(scene, title, pictures.still)
     write_animation(scene, title, pictures.moving)
     return pictures
-
-
-def _scene(
-    family: Family, policy: Any, params: Any, rows: int, split: str, num_tasks: int, seed: int
-) -> Scene:
-    indices = jnp.arange(num_tasks, dtype=jnp.uint32)
-    draw = functools.partial(draw_task, family, evaluation_key(seed), split=split)
-    if isinstance(family, SupervisedFamily):
-        return _fits(family, policy, params, rows, jax.vmap(draw)(indices))
-    assert isinstance(family, TaskFamily)
-
-    def play(index: Any) -> Any:
-        task, luck = draw(index)
-        return task, play_adaptation(family, policy, params, task, luck, rows)
-
-    tasks, played = jax.device_get(jax.jit(jax.vmap(play))(indices))
-
-    def panel(axes: Any, index: int, row: int, until: int) -> None:
-        of_row = jax.tree.map(lambda x: x[index, row], played)
-        family.draw(axes, jax.tree.map(lambda x: x[index], tasks), of_row, until)
-
-    unit = "episode" if policy.episodes_per_adapt == 1 else "update"
-    if family.draws_trial:
-        # One row of all episodes, one after the other.
-        played = jax.tree.map(lambda x: x.reshape(num_tasks, 1, -1, *x.shape[3:]), played)
-        length = rows * policy.episodes_per_adapt
-        frames = [(0, until) for until in range(1, length + 1)]
-        return Scene(num_tasks, [0], frames, panel, lambda row: f"{length} episodes", length)
-    columns, length = _spread(rows), family.horizon
-    moments = np.unique(np.linspace(1, length, min(length, _MOMENTS)).astype(int)).tolist()
-    frames = [(row, until) for row in columns for until in moments]
-    return Scene(num_tasks, columns, frames, panel, lambda row: _after(row, unit), length)
-
-
-def _fits(
-    family: SupervisedFamily, model: AdaptiveModel, params: Any, rows: int, drawn: Any
-) -> Scene:
-    tasks, keys = drawn
-    examples = jax.vmap(lambda k, t: family.sample_examples(k, t, model.shots))(keys, tasks)
-    wide = jax.vmap(lambda k, t: family.sample_examples(k, t, _POINTS).x)(keys, tasks)
-    low, high = wide.min((0, 1)), wide.max((0, 1))
-    x = jnp.linspace(low, high, _POINTS)
-
-    def predict(support: Examples) -> Any:
-        def step(carry: Any, _: None) -> tuple[Any, Any]:
-            return model.adapt(params, carry, support), model.predict(params, carry, x)
-
-        return jax.lax.scan(step, model.begin(params), None, rows)[1]
-
-    truth = jax.vmap(lambda task: family.function(task, x))(tasks)
-    predicted = jax.jit(jax.vmap(predict))(examples)
-    x, truth, predicted, examples = jax.device_get((x, truth, predicted, examples))
-
-    def panel(axes: Any, index: int, row: int, until: int) -> None:
-        del until
-        seen = jax.tree.map(lambda leaf: leaf[index], examples)
-        family.draw(axes, x, truth[index], predicted[index, row], seen)
-
-    frames = [(row, 1) for row in range(rows)]
-    return Scene(len(truth), _spread(rows), frames, panel, lambda row: _after(row, "step"), 1)
-
-
-def _spread(rows: int) -> list[int]:
-    """Returns up to five rows from the first to the last."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, _COLUMNS)).round().astype(int)).tolist()
-
-
-def _after(row: int, unit: str) -> str:
-    return f"after {row} {unit}{'' if row == 1 else 's'}"

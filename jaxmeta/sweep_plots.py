@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta.curve_axes import plain_log
-from jaxmeta.plots import AGENT_COLOUR, OTHER_COLOURS, write_png
+from jaxmeta.curve_words import with_unit
+from jaxmeta.figures import AGENT_COLOUR, OTHER_COLOURS, write_png
 from jaxmeta.table import count, decimals, over, show_number
 
 if TYPE_CHECKING:
@@ -185,4 +186,4 @@ def _column(points: list[dict[str, Any]], name: str) -> np.ndarray:
 
 
 def _score(summary: dict[str, Any]) -> str:
-    return f"mean {summary['score']} of held-out tasks"
+    return with_unit(f"mean {summary['score']} of held-out tasks", summary["unit"])

@@ -23,11 +23,10 @@ from jaxmeta.interrupts import compile_beside
 from jaxmeta.parallel import Device
 from jaxmeta.player import (
     BATCH,
-    adaptation_scores,
     compiler_options,
     draw_task,
-    own_protocol,
 )
+from jaxmeta.protocols import make_protocol
 from jaxmeta.swept import at_point
 
 AXIS = "runs"
@@ -56,12 +55,11 @@ class Wave(NamedTuple):
     seconds: float
 
 
-def compile_wave(config: TrainConfig, rows: int, devices: list[Device], size: int) -> Wave:
+def compile_wave(config: TrainConfig, devices: list[Device], size: int) -> Wave:
     """Compiles a wave.
 
     Args:
         config: The run; its swept hyperparameters are `jaxmeta.swept.Swept`.
-        rows: K.
         devices: Devices that share the runs.
         size: R, a multiple of the devices.
     """
@@ -80,7 +78,7 @@ def compile_wave(config: TrainConfig, rows: int, devices: list[Device], size: in
     )
     train = jax.jit(chunk, donate_argnums=0).lower(state, keys, points, np.int32(0))
     train = compile_beside(train)
-    evaluate = _spread(_make_evaluation(config, rows), mesh, (_RUNS, _RUNS), (_RUNS, _RUNS))
+    evaluate = _spread(_make_evaluation(config), mesh, (_RUNS, _RUNS), (_RUNS, _RUNS))
     return Wave(
         size=size,
         init=jax.jit(init, out_shardings=by_run),
@@ -136,7 +134,7 @@ def _make_chunk(config: TrainConfig) -> Callable[..., tuple[Any, dict[str, Array
     return chunk
 
 
-def _make_evaluation(config: TrainConfig, rows: int) -> Callable[..., tuple[Array, Array]]:
+def _make_evaluation(config: TrainConfig) -> Callable[..., tuple[Array, Array]]:
     """Plays one run after the other, all of a run's tasks at once."""
     algorithm, family, tasks = config.algorithm, config.tasks, config.eval_tasks
 
@@ -147,9 +145,7 @@ def _make_evaluation(config: TrainConfig, rows: int) -> Callable[..., tuple[Arra
         def play(index: Array) -> Array:
             task, play_key = draw_task(family, key, index, "test")
             with at_point(point):
-                policy = algorithm.policy(family)
-                protocol = own_protocol(policy, rows)
-                return adaptation_scores(policy, params, family, task, play_key, protocol)
+                return make_protocol(algorithm, family).play(params, task, play_key)
 
         indices = jnp.arange(tasks, dtype=jnp.uint32)
         scores = jax.lax.map(play, indices, batch_size=min(tasks, BATCH))

@@ -15,9 +15,10 @@ import numpy as np
 
 from jaxmeta import intervals, statistics
 from jaxmeta.config import TrainConfig
+from jaxmeta.curve_statistics import plain
 from jaxmeta.files import draw_or_warn, write_atomically
 from jaxmeta.methods import title_of
-from jaxmeta.report import plain
+from jaxmeta.protocols import protocol_of
 from jaxmeta.serialization import to_dict
 from jaxmeta.sweep_grid import Grid
 from jaxmeta.terminal import as_text
@@ -61,7 +62,7 @@ class Sweep:
     @property
     def sign(self) -> int:
         """1 where a higher score is better, else -1."""
-        return 1 if self.config.tasks.score == "return" else -1
+        return self.config.tasks.score.sign
 
     @property
     def ranking(self) -> list[int]:
@@ -93,7 +94,7 @@ class Sweep:
 
     @functools.cached_property
     def _summary(self) -> dict[str, Any]:
-        ranking, behind = self.ranking, self._behind_best()
+        ranking, behind, score = self.ranking, self._behind_best(), self.config.tasks.score
         points = [self._describe(p, behind.get(p)) for p in range(len(self.scores))]
         return plain(
             {
@@ -102,8 +103,10 @@ class Sweep:
                 "axes": {
                     n: list(v) for n, v in zip(self.grid.names, self.grid.values, strict=True)
                 },
-                "score": self.config.tasks.score,
-                "higher_is_better": self.sign > 0,
+                "score": score.name,
+                "higher_is_better": score.higher_is_better,
+                "unit": score.unit,
+                "acts": protocol_of(self.config.algorithm, self.config.tasks).acts,
                 "num_seeds": self.config.num_seeds,
                 "num_tasks": self.scores.shape[2],
                 "intervals": intervals.methods(self.config.num_seeds)["mean"],

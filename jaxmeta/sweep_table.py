@@ -60,6 +60,6 @@ def _caption(summary: dict[str, Any], left_out: int) -> str:
     sizes = f"{count(summary['num_seeds'], 'seed')} × {count(summary['num_tasks'], 'task')}"
     if left_out > 0:
         sizes += f"; {count(left_out, 'more point')} in sweep.json"
-    played = ["actions are sampled"] if summary["score"] == "return" else []
+    played = ["actions are sampled"] if summary["acts"] else []
     covers = f"± is {over([summary['num_seeds']])}"
     return "\n".join([sizes, *played, covers, *textwrap.wrap(summary["note"], 60)])

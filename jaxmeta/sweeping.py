@@ -14,11 +14,12 @@ import numpy as np
 from jaxmeta import parallel
 from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.device_memory import format_bytes, free_bytes
-from jaxmeta.evaluation import check_playable, headline, trained_rows
+from jaxmeta.evaluation import check_playable
 from jaxmeta.files import write_or_warn
 from jaxmeta.parallel import Device
 from jaxmeta.player import BATCH
 from jaxmeta.progress import Progress, make_progress
+from jaxmeta.protocols import protocol_of
 from jaxmeta.recording import provenance
 from jaxmeta.run_dir import library_versions
 from jaxmeta.sweep_grid import Grid, make_grid
@@ -149,13 +150,12 @@ def _fitting_wave(
 ) -> Wave:
     """Compiles the largest wave that fits: estimated first, then read off the program."""
     swept, algorithm = grid.swept(config), config.algorithm
-    rows = trained_rows(algorithm, config.tasks)
     estimate = algorithm.memory_bytes(config.tasks, algorithm.num_tasks)
     most = max(budget // estimate, 1) if estimate else runs
     while True:
         waves = math.ceil(runs / (most * len(devices)))
         each = math.ceil(runs / (waves * len(devices)))  # equal waves, without much padding
-        wave = compile_wave(swept, rows, devices, each * len(devices))
+        wave = compile_wave(swept, devices, each * len(devices))
         if wave.memory <= budget:
             return wave
         if each == 1:
@@ -174,7 +174,7 @@ def _train(
     seeds, points = config.seed + lanes % config.num_seeds, lanes // config.num_seeds
     placed = place_runs(devices, seeds, points)
     state, plan = wave.init(*placed), config.plan()
-    chunks, score = [], config.tasks.score
+    chunks, score, unit = [], config.tasks.score.name, config.tasks.experience_unit
     for first in range(0, plan.updates, plan.updates_per_chunk):
         began = time.perf_counter()
         state, metrics = wave.train(state, *placed, np.int32(first))
@@ -183,12 +183,12 @@ def _train(
         reached = chunks[-1][score][-1]
         good = reached[np.isfinite(reached)]
         reached = float(good.mean()) if good.size else math.nan
-        shown.advance(done, time.perf_counter() - began, reached, score)
+        shown.advance(done, time.perf_counter() - began, reached, score, unit)
     curves, finite = jax.device_get(wave.evaluate(state.params, placed[1]))
     measured = {name: np.concatenate([c[name] for c in chunks]).T for name in chunks[0]}
     good = np.all([np.isfinite(values).all(axis=1) for values in measured.values()], axis=0)
     diverged = ~(good & finite[: len(at)])
-    scores = headline(config.algorithm, config.tasks, curves[: len(at)])
+    scores = protocol_of(config.algorithm, config.tasks).headline_of(curves[: len(at)])
     return Runs(scores, np.ones(len(at), bool), diverged, measured)
 
 

@@ -42,14 +42,14 @@ def _build(summary: dict[str, Any], shown: list[int]) -> Table:
     table.add_column("policy", no_wrap=True)
     headings = [f"ep.\n{k + 1}" if by_episode else f"step\n{k}" for k in shown]
     last = ("total" if shown else "ep. 1") if by_episode else f"step {rows - 1}"
-    better = arrow(summary["score"] == "return")
+    better = arrow(summary["higher_is_better"])
     headings += [f"{last}\n±95 % {better}", f"IQM\n{better}", f"CVaR\n10 % {better}"]
     headings += [f"worst\n{better}"]
     headings += [] if summary["optimal"] is None else [f"regret\n{arrow(False)}"]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     lines = _lines(summary, shown, digits)
-    for _, name, cells in sorted(lines, key=lambda line: badness(line[0], summary["score"])):
+    for _, name, cells in sorted(lines, key=lambda line: badness(line[0], summary)):
         style = "bold" if name == summary["agent"] else None
         table.add_row(two_lines(name), *cells, style=style)
     return table
@@ -60,11 +60,11 @@ def two_lines(name: str) -> str:
     return name.replace(" (for ", "\n(for ")
 
 
-def badness(mean: float | None, score: str) -> float:
+def badness(mean: float | None, summary: dict[str, Any]) -> float:
     """Returns what puts the best first when sorted by it; what diverged comes last."""
     if mean is None:
         return math.inf
-    return mean if score == "loss" else -mean
+    return -mean if summary["higher_is_better"] else mean
 
 
 def arrow(higher_is_better: bool) -> str:
@@ -169,8 +169,8 @@ def _caption(summary: dict[str, Any]) -> str:
     sizes = f"{count(seeds, 'seed')} × {count(tasks, 'task')}"
     if summary["headline"] == "total":
         sizes += f" × {count(rows, 'episode')}"
-    elif summary["score"] == "loss":
-        sizes += f"; loss after steps on {count(summary['shots'], 'example')}"
+    elif not summary["acts"]:
+        sizes += f"; {summary['score']} after steps on {count(summary['shots'], 'example')}"
     else:
         sizes += f"; steps of {count(together, 'episode')}"
     if rows > 1:
@@ -182,11 +182,11 @@ def protocol_words(summary: dict[str, Any]) -> list[str]:
     """Returns lines that say under a table how its numbers were played.
 
     Args:
-        summary: With ``score`` and, of returns, ``deterministic`` and ``episodes_per_point``;
+        summary: With ``acts`` and, if so, ``deterministic`` and ``episodes_per_point``;
             with ``new_tasks`` and ``split`` also whether the tasks are held out.
     """
     lines = []
-    if summary["score"] == "return":
+    if summary["acts"]:
         number = summary["episodes_per_point"]
         point = "one episode" if number == 1 else f"the mean of {number} episodes"
         how = "the mode" if summary["deterministic"] else "sampled"

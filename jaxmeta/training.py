@@ -337,7 +337,7 @@ def _compile(
 
 
 def _draw_rounds(result: TrainResult, path: Path) -> None:
-    from jaxmeta.plots import plot_rounds
+    from jaxmeta.posterior_plots import plot_rounds
 
     family: Any = result.config.tasks
     title = f"target {result.config.target}"

@@ -17,12 +17,10 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxmeta.player import AXIS, adaptation_scores, compiler_options, local_mesh
-from jaxmeta.rollout import Protocol
-from jaxmeta_envs.base import AdaptivePolicy
+from jaxmeta.player import AXIS, compiler_options, local_mesh
+from jaxmeta.protocol import Protocol
 from jaxmeta_envs.errors import require, require_number
 from jaxmeta_envs.fields import check_fields, check_least
-from jaxmeta_envs.physical import PhysicalFamily
 
 
 @dataclass(frozen=True)
@@ -100,10 +98,8 @@ class Found(NamedTuple):
 
 def search_worst(
     search: CrossEntropy,
-    policy: AdaptivePolicy,
-    params: Any,
-    family: PhysicalFamily,
     protocol: Protocol,
+    params: Any,
     *,
     key: Array,
     low: np.ndarray,
@@ -113,11 +109,10 @@ def search_worst(
 
     Args:
         search: The method.
-        policy: The policy.
-        params: What it reads, leaves with a leading seeds axis; the return of a simulator
-            is the mean over seeds.
-        family: The family.
-        protocol: The points of the adaptation curve; the last one counts.
+        protocol: Who plays, on a `PhysicalFamily`, and the points of the adaptation curve, of
+            which the last one counts.
+        params: What its policy reads, leaves with a leading seeds axis; the return of a
+            simulator is the mean over seeds.
         key: Typed PRNG key.
         low: Lower ends of the box, ``[D]`` in the order of the family's parameters.
         high: Upper ends; a parameter stays what it is where both are equal.
@@ -125,19 +120,15 @@ def search_worst(
     mesh = local_mesh()
     ends = (np.asarray(low, np.float32), np.asarray(high, np.float32))
     inputs = jax.device_put((params, key, *ends), NamedSharding(mesh, PartitionSpec()))
-    candidates, history = _program(search, policy, family, protocol, mesh)(*inputs)
+    candidates, history = _program(search, protocol, mesh)(*inputs)
     return Found(np.asarray(candidates), np.asarray(history))
 
 
 @functools.lru_cache(maxsize=32)
 def _program(
-    search: CrossEntropy,
-    policy: AdaptivePolicy,
-    family: PhysicalFamily,
-    protocol: Protocol,
-    mesh: Mesh,
+    search: CrossEntropy, protocol: Protocol, mesh: Mesh
 ) -> Callable[..., tuple[Array, Array]]:
-    score = _scorer(policy, family, protocol, search.population, mesh)
+    score = _scorer(protocol, search.population, mesh)
 
     def run(params: Any, key: Array, low: Array, high: Array) -> tuple[Array, Array]:
         def scale(unit: Array) -> Array:
@@ -182,20 +173,14 @@ def _between(unit: Array, low: Array, high: Array) -> Array:
     return jnp.clip(low + (high - low) * unit, low, high)
 
 
-def _scorer(
-    policy: AdaptivePolicy,
-    family: PhysicalFamily,
-    protocol: Protocol,
-    population: int,
-    mesh: Mesh,
-) -> Callable[..., Array]:
+def _scorer(protocol: Protocol, population: int, mesh: Mesh) -> Callable[..., Array]:
     """Returns ``(params, keys[E], simulators[P, D]) -> mean returns[P]``, spread over devices."""
-    structure = jax.tree.structure(jax.eval_shape(family.nominal_task))
+    structure = jax.tree.structure(jax.eval_shape(protocol.family.nominal_task))
     padding = -population % mesh.size
 
     def play(params: Any, simulator: Array, key: Array) -> Array:
         task = jax.tree.unflatten(structure, list(simulator))
-        return adaptation_scores(policy, params, family, task, key, protocol)[-1]
+        return protocol.play(params, task, key)[-1]
 
     def play_all(params: Any, keys: Array, simulators: Array) -> Array:
         of_trials = jax.vmap(play, in_axes=(None, None, 0))

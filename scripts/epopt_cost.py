@@ -47,7 +47,7 @@ def filter_cost(family: PhysicalFamily, algorithm: EPOpt, repetitions: int) -> f
 
     def updater(algorithm: EPOpt) -> Callable[[], Any]:
         state = algorithm.init(family, jax.random.key(0))
-        step = jax.jit(lambda state, key: algorithm.update(family, state, key, 0))
+        step = jax.jit(lambda state, key: algorithm.update(family, state, key, jnp.int32(0)))
         return lambda: step(state, jax.random.key(1))
 
     constant = dataclasses.replace(algorithm, learning_rate=1e-3)

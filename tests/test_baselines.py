@@ -14,11 +14,11 @@ FAMILY = BernoulliBandit(3, 5)
 def test_the_setting_is_chosen_on_other_tasks_than_it_is_reported_on(monkeypatch):
     calls = []
 
-    def play_tasks(policy, params, family, rows, *, key, num_tasks, split, batch, member):
+    def play_tasks(protocol, params, *, key, num_tasks, split, batch, member):
         calls.append((member, split, num_tasks, batch, key))
         # On the tasks to tune on, member 3 is best; on the others it is worst.
         value = float(member == 3) if split == "train" else -float(member == 3)
-        return np.full((num_tasks, rows), value, np.float32)
+        return np.full((num_tasks, len(protocol.experience)), value, np.float32)
 
     monkeypatch.setattr(baselines, "play_tasks", play_tasks)
     score = play_baselines(FAMILY, 5, only=["ucb1"], num_tasks=40, num_tuning_tasks=10)["ucb1"]

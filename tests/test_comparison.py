@@ -14,7 +14,7 @@ import scipy.stats
 import jaxmeta
 from jaxmeta import cli, comparison, intervals, player, registry, statistics
 from jaxmeta.comparison_report import Comparison
-from jaxmeta.evaluation import evaluate
+from jaxmeta.evaluation import evaluate, measure
 from jaxmeta.report import Evaluation
 from jaxmeta_envs import AdaptivePolicy, ConfigError
 from jaxmeta_envs.regression import Sinusoid
@@ -317,11 +317,11 @@ def evaluated(monkeypatch):
     """Collects which directories were evaluated anew."""
     runs = []
 
-    def spy(result, **options):
+    def spy(result, protocol, **options):
         runs.append(Path(result.run_dir).name)
-        return evaluate(result, **options)
+        return measure(result, protocol, **options)
 
-    monkeypatch.setattr(comparison, "evaluate", spy)
+    monkeypatch.setattr(comparison, "measure", spy)
     return runs
 
 
@@ -625,7 +625,9 @@ def runs(finished, tmp_path, monkeypatch):
 def test_the_command_lays_runs_over_each_other(runs, capsys, monkeypatch):
     played = []
     monkeypatch.setattr(
-        comparison, "evaluate", lambda r, **o: played.append(r.run_dir.name) or evaluate(r, **o)
+        comparison,
+        "measure",
+        lambda r, p, **o: played.append(r.run_dir.name) or measure(r, p, **o),
     )
     before = files_in(runs)
     assert cli.main(["compare", "one", "two", "--num-tasks", "8"]) == 0

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from jaxmeta import registry
-from jaxmeta.plots import AGENT_COLOUR, _styles, plot_adaptation, plot_posterior
+from jaxmeta.figures import AGENT_COLOUR
+from jaxmeta.plots import _styles, plot_adaptation
+from jaxmeta.posterior_plots import plot_posterior
 from jaxmeta.report import Evaluation
 from jaxmeta_envs import ConfigError, TaskFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform

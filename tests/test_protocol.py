@@ -12,16 +12,16 @@ import pytest
 
 import jaxmeta
 from jaxmeta import cli
+from jaxmeta.acting import OF_PRIOR, Acting, shown_name
 from jaxmeta.catalogue import describe_catalogue
 from jaxmeta.comparison import _Session
 from jaxmeta.evaluation import evaluate, evaluate_policy, evaluation_key, quick_evaluation
-from jaxmeta.played_references import OF_PRIOR, shown_name
 from jaxmeta.player import play_tasks
 from jaxmeta.plots import plot_adaptation
+from jaxmeta.protocols import protocol_of
 from jaxmeta.registry import FAMILIES
 from jaxmeta.report import read_evaluation
 from jaxmeta.robustness_plots import _heading
-from jaxmeta.rollout import Protocol, play_curve
 from jaxmeta.testing import ToyFamily
 from jaxmeta_envs import (
     AdaptivePolicy,
@@ -97,22 +97,21 @@ def test_the_same_random_policy_has_the_same_returns_as_agent_and_as_reference()
 def test_a_reference_s_point_is_the_mean_of_episodes_that_begin_with_the_same_experience():
     """Episodes of a point teach nothing: after 40 episodes the reference has seen 40."""
     play = partial(play_tasks, key=evaluation_key(0), num_tasks=TASKS, split="test", batch=1000)
-    counts = play(counting("count reference"), 0.0, Echo(), Protocol((0, 20, 40), TOGETHER))
+    points = {"experience": (0, 20, 40), "episodes": TOGETHER}
+    counts = play(Acting(Echo(), counting("count reference"), **points), 0.0)
     np.testing.assert_array_equal(counts, [[0, 20, 40]] * TASKS)
-    many = play(noisy(), (), Echo(), Protocol((0, 20, 40), TOGETHER))
+    many = play(Acting(Echo(), noisy(), **points), ())
     # A return is the mean of two standard normal actions.
     assert many.std() == pytest.approx((0.5 / TOGETHER) ** 0.5, rel=0.1)
 
 
 def test_points_may_lie_anywhere():
     family, key = Echo(), jax.random.key(0)
-    curve = play_curve(
-        family, counting(), 0.0, family.sample_task(key), key, Protocol((0, 1, 5, 6), 3)
-    )
+    task = family.sample_task(key)
+    curve = Acting(family, counting(), (0, 1, 5, 6), 3).play(0.0, task, key)
     np.testing.assert_array_equal(curve, [0, 1, 5, 6])
     # A policy that adapts to four at a time has had one step after 5, 6 and 7 episodes.
-    points = Protocol((0, 5, 6, 12), 4)
-    curve = play_curve(family, counting(together=4), 0.0, family.sample_task(key), key, points)
+    curve = Acting(family, counting(together=4), (0, 5, 6, 12), 4).play(0.0, task, key)
     np.testing.assert_array_equal(curve, [0, 1, 1, 3])
 
 
@@ -128,7 +127,7 @@ def test_episodes_between_points_have_luck_of_their_own():
         adapt=adapt,
     )
     family, key = Echo(), jax.random.key(0)
-    curve = play_curve(family, policy, (), family.sample_task(key), key, Protocol((0, 2, 4), 2))
+    curve = Acting(family, policy, (0, 2, 4), 2).play((), family.sample_task(key), key)
     steps = np.diff(np.asarray(curve))
     assert len(set(np.round(np.abs(steps), 4).tolist())) == 2
 
@@ -308,14 +307,15 @@ def test_a_saved_evaluation_is_used_again_only_if_it_was_played_in_the_same_way(
     evaluate(result, num_tasks=3, deterministic=True)
     saved = read_evaluation(tmp_path / "one", "-mode-3-tasks")
     assert saved.deterministic
-    session = _Session(result.config.tasks, None, None, "test", 3, 0, False, 1, 100)
+    session = _Session("test", num_tasks=3, seed=0, batch=100)
+    own = protocol_of(result.config.algorithm, result.config.tasks)
     np.testing.assert_array_equal(
-        session.evaluation(result, saved=True).returns, np.ones((2, 3, 3))
+        session.evaluation(result, own, saved=True).returns, np.ones((2, 3, 3))
     )
-    session = replace(session, deterministic=True)
-    monkey = session.evaluation(result, saved=True)
+    by_mode = replace(own, deterministic=True)
+    monkey = session.evaluation(result, by_mode, saved=True)
     assert monkey.references.keys() == saved.references.keys()  # it was read, not played
-    more = replace(session, points=4).evaluation(result, saved=True)
+    more = session.evaluation(result, replace(by_mode, episodes=4), saved=True)
     assert more.references == {}
 
 

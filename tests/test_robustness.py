@@ -12,6 +12,7 @@ import pytest
 
 from jaxmeta import CrossEntropy, cli, intervals, registry, robustness
 from jaxmeta.player import batch_size, play_given
+from jaxmeta.protocols import protocol_for
 from jaxmeta.robustness_map import _Watch
 from jaxmeta_envs.errors import ConfigError
 from tests.eval_toys import TRACES, Echo, EchoTask, noisy, trained
@@ -106,10 +107,8 @@ def test_given_tasks_are_played_each_with_its_luck():
     luck = np.array([3, 3, 0, 1, 3])
     seen = []
     returns = play_given(
-        noisy(),
+        protocol_for(noisy(), Echo(scale=100.0)).with_rows(2),
         (),
-        Echo(scale=100.0),
-        2,
         key=jax.random.key(0),
         tasks=tasks,
         luck=luck,

@@ -73,7 +73,7 @@ def test_every_run_is_the_run_that_train_makes(name):
         np.testing.assert_allclose(
             found.metrics[metric][point].T, values, rtol=2e-3, atol=1e-5, err_msg=metric
         )
-    scores = quick_evaluation(alone.config, alone.params, 6)[f"eval/{tasks.score}"]
+    scores = quick_evaluation(alone.config, alone.params, 6)[f"eval/{tasks.score.name}"]
     np.testing.assert_allclose(found.scores[point].mean(1), scores, rtol=2e-3, atol=1e-5)
     first, last = found.scores[0], found.scores[-1]
     assert not np.array_equal(first, last)  # the numbers did something

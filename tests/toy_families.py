@@ -9,7 +9,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs import AdaptivePolicy, Box, Discrete, Reference, TaskFamily, Timestep
+from jaxmeta_envs import (
+    ACCURACY,
+    AdaptivePolicy,
+    Box,
+    Discrete,
+    Examples,
+    Reference,
+    SupervisedFamily,
+    TaskFamily,
+    Timestep,
+)
 
 
 class CounterTask(NamedTuple):
@@ -201,3 +211,38 @@ class Aim(TaskFamily[jax.Array, jax.Array]):
             return self.action_space.from_unit(params[1]), carry
 
         return {"oracle": Reference(AdaptivePolicy(lambda params, key: (), act), told_task=True)}
+
+
+@dataclass(frozen=True)
+class Sides(SupervisedFamily[jax.Array]):
+    """On which side of a hidden line through the origin a point lies, -1 or 1.
+
+    Learners are trained on the logistic loss, and judged by the share of sides that they know.
+    """
+
+    score = ACCURACY
+
+    @property
+    def input_size(self):
+        return 2
+
+    @property
+    def output_size(self):
+        return 1
+
+    def sample_task(self, key, split="train"):
+        self.check_split(split)
+        return jax.random.normal(key, (2,))
+
+    def sample_examples(self, key, task, num):
+        x = jax.random.normal(key, (num, 2))
+        return Examples(x, self.function(task, x))
+
+    def function(self, task, x):
+        return jnp.where(x @ task[:, None] > 0, 1.0, -1.0)
+
+    def loss(self, prediction, label):
+        return jnp.mean(jax.nn.softplus(-label * prediction))
+
+    def metrics(self, prediction, label):
+        return {"accuracy": jnp.mean(jnp.float32(label * prediction > 0))}

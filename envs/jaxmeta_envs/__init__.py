@@ -40,6 +40,7 @@ from jaxmeta_envs.point_navigation import (
 from jaxmeta_envs.regression import Polynomial, Sinusoid
 from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.restless_bandit import RestlessBandit
+from jaxmeta_envs.score import ACCURACY, LOSS, RETURN, Score
 from jaxmeta_envs.spaces import Box, Discrete, Space
 from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
 from jaxmeta_envs.t_maze import TMaze
@@ -49,6 +50,9 @@ from jaxmeta_envs.two_step_analysis import StayCounts, count_stays
 from jaxmeta_envs.xland import XLandMiniGrid
 
 __all__ = [
+    "ACCURACY",
+    "LOSS",
+    "RETURN",
     "Acrobot",
     "AcrobotTask",
     "AdaptiveModel",
@@ -88,6 +92,7 @@ __all__ = [
     "Reference",
     "RegressionControl",
     "RestlessBandit",
+    "Score",
     "Sinusoid",
     "Space",
     "SparsePointNavigation",

@@ -17,7 +17,8 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs import drawings
-from jaxmeta_envs.errors import closest, require
+from jaxmeta_envs.errors import ConfigError, closest, require
+from jaxmeta_envs.score import RETURN, Score, as_score
 from jaxmeta_envs.spaces import Space
 
 Task = TypeVar("Task")
@@ -190,8 +191,9 @@ class Family(abc.ABC, Generic[Task]):
     Attributes:
         splits: Names accepted by `sample_task`. ``"train"`` and ``"test"`` follow the same
             distribution, or parts of one that share no task; other names are documented shifts.
-        score: What a learner is judged by: a ``"return"`` to make large, or a ``"loss"`` to
-            make small.
+        score: What a learner is judged by, a `Score`. A subclass may write ``"return"`` for
+            `RETURN` and ``"loss"`` for `LOSS`.
+        experience_unit: What ``env_steps`` counts, in words.
         disjoint_splits: Whether the tasks of ``"test"`` never occur in ``"train"``. Where they
             do, evaluation says so beside the figure. Of a continuum of tasks this is True,
             for none is drawn twice but by a chance of measure zero. It is False where every
@@ -199,8 +201,15 @@ class Family(abc.ABC, Generic[Task]):
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-    score: ClassVar[str] = "return"
+    score: ClassVar[Score] = RETURN
+    experience_unit: ClassVar[str] = "env-steps"
     disjoint_splits: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        named = cls.__dict__.get("score")
+        if isinstance(named, str):
+            cls.score = as_score(named)
 
     @abc.abstractmethod
     def sample_task(self, key: Array, split: str = "train") -> Task:
@@ -214,12 +223,20 @@ class Family(abc.ABC, Generic[Task]):
             ConfigError: If ``split`` is unknown.
         """
 
+    @abc.abstractmethod
+    def reference_names(self) -> tuple[str, ...]:
+        """Returns the names of what learners are compared with."""
+
     def check_installed(self) -> None:
         """Raises `ConfigError` if a package that the family needs cannot be imported.
 
         Training asks before it writes anything. A family is made, and says its splits and
         the names of its references, without that package.
         """
+
+    def check_score(self) -> None:
+        """Raises `ConfigError` unless ``score`` is a `Score` that can be measured."""
+        require(isinstance(self.score, Score), "score", self.score, "a Score, as of jaxmeta_envs")
 
     def check_split(self, split: str) -> None:
         """Raises `ConfigError` unless ``split`` is one of `splits`."""
@@ -234,9 +251,20 @@ class TaskFamily(Family[Task], Generic[Task, State]):
         finite_horizon: Whether the horizon is part of the decision process. If so the step
             that reaches it is ``terminated``; if not, the clock merely stops the episode
             and that step is ``truncated``.
+        reward_of_state: Whether a step is paid for the state that it begins in, so that an action
+            shows in later rewards only. Checks of the contract ask
+            (`jaxmeta.testing.check_task_family`).
     """
 
     finite_horizon: ClassVar[bool] = False
+    reward_of_state: ClassVar[bool] = False
+
+    def check_score(self) -> None:
+        super().check_score()
+        score = self.score
+        fitting = score.name == RETURN.name and score.higher_is_better
+        text = 'the "return", of which more is better: that is what is played for in a TaskFamily'
+        require(fitting, "score", score, text)
 
     @property
     def draws_trial(self) -> bool:
@@ -274,6 +302,10 @@ class TaskFamily(Family[Task], Generic[Task, State]):
         del num_episodes
         return {"random": random_reference(self.action_space)}
 
+    def reference_names(self) -> tuple[str, ...]:
+        # Of the shortest trial: the names are the same, and nothing big is solved for them.
+        return tuple(self.references(1))
+
     def candidates(self, num_episodes: int) -> Mapping[str, Candidates]:
         """Returns classical algorithms whose settings are yet to be tuned.
 
@@ -308,3 +340,15 @@ class TaskFamily(Family[Task], Generic[Task, State]):
         if self.draws_trial:
             played = played._replace(reward=played.reward.T, mask=played.mask.T)
         drawings.rewards(axes, played, until)
+
+
+def as_task_family(family: Any, argument: str = "family") -> TaskFamily:
+    """Returns a family as one to act in.
+
+    Raises:
+        ConfigError: If it is none; the message names the argument.
+    """
+    if isinstance(family, TaskFamily):
+        return family
+    shown = family if isinstance(family, type) else type(family).__name__
+    raise ConfigError(f"{argument} is {shown!r}; it must be a TaskFamily, to act in")

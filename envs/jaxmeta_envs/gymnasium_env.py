@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.base import TaskFamily, as_task_family
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.extras import import_extra
 from jaxmeta_envs.gymnasium_spaces import to_gymnasium
@@ -53,9 +53,7 @@ class GymnasiumEnv(gymnasium.Env):
         split: str = "train",
         seed: int | None = None,
     ) -> None:
-        acts = isinstance(family, TaskFamily)
-        shown = family if isinstance(family, type) else type(family).__name__
-        require(acts, "family", shown, "a TaskFamily, to act in")
+        family = as_task_family(family)
         family.check_split(split)
         family.check_installed()
         self.family, self.split = family, split

@@ -14,6 +14,8 @@ from jax import Array
 
 from jaxmeta_envs import drawings
 from jaxmeta_envs.base import Family, Task
+from jaxmeta_envs.errors import require
+from jaxmeta_envs.score import LOSS, Score
 
 
 class Examples(NamedTuple):
@@ -50,9 +52,21 @@ Predictor = Callable[[Any, Array], Array]
 
 
 class SupervisedFamily(Family[Task], Generic[Task]):
-    """A distribution over functions, each known by a few examples."""
+    """A distribution over functions, each known by a few examples.
 
-    score: ClassVar[str] = "loss"
+    Learners are trained on `loss`. They are judged by it, too, unless ``score`` names one of
+    the `metrics`, such as the share of labels that are predicted.
+    """
+
+    score: ClassVar[Score] = LOSS
+    experience_unit: ClassVar[str] = "examples"
+
+    def check_score(self) -> None:
+        super().check_score()
+        by_loss = self.score.name == LOSS.name and not self.score.higher_is_better
+        others = type(self).metrics is not SupervisedFamily.metrics
+        text = 'the "loss", of which less is better, or one of the metrics, which the family lacks'
+        require(by_loss or others, "score", self.score, text)
 
     @property
     @abc.abstractmethod
@@ -76,6 +90,21 @@ class SupervisedFamily(Family[Task], Generic[Task]):
         """Returns the mean squared error over examples and outputs, a scalar."""
         return jnp.mean((prediction - label) ** 2)
 
+    def metrics(self, prediction: Array, label: Array) -> Mapping[str, Array]:
+        """Returns what is reported beside the loss, float32 scalars by name."""
+        del prediction, label
+        return {}
+
+    def measure(self, prediction: Array, label: Array) -> Array:
+        """Returns what ``score`` names: the loss, or one of the metrics.
+
+        Raises:
+            ConfigError: If it is none of them.
+        """
+        found = {LOSS.name: self.loss(prediction, label), **self.metrics(prediction, label)}
+        require(self.score.name in found, "score", self.score, f"one of {', '.join(found)}")
+        return found[self.score.name]
+
     def draw(self, axes: Any, x: Any, truth: Any, predicted: Any, examples: Examples) -> None:
         """Draws a task and what is predicted of it, along the first input and output.
 
@@ -92,3 +121,6 @@ class SupervisedFamily(Family[Task], Generic[Task]):
     def references(self) -> Mapping[str, Predictor]:
         """Returns predictors to compare with; "oracle" is told the task."""
         return {"oracle": self.function}
+
+    def reference_names(self) -> tuple[str, ...]:
+        return tuple(self.references())

@@ -60,9 +60,10 @@ class Algorithm(abc.ABC, Generic[FamilyT, StateT]):
 
         Returns:
             The next state, of the same structure, shapes and dtypes, and a flat dict of
-            float32 scalars with fixed keys, the family's ``score`` among them: ``"return"``,
-            the mean total reward of a trial (of an episode after adaptation, for a learner
-            that adapts to several at a time), or ``"loss"``.
+            float32 scalars with fixed keys, the name of the family's ``score`` among them:
+            ``"return"``, the mean total reward of a trial (of an episode after adaptation, for
+            a learner that adapts to several at a time), ``"loss"``, or what else a supervised
+            family is judged by.
         """
 
     @abc.abstractmethod
@@ -91,6 +92,15 @@ class Algorithm(abc.ABC, Generic[FamilyT, StateT]):
         """
         del family
         return WHOLE
+
+    @property
+    def bootstraps(self) -> bool:
+        """Whether it learns otherwise from time limits, whose future counts, than from ends.
+
+        That takes a value function. What checks an algorithm asks: `check_algorithm` and
+        `check_learning` of `jaxmeta.testing`.
+        """
+        return True
 
     @property
     def task_multiple(self) -> int:

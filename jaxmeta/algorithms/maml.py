@@ -170,14 +170,19 @@ class MAML(Algorithm[SupervisedFamily, MAMLState]):
         def loss(params: Any, examples: Examples) -> Array:
             return family.loss(network.apply(params, examples.x), examples.y)
 
+        def judge(params: Any, examples: Examples) -> dict[str, Array]:
+            predicted = network.apply(params, examples.x)
+            value = family.loss(predicted, examples.y)
+            return {"loss": value, **family.metrics(predicted, examples.y)}
+
         def adapt(meta: MetaParams, support: Examples) -> Any:
             return self.inner.run(meta, loss, support)[0]
 
-        before = jax.vmap(lambda examples: loss(state.params.initial, examples))(query)
+        before = jax.vmap(lambda examples: judge(state.params.initial, examples))(query)
         rate = value_at(self.learning_rate, step)
         if isinstance(self.outer, Reptile):
             adapted = jax.vmap(lambda examples: adapt(state.params, examples))(support)
-            after = jax.vmap(loss)(adapted, query)
+            after = jax.vmap(judge)(adapted, query)
             move = jax.tree.map(lambda a, x: a - x[None], adapted, state.params.initial)
             move = parallel.mean_over_tasks(move)
             initial = jax.tree.map(lambda x, m: x + rate * m, state.params.initial, move)
@@ -185,13 +190,14 @@ class MAML(Algorithm[SupervisedFamily, MAMLState]):
             norm = optax.tree.norm(move)
         else:
 
-            def objective(meta: MetaParams) -> tuple[Array, Array]:
-                after = jax.vmap(lambda s, q: loss(adapt(meta, s), q))(support, query)
+            def objective(meta: MetaParams) -> tuple[Array, dict[str, Array]]:
+                after = jax.vmap(lambda s, q: judge(adapt(meta, s), q))(support, query)
+                losses = after["loss"]
                 # A return is to be high, a loss to be low.
-                of_all = parallel.gather_tasks(-jax.lax.stop_gradient(after))
+                of_all = parallel.gather_tasks(-jax.lax.stop_gradient(losses))
                 weights = self.risk.weights(of_all, step)
                 share = parallel.own_tasks(weights) / jnp.sum(weights)
-                return jnp.sum(share * after), after
+                return jnp.sum(share * losses), after
 
             # Each device differentiates its own tasks; one reduction then adds them up.
             grads, after = jax.grad(objective, has_aux=True)(state.params)
@@ -199,8 +205,9 @@ class MAML(Algorithm[SupervisedFamily, MAMLState]):
             move, opt_state = self._transform().update(grads, state.opt_state)
             params = jax.tree.map(lambda x, m: x - rate * m, state.params, move)
             norm = optax.tree.norm(grads)
-        losses = parallel.mean_over_tasks({"loss": after, "loss_before": before})
-        metrics = losses | {"outer_norm": norm, "learning_rate": rate}
+        before = {f"{name}_before": value for name, value in before.items()}
+        metrics = parallel.mean_over_tasks(after | before)
+        metrics |= {"outer_norm": norm, "learning_rate": rate}
         return MAMLState(params, opt_state), metrics
 
     def memory_bytes(self, family: SupervisedFamily, num_tasks: int) -> int:

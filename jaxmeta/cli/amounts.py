@@ -37,14 +37,13 @@ def say_if_long(
 
 def _steps(config: TrainConfig, options: Mapping[str, Any], in_rows: bool) -> int:
     """Returns environment steps of all seeds, or on supervised tasks, predictions."""
-    from jaxmeta.evaluation import check_playable, steps_of_experience, trained_rows
-    from jaxmeta.player import BATCH, QUERIES
-    from jaxmeta_envs.base import TaskFamily
+    from jaxmeta.evaluation import check_playable
+    from jaxmeta.player import BATCH
+    from jaxmeta.protocols import protocol_of
 
-    algorithm, family = config.algorithm, config.tasks
-    together, rows = steps_of_experience(algorithm, family), trained_rows(algorithm, family)
+    protocol = protocol_of(config.algorithm, config.tasks)
+    rows = len(protocol.experience)
     if (episodes := options["episodes"]) is not None:
-        rows = episodes if in_rows else math.ceil(episodes / together)
-    check_playable(family, options["split"], options["num_tasks"], rows, BATCH)
-    length = together * family.horizon if isinstance(family, TaskFamily) else QUERIES
-    return options["num_tasks"] * rows * length * config.num_seeds
+        rows = episodes if in_rows else math.ceil(episodes / protocol.together)
+    check_playable(config.tasks, options["split"], options["num_tasks"], rows, BATCH)
+    return options["num_tasks"] * rows * protocol.row_steps * config.num_seeds

@@ -34,7 +34,7 @@ def check_algorithm(
             actions, or one with continuous actions or of regression if that is rejected.
         seed: Seed of all randomness.
         bootstraps: Whether the algorithm learns differently from time limits and from
-            terminations. By default its attribute of that name, if it has one, else True.
+            terminations. By default, what it says itself (`Algorithm.bootstraps`).
         skip: Names of checks to leave out.
 
     Raises:
@@ -42,7 +42,7 @@ def check_algorithm(
             the contract demands.
     """
     if bootstraps is None:
-        bootstraps = bool(getattr(algorithm, "bootstraps", True))
+        bootstraps = algorithm.bootstraps
     probe = AlgorithmProbe(algorithm, family or ToyFamily(), seed, bootstraps)
     if family is None:
         toys = (probe.family, ToyFamily(continuous=True), ToyRegression())

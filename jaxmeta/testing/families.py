@@ -46,8 +46,8 @@ def check_task_family(
             random actions rarely meet.
         seed: Seed of the tasks and actions.
         reward_of_state: Whether the reward is paid for the state that the action found, so
-            that an action shows in later rewards only. By default the family's attribute
-            of that name, if it has one, else False.
+            that an action shows in later rewards only. By default, what the family says itself
+            (`TaskFamily.reward_of_state`).
         inert_leaves: Names of task leaves that are allowed to have no effect.
         skip: Names of checks to leave out.
 
@@ -56,7 +56,7 @@ def check_task_family(
             the contract demands.
     """
     if reward_of_state is None:
-        reward_of_state = bool(getattr(family, "reward_of_state", False))
+        reward_of_state = family.reward_of_state
     probe = FamilyProbe(family, num_tasks, seed, reward_of_state, tuple(inert_leaves))
     run_checks(FAMILY_CHECKS, probe, skip)
 

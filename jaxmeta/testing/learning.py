@@ -69,7 +69,7 @@ def check_learning(
 
 
 def _applies(algorithm: Algorithm, probe: ProbeTask) -> bool:
-    if isinstance(probe, StayOrLeave) and not getattr(algorithm, "bootstraps", True):
+    if isinstance(probe, StayOrLeave) and not algorithm.bootstraps:
         return False
     try:
         algorithm.check(probe)

@@ -59,7 +59,7 @@ def metrics_are_flat(probe: AlgorithmProbe) -> None:
         expect(isinstance(name, str), f"a key is {name!r}")
         scalar = getattr(value, "shape", None) == () and value.dtype == jnp.float32
         expect(scalar, f"{name} is {value}, not a float32 scalar")
-    score = probe.family.score
+    score = probe.family.score.name
     expect(score in metrics, f"the keys are {sorted(metrics)}, without {score!r}")
     _, later = probe.trace_update(probe.family)
     changed = sorted(set(metrics) ^ set(later))
@@ -101,7 +101,7 @@ def update_keys(probe: AlgorithmProbe) -> None:
     first = jax.tree.map(plain, probe.first)
     one, twin = (jax.tree.map(lambda x, lane=lane: x[lane], first) for lane in (0, 1))
     expect(same(one, twin), "two lanes with one state and one key differ")
-    score = probe.family.score
+    score = probe.family.score.name
     scores = first.metrics[score][:, 0]
     expect(len(set(scores.tolist())) > 1, f"three different keys gave the {score} {scores[0]}")
 
@@ -120,7 +120,7 @@ def memory_between_updates(probe: AlgorithmProbe) -> None:
         lambda path, own, given: given if is_params(path) else own, after, same_params
     )
     keys = jnp.stack([jax.random.split(probe.key("graft"), UPDATES)] * LANES)
-    score = probe.family.score
+    score = probe.family.score.name
     returns = plain(probe.updates(probe.family, grafted, keys, step=1).metrics[score])[:, 0]
     expect(
         np.allclose(returns, returns[0], rtol=1e-5, atol=1e-6),

@@ -86,12 +86,12 @@ def scores(result: jaxmeta.TrainResult, num_tasks: int) -> np.ndarray:
     """Returns losses after adaptation, or returns of whole trials, on held-out tasks ``[S, B]``."""
     evaluation = jaxmeta.evaluate(result, num_tasks=num_tasks, references=False)
     rows = np.asarray(evaluation.returns, np.float64)
-    return rows[:, :, -1] if evaluation.score == "loss" else rows.sum(2)
+    return rows[:, :, -1] if evaluation.headline == "final" else rows.sum(2)
 
 
 def describe(result: jaxmeta.TrainResult, reached: np.ndarray) -> dict[str, Any]:
     """Returns what the seeds reach, and the course of training in twenty parts."""
-    curve = np.array_split(result.metrics[result.config.tasks.score].mean(1), 20)
+    curve = np.array_split(result.metrics[result.config.tasks.score.name].mean(1), 20)
     return {
         "per_seed": reached.mean(1).tolist(),
         "total": interval(reached),
@@ -115,7 +115,7 @@ def run(name: str, seeds: int, updates: int | None, num_tasks: int, runs: Path) 
         "cell": name,
         **recording.provenance(),
         "config": serialization.to_dict(dataclasses.replace(exact.config, run_dir=None)),
-        "score": exact.config.tasks.score,
+        "score": exact.config.tasks.score.name,
         "env_steps_per_seed": exact.env_steps,
         "num_tasks": num_tasks,
         "float32": describe(exact, reached[0]),

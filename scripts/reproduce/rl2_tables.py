@@ -28,7 +28,7 @@ from rich.table import Table
 
 import jaxmeta
 from jaxmeta import GRU, PPO, FastWeights, Recall, Schedule, intervals, recording, serialization
-from jaxmeta.baselines import Score, play_baselines
+from jaxmeta.baselines import BaselineScore, play_baselines
 from jaxmeta_envs import BernoulliBandit, TabularMDP, TaskFamily
 
 ROOT = Path(__file__).parents[2]
@@ -226,7 +226,7 @@ def train_cell(
     }
 
 
-def beside(totals: np.ndarray, score: Score) -> dict[str, Any]:
+def beside(totals: np.ndarray, score: BaselineScore) -> dict[str, Any]:
     """Describes a classical algorithm and by how much agents ``[seeds, tasks]`` are better.
 
     The difference is task by task, so that the tasks' own spread is not in its error.
