@@ -86,7 +86,8 @@ def describe_training(config: TrainConfig) -> str:
         "by default with the preset shown.\n\n"
         f"{algorithm.__name__}: {summary(algorithm)}\n\n{family.__name__}: {summary(family)}\n\n"
         "Options of the parts listed below as subcommands may be given at once; to see them, or to "
-        "choose another part, name it: algorithm.memory:lstm --help."
+        "choose another part, name it: algorithm.memory:lstm --help. One of your own in mine.py is "
+        "algorithm.memory:mine:MyMemory."
     )
 
 
