@@ -223,8 +223,9 @@ def _model_programs(
         return jax.tree.leaves(after)
 
     (n,) = jax_export.symbolic_shape("n")
-    x = ("x", jax.ShapeDtypeStruct((n, family.input_size), jnp.float32))
-    y = ("y", jax.ShapeDtypeStruct((n, family.output_size), jnp.float32))
+    of_x, of_y = family.input_space, family.label_space
+    x = ("x", jax.ShapeDtypeStruct((n, *of_x.shape), of_x.dtype))
+    y = ("y", jax.ShapeDtypeStruct((n, *of_y.shape), of_y.dtype))
     programs = {
         "begin": _Program(begin, False, []),
         "predict": _Program(predict, True, [x]),

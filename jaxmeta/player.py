@@ -27,7 +27,7 @@ AXIS = "tasks"
 
 
 QUERIES = 100
-"""Examples of a supervised task that a model is judged on, apart from those it adapts to."""
+"""Least examples of a supervised task that a model is judged on, apart from those it adapts to."""
 
 
 def play_tasks(
@@ -175,16 +175,19 @@ def _losses(
     model: AdaptiveModel, given: Any, family: SupervisedFamily, task: Any, key: Array, rows: int
 ) -> Array:
     """Returns the loss on queries after 0 to K - 1 steps on one set of examples, ``[K]``."""
-    # Queries first: more shots leave them as they are.
-    query_key, support_key = jax.random.split(key)
-    query = family.sample_examples(query_key, task, QUERIES)
-    support = family.sample_examples(support_key, task, model.shots)
+    keys = jax.random.split(key)[::-1]
+    support, query = family.sample_split(keys, task, model.shots, query_shots(family))
 
     def row(carry: Any, _: None) -> tuple[Any, Array]:
         loss = family.loss(model.predict(given, carry, query.x), query.y)
         return model.adapt(given, carry, support), loss
 
     return jax.lax.scan(row, model.begin(given), None, length=rows)[1]
+
+
+def query_shots(family: SupervisedFamily) -> int:
+    """Returns how many shots of queries a model is judged on: at least `QUERIES` examples."""
+    return math.ceil(QUERIES / family.examples_per_shot)
 
 
 def _replicate(mesh: Mesh, params: Any, member: int | None, key: Array) -> tuple[Any, Any, Array]:

@@ -22,7 +22,7 @@ from jaxmeta.runs import load_runs
 from jaxmeta.show_plots import Scene, write_animation, write_still
 from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
+from jaxmeta_envs.supervised import AdaptiveModel, Examples, FunctionFamily
 
 _COLUMNS = 5  # rows of adaptation in the still picture
 _POINTS = 200  # of a function
@@ -105,8 +105,10 @@ def _scene(
 ) -> Scene:
     indices = jnp.arange(num_tasks, dtype=jnp.uint32)
     draw = functools.partial(draw_task, family, evaluation_key(seed), split=split)
-    if isinstance(family, SupervisedFamily):
+    if isinstance(family, FunctionFamily):
         return _fits(family, policy, params, rows, jax.vmap(draw)(indices))
+    drawn = "a TaskFamily or a FunctionFamily: other tasks have no picture"
+    require(isinstance(family, TaskFamily), "tasks", family, drawn)
     assert isinstance(family, TaskFamily)
 
     def play(index: Any) -> Any:
@@ -133,7 +135,7 @@ def _scene(
 
 
 def _fits(
-    family: SupervisedFamily, model: AdaptiveModel, params: Any, rows: int, drawn: Any
+    family: FunctionFamily, model: AdaptiveModel, params: Any, rows: int, drawn: Any
 ) -> Scene:
     tasks, keys = drawn
     examples = jax.vmap(lambda k, t: family.sample_examples(k, t, model.shots))(keys, tasks)

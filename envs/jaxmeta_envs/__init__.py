@@ -41,7 +41,13 @@ from jaxmeta_envs.regression import Polynomial, Sinusoid
 from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.spaces import Box, Discrete, Space
-from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
+from jaxmeta_envs.supervised import (
+    AdaptiveModel,
+    ClassificationFamily,
+    Examples,
+    FunctionFamily,
+    SupervisedFamily,
+)
 from jaxmeta_envs.t_maze import TMaze
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
@@ -64,10 +70,12 @@ __all__ = [
     "CartPole",
     "CartPoleTask",
     "ClassicControl",
+    "ClassificationFamily",
     "ConfigError",
     "CorrelatedBandit",
     "Discrete",
     "Examples",
+    "FunctionFamily",
     "GaussianBandit",
     "GridNavigation",
     "GymnaxFamily",

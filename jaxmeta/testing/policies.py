@@ -46,8 +46,8 @@ def acts(probe: AlgorithmProbe) -> bool:
 
 @check(
     "model",
-    "a learner that predicts keeps the structure, shapes and dtypes of its carry, predicts labels "
-    "of the family's shape, and adapts to what it sees",
+    "a learner that predicts keeps the structure, shapes and dtypes of its carry, predicts "
+    "vectors [n, flat_size] of the label space, and adapts to what it sees",
 )
 def model(probe: AlgorithmProbe) -> None:
     """Begins, predicts, adapts and predicts again, on one task."""
@@ -58,7 +58,8 @@ def model(probe: AlgorithmProbe) -> None:
     assert isinstance(family, SupervisedFamily)
     assert isinstance(learner, AdaptiveModel)
     task_key, key = jax.random.split(probe.key("model"))
-    support = family.sample_examples(key, family.sample_task(task_key), learner.shots)
+    task = family.sample_task(task_key)
+    support, _ = family.sample_split(jax.random.split(key), task, learner.shots, 1)
 
     def run(params: Any) -> tuple[Any, Any, Array, Array]:
         carry = learner.begin(params)
@@ -68,7 +69,9 @@ def model(probe: AlgorithmProbe) -> None:
 
     carry, adapted, before, after = fast_jit(run)(params)
     expect_same_shapes("the carry, by adapt,", carry, adapted)
-    expect_same_shapes("a prediction", support.y, after)
+    found, size = shapes(after), family.label_space.flat_size
+    wanted = f"float32{[support.x.shape[0], size]}"
+    expect(found == wanted, f"a prediction is {found}, not {wanted}")
     expect(np.any(plain(before) != plain(after)), "adapting changes no prediction")
 
 
