@@ -35,7 +35,7 @@ from jaxmeta_envs.base import (
 )
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.extras import import_extra
-from jaxmeta_envs.spaces import Bound, Discrete, Space
+from jaxmeta_envs.spaces import ArraySpace, Bound, Box, Discrete, MultiDiscrete, as_array_space
 from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -199,7 +199,7 @@ def _policy_programs(
         "adapts": policy.adapt is not no_adaptation,
         "episodes_per_adapt": policy.episodes_per_adapt,
         "horizon": family.horizon,
-        "observation_space": _describe_space(family.observation_space),
+        "observation_space": _describe_space(_seen(family)),
         "action_space": _describe_space(family.action_space),
         "key": str(implementation),
     }
@@ -234,9 +234,13 @@ def _model_programs(
     return programs, {"kind": "model", "shots": model.shots}
 
 
+def _seen(family: TaskFamily) -> ArraySpace:
+    return as_array_space(family.observation_space, "tasks.observation_space", "export")
+
+
 def _step_inputs(family: TaskFamily, lead: tuple[int, ...]) -> list[_Named]:
     """Returns the fields of a `PolicyInput` in their order, with axes in front."""
-    obs, action = family.observation_space, family.action_space
+    obs, action = _seen(family), family.action_space
     kinds = {
         "obs": (obs.shape, obs.dtype),
         "prev_action": (action.shape, action.dtype),
@@ -249,7 +253,7 @@ def _step_inputs(family: TaskFamily, lead: tuple[int, ...]) -> list[_Named]:
 
 def _episode_inputs(family: TaskFamily, lead: tuple[int, ...]) -> list[_Named]:
     """Returns the fields of a `Trajectory` in their order, its inputs first."""
-    obs, action = family.observation_space, family.action_space
+    obs, action = _seen(family), family.action_space
     kinds = {
         "action": (action.shape, action.dtype),
         "reward": ((), jnp.float32),
@@ -299,9 +303,12 @@ def _describe(arrays: Iterable[_Named]) -> list[dict[str, Any]]:
     ]
 
 
-def _describe_space(space: Space) -> dict[str, Any]:
+def _describe_space(space: ArraySpace) -> dict[str, Any]:
     if isinstance(space, Discrete):
         return {"kind": "discrete", "n": space.n}
+    if isinstance(space, MultiDiscrete):
+        return {"kind": "multi-discrete", "sizes": list(space.sizes)}
+    assert isinstance(space, Box)
     low, high = (_in_json(bound) for bound in (space.low, space.high))
     return {"kind": "box", "low": low, "high": high, "shape": list(space.shape)}
 

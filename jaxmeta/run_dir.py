@@ -31,7 +31,7 @@ from jaxmeta.logs import (
 )
 from jaxmeta_envs.base import TaskFamily
 from jaxmeta_envs.errors import ConfigError, require
-from jaxmeta_envs.spaces import Discrete
+from jaxmeta_envs.spaces import Box
 
 try:
     import fcntl
@@ -128,7 +128,7 @@ def _same_units(config: TrainConfig) -> bool:
         return True
     assert isinstance(config.tasks, TaskFamily)
     space = config.tasks.action_space
-    return isinstance(space, Discrete) or bool(
+    return not isinstance(space, Box) or bool(
         np.all(space.centre == 0.0) and np.all(space.half_range == 1.0)
     )
 

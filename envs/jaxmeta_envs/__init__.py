@@ -15,6 +15,7 @@ from jaxmeta_envs.bodies import Body, BodyFamily
 from jaxmeta_envs.body_physics import BodyTask
 from jaxmeta_envs.cartpole import CartPole, CartPoleTask
 from jaxmeta_envs.classic_control import ClassicControl
+from jaxmeta_envs.composite_spaces import Dict, Tuple
 from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.gridworld import GridNavigation
@@ -40,7 +41,7 @@ from jaxmeta_envs.point_navigation import (
 from jaxmeta_envs.regression import Polynomial, Sinusoid
 from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.restless_bandit import RestlessBandit
-from jaxmeta_envs.spaces import Box, Discrete, Space
+from jaxmeta_envs.spaces import ArraySpace, Box, Discrete, MultiDiscrete, Space
 from jaxmeta_envs.supervised import (
     AdaptiveModel,
     ClassificationFamily,
@@ -62,6 +63,7 @@ __all__ = [
     "AntDirection",
     "AntGoal",
     "AntVelocity",
+    "ArraySpace",
     "BernoulliBandit",
     "Body",
     "BodyFamily",
@@ -73,6 +75,7 @@ __all__ = [
     "ClassificationFamily",
     "ConfigError",
     "CorrelatedBandit",
+    "Dict",
     "Discrete",
     "Examples",
     "FunctionFamily",
@@ -86,6 +89,7 @@ __all__ = [
     "InformativeBandit",
     "MountainCar",
     "MountainCarTask",
+    "MultiDiscrete",
     "Pendulum",
     "PendulumTask",
     "PhysicalFamily",
@@ -107,6 +111,7 @@ __all__ = [
     "Timestep",
     "Trajectory",
     "TruncatedNormal",
+    "Tuple",
     "TwoStep",
     "Uniform",
     "XLandMiniGrid",

@@ -16,7 +16,7 @@ from jax import Array
 
 from jaxmeta_envs import drawings
 from jaxmeta_envs.errors import closest, require
-from jaxmeta_envs.spaces import Space
+from jaxmeta_envs.spaces import ArraySpace, Space
 
 Task = TypeVar("Task")
 State = TypeVar("State")
@@ -230,11 +230,13 @@ class TaskFamily(Family[Task], Generic[Task, State]):
 
     @property
     @abc.abstractmethod
-    def observation_space(self) -> Space: ...
+    def observation_space(self) -> Space:
+        """What the agent sees: any space, also a `Dict` or a `Tuple` of spaces."""
 
     @property
     @abc.abstractmethod
-    def action_space(self) -> Space: ...
+    def action_space(self) -> ArraySpace:
+        """What the agent does: `Discrete`, `MultiDiscrete` or `Box`."""
 
     @property
     @abc.abstractmethod

@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxmeta_envs import drawings
 from jaxmeta_envs.base import Family, Task
-from jaxmeta_envs.spaces import Discrete, Space
+from jaxmeta_envs.spaces import ArraySpace, Discrete
 
 
 class Examples(NamedTuple):
@@ -65,11 +65,11 @@ class SupervisedFamily(Family[Task], Generic[Task]):
 
     @property
     @abc.abstractmethod
-    def input_space(self) -> Space: ...
+    def input_space(self) -> ArraySpace: ...
 
     @property
     @abc.abstractmethod
-    def label_space(self) -> Space: ...
+    def label_space(self) -> ArraySpace: ...
 
     @property
     def examples_per_shot(self) -> int:

@@ -112,8 +112,7 @@ def _play(family: TaskFamily, key: Array) -> Play:
 def _abstract(family: TaskFamily, key: Array) -> tuple[Any, Any, Any]:
     """Returns shapes and dtypes of a state, an action and a task."""
     task = jax.eval_shape(family.sample_task, key)
-    action = jax.ShapeDtypeStruct(family.action_space.shape, family.action_space.dtype)
-    return jax.eval_shape(family.reset, key, task)[0], action, task
+    return jax.eval_shape(family.reset, key, task)[0], family.action_space.abstract, task
 
 
 @check("splits", "the tasks of every split have the same structure, shapes and dtypes")

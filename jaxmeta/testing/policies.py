@@ -22,7 +22,7 @@ from jaxmeta.testing.conformance import (
 from jaxmeta.testing.probes import other_actions
 from jaxmeta.testing.toys import ToyFamily
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
-from jaxmeta_envs.spaces import Discrete
+from jaxmeta_envs.spaces import Box
 from jaxmeta_envs.supervised import AdaptiveModel, SupervisedFamily
 
 _TASKS, _STEPS, _DRAWS = 16, 2, 32
@@ -91,7 +91,7 @@ def policy_shapes(probe: AlgorithmProbe) -> None:
     action, acted = jax.eval_shape(policy.act, params, carry, inputs, key)
     expect_same_shapes("the carry, by act,", carry, acted)
     space = family.action_space
-    wanted = shapes(jax.ShapeDtypeStruct(space.shape, space.dtype))
+    wanted = shapes(space.abstract)
     expect(shapes(action) == wanted, f"an action is {shapes(action)}, not {wanted}")
     flag, number = jnp.asarray(False), jnp.float32(0.0)
     row = Trajectory(inputs, space.zero(), number, flag, flag, inputs.obs, flag)
@@ -139,8 +139,8 @@ def policy_play(probe: AlgorithmProbe) -> None:
     played = jax.tree.map(plain, program(tasks, keys))
     actions, space = played.action[played.mask], family.action_space
     inside = np.isfinite(actions)
-    if isinstance(space, Discrete):
-        inside = (actions >= 0) & (actions < space.n)
+    if not isinstance(space, Box):
+        inside = (actions >= space.lowest) & (actions <= space.highest)
     expect(np.all(inside), f"actions range from {actions.min()} to {actions.max()}, not in {space}")
     expect(np.all(np.isfinite(played.reward)), "a reward is not finite")
     kept = _TASKS // 2
