@@ -295,3 +295,23 @@ class TaskFamily(Family[Task], Generic[Task, State]):
         if self.draws_trial:
             played = played._replace(reward=played.reward.T, mask=played.mask.T)
         drawings.rewards(axes, played, until)
+
+
+class TimedFamily(TaskFamily[Task, State], Generic[Task, State]):
+    """A family whose fields say how long an episode and a trial are.
+
+    Attributes:
+        episode_length: The horizon, steps.
+        num_episodes: Episodes per trial in the published protocol.
+    """
+
+    episode_length: int
+    num_episodes: int
+
+    @property
+    def horizon(self) -> int:
+        return self.episode_length
+
+    @property
+    def default_episodes(self) -> int:
+        return self.num_episodes

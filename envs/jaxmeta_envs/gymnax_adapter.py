@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmeta_envs.base import TaskFamily, Timestep
+from jaxmeta_envs.base import TimedFamily, Timestep
 from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.extras import import_extra
 from jaxmeta_envs.fields import check_fields, check_least
@@ -40,7 +40,7 @@ class GymnaxState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GymnaxFamily(TaskFamily[Any, GymnaxState]):
+class GymnaxFamily(TimedFamily[Any, GymnaxState]):
     """Tasks that differ in the parameters of one gymnax environment; see `from_gymnax`.
 
     The family's clock is the only one: gymnax's time limit, and its reset inside ``step``,
@@ -92,14 +92,6 @@ class GymnaxFamily(TaskFamily[Any, GymnaxState]):
     @property
     def action_space(self) -> ArraySpace:
         return _spaces(self.env)[1]
-
-    @property
-    def horizon(self) -> int:
-        return self.episode_length
-
-    @property
-    def default_episodes(self) -> int:
-        return self.num_episodes
 
     def check_installed(self) -> None:
         import_gymnax()
