@@ -9,6 +9,7 @@ from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.maml import MAML, Reptile
 from jaxmeta.networks import MLP
 from jaxmeta.testing import ToyClusters, check_algorithm
+from tests.tiny_runs import untrained
 
 TINY = {"num_tasks": 4, "shots": 2, "queries": 3, "network": MLP((4,), "tanh")}
 
@@ -45,7 +46,7 @@ def bayes_rate(centre):
     return density.max(axis=-1).sum() * 0.1**2 / len(centre)
 
 
-def test_maml_learns_to_tell_clusters_apart_and_is_no_better_than_bayes_rule():
+def test_maml_learns_to_tell_clusters_apart_and_is_no_better_than_bayes_rule(tmp_path):
     family = ToyClusters(ways=3, size=2, spread=3.0)
     algorithm = MAML(
         num_tasks=16,
@@ -86,3 +87,26 @@ def test_maml_learns_to_tell_clusters_apart_and_is_no_better_than_bayes_rule():
     assert np.mean(before) == pytest.approx(1 / 3, abs=0.06)
     assert np.mean(after) > 0.7
     assert np.mean(after - rates) < 3 * error
+    # Judged by its loss beside its references, as other families are.
+    evaluation = jaxmeta.evaluate(result, num_tasks=100)
+    losses = evaluation.returns[0].mean(axis=0)
+    oracle, chance = (evaluation.references[name].mean() for name in ("oracle", "chance"))
+    assert chance == pytest.approx(np.log(3), rel=1e-5)
+    assert oracle < losses[-1] < 0.7 * chance < losses[0]
+    with pytest.raises(jaxmeta.ConfigError, match=r"tasks is ToyClusters.*have no picture"):
+        jaxmeta.show(result, out=tmp_path)
+
+
+def test_an_exported_classifier_adapts_and_predicts_as_the_library_does(tmp_path):
+    family, algorithm = ToyClusters(), MAML(**TINY)
+    result = untrained(algorithm, family, num_seeds=1)
+    agent = jaxmeta.load_exported(jaxmeta.export(result, tmp_path / "agent"))
+    params = jax.tree.map(lambda x: x[0], result.params)
+    task_key, key = jax.random.split(jax.random.key(3))
+    task = family.sample_task(task_key)
+    support, query = family.sample_split(jax.random.split(key), task, 2, 4)
+    model = result.policy
+    adapted = jax.jit(model.adapt)(params, model.begin(params), support)
+    ours = jax.jit(model.predict)(params, adapted, query.x)
+    theirs = agent.predict(agent.adapt(agent.begin(), *support), query.x)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
