@@ -27,7 +27,7 @@ from jaxmeta_envs.base import (
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.extras import import_extra
 from jaxmeta_envs.gymnasium_spaces import is_like
-from jaxmeta_envs.spaces import Box
+from jaxmeta_envs.spaces import Box, Discrete, as_array_space
 
 
 class Played(NamedTuple):
@@ -108,6 +108,9 @@ class GymnasiumPolicy:
         require(isinstance(env, kinds), "env", env, "a Gymnasium environment, single or vector")
         self._vector = isinstance(env, gymnasium.vector.VectorEnv)
         self._mode = _autoreset_mode(gymnasium, env) if self._vector else None
+        self._seen = as_array_space(
+            family.observation_space, "family.observation_space", "a policy in Gymnasium"
+        )
         for role in ("observation_space", "action_space"):
             theirs = getattr(env, f"single_{role}" if self._vector else role)
             ours = getattr(family, role)
@@ -139,7 +142,7 @@ class GymnasiumPolicy:
         Args:
             obs: What the environment shows, as it came from ``reset`` or ``step``.
         """
-        space = self.family.observation_space
+        space = self._seen
         # Copied, as some environments write the next observation into the same memory.
         seen = np.array(obs, space.dtype).reshape(self._lanes, *space.shape)
         inputs = self._previous._replace(obs=seen, episode_start=self._time == 0)
@@ -155,7 +158,7 @@ class GymnasiumPolicy:
             action = np.clip(action, limits.low, limits.high)
         if self._vector:
             return action
-        return action[0] if continuous else int(action[0])
+        return int(action[0]) if isinstance(self.family.action_space, Discrete) else action[0]
 
     def observe(
         self, obs: Any, reward: Any, terminated: Any, truncated: Any, info: Any = None
@@ -178,7 +181,7 @@ class GymnasiumPolicy:
         if self._acted is None:
             raise RuntimeError("ask act for an action before observe")
         (inputs, action), self._acted = self._acted, None
-        lanes, space = self._lanes, self.family.observation_space
+        lanes, space = self._lanes, self._seen
         live = ~(self._waits | self._rests)
         reward = np.asarray(reward, np.float32).reshape(lanes)
         terminated = np.asarray(terminated, bool).reshape(lanes) & live

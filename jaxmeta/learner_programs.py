@@ -1,6 +1,6 @@
 """The functions of a learner as programs of flat arrays, which need none of our types.
 
-Axes: N episodes per adaptation, T steps of an episode, n examples, I inputs, O outputs.
+Axes: N episodes per adaptation, T steps of an episode, n examples.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jaxmeta_envs.base import (
     Trajectory,
     no_adaptation,
 )
-from jaxmeta_envs.spaces import Bound, Discrete, Space
+from jaxmeta_envs.spaces import ArraySpace, Bound, Box, Discrete, MultiDiscrete, as_array_space
 from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
 
 Named = tuple[str, jax.ShapeDtypeStruct]
@@ -124,7 +124,7 @@ def policy_programs(policy: AdaptivePolicy, family: TaskFamily, example: Any) ->
         "adapts": policy.adapt is not no_adaptation,
         "episodes_per_adapt": policy.episodes_per_adapt,
         "horizon": family.horizon,
-        "observation_space": _describe_space(family.observation_space),
+        "observation_space": _describe_space(_seen(family)),
         "action_space": _describe_space(family.action_space),
         "key": str(implementation),
     }
@@ -150,8 +150,9 @@ def model_programs(model: AdaptiveModel, family: SupervisedFamily, example: Any)
         return jax.tree.leaves(after)
 
     (n,) = jax_export.symbolic_shape("n")
-    x = ("x", jax.ShapeDtypeStruct((n, family.input_size), jnp.float32))
-    y = ("y", jax.ShapeDtypeStruct((n, family.output_size), jnp.float32))
+    of_x, of_y = family.input_space, family.label_space
+    x = ("x", jax.ShapeDtypeStruct((n, *of_x.shape), of_x.dtype))
+    y = ("y", jax.ShapeDtypeStruct((n, *of_y.shape), of_y.dtype))
     programs = {
         "begin": Program(begin, False, []),
         "predict": Program(predict, True, [x]),
@@ -161,9 +162,13 @@ def model_programs(model: AdaptiveModel, family: SupervisedFamily, example: Any)
     return Exported(params, carry, programs, described)
 
 
+def _seen(family: TaskFamily) -> ArraySpace:
+    return as_array_space(family.observation_space, "tasks.observation_space", "export")
+
+
 def _step_inputs(family: TaskFamily, lead: tuple[int, ...]) -> list[Named]:
     """Returns the fields of a `PolicyInput` in their order, with axes in front."""
-    obs, action = family.observation_space, family.action_space
+    obs, action = _seen(family), family.action_space
     kinds = {
         "obs": (obs.shape, obs.dtype),
         "prev_action": (action.shape, action.dtype),
@@ -176,7 +181,7 @@ def _step_inputs(family: TaskFamily, lead: tuple[int, ...]) -> list[Named]:
 
 def _episode_inputs(family: TaskFamily, lead: tuple[int, ...]) -> list[Named]:
     """Returns the fields of a `Trajectory` in their order, its inputs first."""
-    obs, action = family.observation_space, family.action_space
+    obs, action = _seen(family), family.action_space
     kinds = {
         "action": (action.shape, action.dtype),
         "reward": ((), jnp.float32),
@@ -193,9 +198,12 @@ def _array(lead: tuple[int, ...], shape: tuple[int, ...], dtype: Any) -> jax.Sha
     return jax.ShapeDtypeStruct((*lead, *shape), dtype)
 
 
-def _describe_space(space: Space) -> dict[str, Any]:
+def _describe_space(space: ArraySpace) -> dict[str, Any]:
     if isinstance(space, Discrete):
         return {"kind": "discrete", "n": space.n}
+    if isinstance(space, MultiDiscrete):
+        return {"kind": "multi-discrete", "sizes": list(space.sizes)}
+    assert isinstance(space, Box)
     low, high = (_in_json(bound) for bound in (space.low, space.high))
     return {"kind": "box", "low": low, "high": high, "shape": list(space.shape)}
 

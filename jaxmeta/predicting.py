@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -14,10 +15,10 @@ from jaxmeta.learner_programs import Exported, model_programs
 from jaxmeta.protocol import PlayedReference, Protocol
 from jaxmeta.scenes import Scene, fits_scene
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.supervised import AdaptiveModel, Predictor, SupervisedFamily
+from jaxmeta_envs.supervised import AdaptiveModel, FunctionFamily, Predictor, SupervisedFamily
 
 QUERIES = 100
-"""Examples of a task that a model is judged on, apart from those it adapts to."""
+"""Least examples of a task that a model is judged on, apart from those it adapts to."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Predicting(Protocol):
 
     @property
     def row_steps(self) -> int:
-        return QUERIES
+        return self._query_shots * self.family.examples_per_shot
 
     @property
     def seen(self) -> int:
@@ -64,16 +65,18 @@ class Predicting(Protocol):
     def play(self, given: Any, task: Any, key: Array) -> Array:
         """Returns the score on queries after 0 to X - 1 steps on one set of examples, ``[X]``."""
         family, model = self.family, self.policy
-        # Queries first: more shots leave them as they are.
-        query_key, support_key = jax.random.split(key)
-        query = family.sample_examples(query_key, task, QUERIES)
-        support = family.sample_examples(support_key, task, model.shots)
+        keys = jax.random.split(key)[::-1]
+        support, query = family.sample_split(keys, task, model.shots, self._query_shots)
 
         def row(carry: Any, _: None) -> tuple[Any, Array]:
             score = family.measure(model.predict(given, carry, query.x), query.y)
             return model.adapt(given, carry, support), score
 
         return jax.lax.scan(row, model.begin(given), None, length=len(self.experience))[1]
+
+    @property
+    def _query_shots(self) -> int:
+        return math.ceil(QUERIES / self.family.examples_per_shot)
 
     def optimum(self, split: str) -> None:
         return None
@@ -86,6 +89,8 @@ class Predicting(Protocol):
         }
 
     def scene(self, params: Any, key: Array, split: str, num_tasks: int) -> Scene:
+        drawn = "a FunctionFamily, or one to act in: classes have no picture"
+        require(isinstance(self.family, FunctionFamily), "tasks", self.family, drawn)
         rows = len(self.experience)
         return fits_scene(self.family, self.policy, params, rows, key, split, num_tasks)
 

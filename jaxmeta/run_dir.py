@@ -31,7 +31,7 @@ from jaxmeta.logs import (
 )
 from jaxmeta_envs.base import as_task_family
 from jaxmeta_envs.errors import ConfigError, require
-from jaxmeta_envs.spaces import Discrete
+from jaxmeta_envs.spaces import Box
 
 try:
     import fcntl
@@ -127,7 +127,7 @@ def _same_units(config: TrainConfig) -> bool:
     if registry.builtin_name(type(config.algorithm)) not in ("rl2", "epopt"):
         return True
     space = as_task_family(config.tasks).action_space
-    return isinstance(space, Discrete) or bool(
+    return not isinstance(space, Box) or bool(
         np.all(space.centre == 0.0) and np.all(space.half_range == 1.0)
     )
 

@@ -17,7 +17,7 @@ from jax import Array
 from jaxmeta.player import draw_task
 from jaxmeta.rollout import play_adaptation
 from jaxmeta_envs.base import AdaptivePolicy, TaskFamily
-from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
+from jaxmeta_envs.supervised import AdaptiveModel, Examples, FunctionFamily
 
 _COLUMNS = 5  # rows of adaptation in the still picture
 _POINTS = 200  # of a function
@@ -89,7 +89,7 @@ def episodes_scene(
 
 
 def fits_scene(
-    family: SupervisedFamily,
+    family: FunctionFamily,
     model: AdaptiveModel,
     params: Any,
     rows: int,

@@ -93,7 +93,7 @@ def make_log_likelihood(
     key: Array,
 ) -> LogDensity:
     """Returns the log-likelihood over the cube; ``-inf`` outside, where nothing is simulated."""
-    process, reading = adaptation.noise(family.observation_space.shape[0])
+    process, reading = adaptation.noise(family.observation_space.flat_size)
     data = transitions.flat()
     if not adaptation.filtered:
         data = jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), data)

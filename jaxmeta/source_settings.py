@@ -12,6 +12,7 @@ from jax import Array
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.physical import PhysicalFamily
+from jaxmeta_envs.spaces import Box
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,10 @@ class SourceAdaptation:
 
     def check(self, family: PhysicalFamily) -> None:
         """Raises `ConfigError` unless these settings suit ``family``."""
-        size = family.observation_space.shape
-        require(len(size) == 1, "family.observation_space", size, "of one axis")
+        space = family.observation_space
+        vector = isinstance(space, Box) and len(space.shape) == 1
+        require(vector, "family.observation_space", space, "a Box of one axis")
+        size = (space.flat_size,)
         for name in ("process_std", "observation_std"):
             value = getattr(self, name)
             fits = not isinstance(value, tuple) or len(value) == size[0]

@@ -29,7 +29,7 @@ from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.extras import import_extra
 from jaxmeta_envs.gymnasium_spaces import is_like
 from jaxmeta_envs.physical import PhysicalFamily
-from jaxmeta_envs.spaces import Discrete
+from jaxmeta_envs.spaces import Discrete, as_array_space
 
 _TASK, _GYMNASIUM = "task:", "gymnasium:"
 
@@ -166,7 +166,8 @@ class GymnasiumTarget(Target):
 
     def _no_rows(self) -> Any:
         length, family = self._family.horizon, self._family
-        obs = np.zeros((length, *family.observation_space.shape), np.float32)
+        space = as_array_space(family.observation_space, "observation_space", "a target")
+        obs = np.zeros((length, *space.shape), np.float32)
         action: Any = np.zeros((length, *family.action_space.shape), family.action_space.dtype)
         return Transitions(obs, action, obs.copy(), np.zeros(length, bool))  # pyright: ignore[reportArgumentType]
 

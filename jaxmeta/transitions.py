@@ -11,6 +11,7 @@ from jax.core import Tracer
 
 from jaxmeta_envs.base import TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
+from jaxmeta_envs.spaces import as_array_space
 
 
 class Transitions(NamedTuple):
@@ -82,7 +83,8 @@ def check_transitions(family: TaskFamily, transitions: Transitions) -> None:
 
 def _check_shapes(family: TaskFamily, transitions: Transitions) -> tuple[int, ...]:
     """Returns the axes in front of an observation's, ``(..., T)``."""
-    obs, action = family.observation_space, family.action_space
+    obs = as_array_space(family.observation_space, "observation_space", "transitions")
+    action = family.action_space
     shapes = {name: np.shape(x) for name, x in transitions._asdict().items()}
     lead = shapes["mask"]
     require(len(lead) >= 1, "transitions.mask", f"of shape {lead}", "of shape [..., T]")

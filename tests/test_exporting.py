@@ -48,6 +48,7 @@ from jaxmeta_envs.regression import Sinusoid
 from jaxmeta_envs.supervised import Examples
 from tests.tiny_runs import untrained
 from tests.toy_families import Counter
+from tests.toy_spaces import DONE, MIXED, SEEN, AnySpaces
 
 pytest.importorskip("flatbuffers")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
@@ -377,6 +378,15 @@ def test_bad_options_are_refused_before_anything_is_written(results, tmp_path, o
     assert list(tmp_path.iterdir()) == []
 
 
+def test_observations_that_are_no_array_are_refused_by_name(tmp_path):
+    mixed = untrained(
+        RL2(num_tasks=8, memory=GRU(4)), AnySpaces(MIXED, DONE["vector"]), num_seeds=1
+    )
+    with pytest.raises(jaxmeta.ConfigError, match=r"tasks.observation_space is Dict.* for export"):
+        jaxmeta.export(mixed, tmp_path / "agent")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_in_use_or_of_no_run_is_refused(results, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(jaxmeta.ConfigError, match=r"path is .*does not exist yet, or is empty"):
@@ -413,6 +423,7 @@ KINDS = {
         GridNavigation(),
     ),
     "epopt": (EPOpt(num_tasks=10, network=LAYERS), CartPole(episode_length=5)),
+    "integers": (RL2(num_tasks=8, memory=GRU(4)), AnySpaces(SEEN["image"], DONE["multi-discrete"])),
 }
 
 

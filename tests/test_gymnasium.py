@@ -13,9 +13,18 @@ import jaxmeta
 from jaxmeta import GRU, MAML, RL2, GymnasiumEnv, GymnasiumPolicy, TrainConfig
 from jaxmeta.rollout import play_adaptation
 from jaxmeta.training import TrainResult
-from jaxmeta_envs import AdaptivePolicy, BernoulliBandit, Box, ConfigError, PointNavigation
+from jaxmeta_envs import (
+    AdaptivePolicy,
+    BernoulliBandit,
+    Box,
+    ConfigError,
+    Dict,
+    Discrete,
+    PointNavigation,
+)
 from jaxmeta_envs.regression import Sinusoid
 from tests.toy_families import Counter, CounterTask
+from tests.toy_spaces import DONE, MIXED, SEEN, AnySpaces
 
 gymnasium = pytest.importorskip("gymnasium")
 env_checker = pytest.importorskip("gymnasium.utils.env_checker")
@@ -43,6 +52,8 @@ def play_through(env):
         GymnasiumEnv(BernoulliBandit(num_arms=3, num_pulls=4), seed=0),
         GymnasiumEnv(PointNavigation(episode_length=5), split="far"),
         GymnasiumEnv(Counter(), counting(3)),
+        GymnasiumEnv(AnySpaces(MIXED, DONE["multi-discrete"])),
+        GymnasiumEnv(AnySpaces(SEEN["tuple"], DONE["matrix"])),
     ],
     ids=lambda env: type(env.family).__name__,
 )
@@ -134,6 +145,11 @@ def test_code_written_for_gymnasium_learns_here():
         np.add.at(paid, actions, rewards)
         np.add.at(taken, actions, 1)
     assert paid[0] / taken[0] < 0.4 < 0.6 < paid[1] / taken[1]
+
+
+def test_actions_that_are_no_array_are_refused():
+    with pytest.raises(ConfigError, match=r"family.action_space is Dict.* for GymnasiumEnv"):
+        GymnasiumEnv(AnySpaces(Discrete(2), Dict({"a": Discrete(2)})))
 
 
 # Agents in environments.
@@ -319,6 +335,24 @@ def test_it_plays_by_the_mode_on_request(result):
 def test_other_spaces_are_refused(result, family, message):
     with pytest.raises(ConfigError, match=message):
         jaxmeta.as_gymnasium_policy(result, GymnasiumEnv(family))
+
+
+def test_an_agent_of_several_integers_plays_and_one_of_mixed_observations_is_refused():
+    """It hears back what it did: an action of Gymnasium's own space."""
+
+    def agent(seen):
+        family = AnySpaces(seen, DONE["multi-discrete"])
+        network = RL2(num_tasks=8, memory=GRU(4))
+        params = network.init(family, jax.random.key(0)).params
+        env = GymnasiumEnv(family, seed=0)
+        return GymnasiumPolicy(network.policy(family), params, family, env)
+
+    played = agent(SEEN["image"])
+    obs, _ = played.env.reset(seed=0)
+    assert played.env.action_space.contains(played.act(obs))
+    assert np.isfinite(agent(SEEN["image"]).play(2).returns).all()
+    with pytest.raises(ConfigError, match=r"observation_space is Dict.* a policy in Gymnasium"):
+        agent(MIXED)
 
 
 def test_what_cannot_act_there_is_refused(result):

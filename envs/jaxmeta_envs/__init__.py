@@ -15,6 +15,7 @@ from jaxmeta_envs.bodies import Body, BodyFamily
 from jaxmeta_envs.body_physics import BodyTask
 from jaxmeta_envs.cartpole import CartPole, CartPoleTask
 from jaxmeta_envs.classic_control import ClassicControl
+from jaxmeta_envs.composite_spaces import Dict, Tuple
 from jaxmeta_envs.correlated_bandit import CorrelatedBandit
 from jaxmeta_envs.errors import ConfigError
 from jaxmeta_envs.gridworld import GridNavigation
@@ -41,8 +42,14 @@ from jaxmeta_envs.regression import Polynomial, Sinusoid
 from jaxmeta_envs.regression_control import RegressionControl
 from jaxmeta_envs.restless_bandit import RestlessBandit
 from jaxmeta_envs.score import ACCURACY, LOSS, RETURN, Score
-from jaxmeta_envs.spaces import Box, Discrete, Space
-from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
+from jaxmeta_envs.spaces import ArraySpace, Box, Discrete, MultiDiscrete, Space
+from jaxmeta_envs.supervised import (
+    AdaptiveModel,
+    ClassificationFamily,
+    Examples,
+    FunctionFamily,
+    SupervisedFamily,
+)
 from jaxmeta_envs.t_maze import TMaze
 from jaxmeta_envs.tabular import TabularMDP
 from jaxmeta_envs.two_step import TwoStep
@@ -60,6 +67,7 @@ __all__ = [
     "AntDirection",
     "AntGoal",
     "AntVelocity",
+    "ArraySpace",
     "BernoulliBandit",
     "Body",
     "BodyFamily",
@@ -68,10 +76,13 @@ __all__ = [
     "CartPole",
     "CartPoleTask",
     "ClassicControl",
+    "ClassificationFamily",
     "ConfigError",
     "CorrelatedBandit",
+    "Dict",
     "Discrete",
     "Examples",
+    "FunctionFamily",
     "GaussianBandit",
     "GridNavigation",
     "GymnaxFamily",
@@ -82,6 +93,7 @@ __all__ = [
     "InformativeBandit",
     "MountainCar",
     "MountainCarTask",
+    "MultiDiscrete",
     "Pendulum",
     "PendulumTask",
     "PhysicalFamily",
@@ -104,6 +116,7 @@ __all__ = [
     "Timestep",
     "Trajectory",
     "TruncatedNormal",
+    "Tuple",
     "TwoStep",
     "Uniform",
     "XLandMiniGrid",

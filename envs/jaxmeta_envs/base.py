@@ -19,7 +19,7 @@ from jax import Array
 from jaxmeta_envs import drawings
 from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.score import RETURN, Score, as_score
-from jaxmeta_envs.spaces import Space
+from jaxmeta_envs.spaces import ArraySpace, Space
 
 Task = TypeVar("Task")
 State = TypeVar("State")
@@ -273,11 +273,13 @@ class TaskFamily(Family[Task], Generic[Task, State]):
 
     @property
     @abc.abstractmethod
-    def observation_space(self) -> Space: ...
+    def observation_space(self) -> Space:
+        """What the agent sees: any space, also a `Dict` or a `Tuple` of spaces."""
 
     @property
     @abc.abstractmethod
-    def action_space(self) -> Space: ...
+    def action_space(self) -> ArraySpace:
+        """What the agent does: `Discrete`, `MultiDiscrete` or `Box`."""
 
     @property
     @abc.abstractmethod
@@ -340,6 +342,26 @@ class TaskFamily(Family[Task], Generic[Task, State]):
         if self.draws_trial:
             played = played._replace(reward=played.reward.T, mask=played.mask.T)
         drawings.rewards(axes, played, until)
+
+
+class TimedFamily(TaskFamily[Task, State], Generic[Task, State]):
+    """A family whose fields say how long an episode and a trial are.
+
+    Attributes:
+        episode_length: The horizon, steps.
+        num_episodes: Episodes per trial in the published protocol.
+    """
+
+    episode_length: int
+    num_episodes: int
+
+    @property
+    def horizon(self) -> int:
+        return self.episode_length
+
+    @property
+    def default_episodes(self) -> int:
+        return self.num_episodes
 
 
 def as_task_family(family: Any, argument: str = "family") -> TaskFamily:

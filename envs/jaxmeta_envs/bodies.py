@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmeta_envs.base import Task, TaskFamily, Timestep
+from jaxmeta_envs.base import Task, TimedFamily, Timestep
 from jaxmeta_envs.extras import import_extra
 from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.spaces import Box
@@ -154,7 +154,7 @@ class Body:
 
 
 @dataclass(frozen=True)
-class BodyFamily(TaskFamily[Task, BodyState]):
+class BodyFamily(TimedFamily[Task, BodyState]):
     """Tasks for one body; subclasses say what is rewarded and what ends an episode.
 
     Attributes:
@@ -191,14 +191,6 @@ class BodyFamily(TaskFamily[Task, BodyState]):
     @property
     def action_space(self) -> Box:
         return Box(-1.0, 1.0, (self.body.num_actions,))
-
-    @property
-    def horizon(self) -> int:
-        return self.episode_length
-
-    @property
-    def default_episodes(self) -> int:
-        return self.num_episodes
 
     def check_installed(self) -> None:
         import_mjx()

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs.base import Task, Timestep
+from jaxmeta_envs.base import Task, TimedFamily, Timestep
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.physical import PhysicalFamily
@@ -54,7 +54,7 @@ class ClassicState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ClassicControl(PhysicalFamily[Task, ClassicState]):
+class ClassicControl(PhysicalFamily[Task, ClassicState], TimedFamily[Task, ClassicState]):
     """What families of systems of classical control share.
 
     A subclass has a field ``(low, high)`` for every field of its task, of the same name. The
@@ -98,14 +98,6 @@ class ClassicControl(PhysicalFamily[Task, ClassicState]):
                 value,
                 "two finite numbers above 0, the lower one first",
             )
-
-    @property
-    def horizon(self) -> int:
-        return self.episode_length
-
-    @property
-    def default_episodes(self) -> int:
-        return self.num_episodes
 
     def distribution(self, split: str = "train") -> Uniform[Task]:
         """Returns the distribution of the tasks of ``split``, a pytree of float32 scalars."""

@@ -10,10 +10,11 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs.base import TaskFamily, as_task_family
+from jaxmeta_envs.composite_spaces import Dict, Tuple
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.extras import import_extra
 from jaxmeta_envs.gymnasium_spaces import to_gymnasium
-from jaxmeta_envs.spaces import Discrete
+from jaxmeta_envs.spaces import ArraySpace, Discrete, Space, as_array_space
 
 gymnasium = import_extra("gymnasium", "gymnasium", user="GymnasiumEnv")
 
@@ -56,6 +57,7 @@ class GymnasiumEnv(gymnasium.Env):
         family = as_task_family(family)
         family.check_split(split)
         family.check_installed()
+        as_array_space(family.action_space, "family.action_space", "GymnasiumEnv")
         self.family, self.split = family, split
         self.observation_space = to_gymnasium(family.observation_space)
         self.action_space = to_gymnasium(family.action_space)
@@ -117,8 +119,19 @@ class GymnasiumEnv(gymnasium.Env):
         return jax.random.key(int(self.np_random.integers(2**31)))
 
     def _show(self, obs: Any) -> Any:
-        discrete = isinstance(self.family.observation_space, Discrete)
-        return int(obs) if discrete else np.array(obs, np.float32)
+        return _shown(self.family.observation_space, obs)
+
+
+def _shown(space: Space, obs: Any) -> Any:
+    """Returns an observation as Gymnasium's space has it."""
+    if isinstance(space, Discrete):
+        return int(obs)
+    if isinstance(space, Dict):
+        return {name: _shown(part, obs[name]) for name, part in space.named.items()}
+    if isinstance(space, Tuple):
+        return tuple(map(_shown, space.spaces, obs))
+    assert isinstance(space, ArraySpace)
+    return np.array(obs, space.dtype)
 
 
 class _Programs(NamedTuple):

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxmeta_envs.composite_spaces import Dict, Tuple
+from jaxmeta_envs.errors import require
 from jaxmeta_envs.extras import import_extra
-from jaxmeta_envs.spaces import Discrete, Space
+from jaxmeta_envs.spaces import Box, Discrete, MultiDiscrete, Space
 
 
 def to_gymnasium(space: Space) -> Any:
@@ -19,14 +21,30 @@ def to_gymnasium(space: Space) -> Any:
     spaces = import_extra("gymnasium.spaces", "gymnasium", user="to_gymnasium")
     if isinstance(space, Discrete):
         return spaces.Discrete(space.n)
+    if isinstance(space, MultiDiscrete):
+        return spaces.MultiDiscrete(space.sizes, dtype=np.int32)
+    if isinstance(space, Dict):
+        return spaces.Dict({name: to_gymnasium(part) for name, part in space.named.items()})
+    if isinstance(space, Tuple):
+        return spaces.Tuple([to_gymnasium(part) for part in space.spaces])
+    require(isinstance(space, Box), "space", space, "one that Gymnasium has")
+    assert isinstance(space, Box)
     return spaces.Box(space.lowest, space.highest, space.shape, np.float32)
 
 
 def is_like(theirs: Any, ours: Space) -> bool:
-    """Whether values of a Gymnasium space can stand for ours; bounds may differ."""
-    discrete = type(theirs).__name__ == "Discrete"
-    if discrete != isinstance(ours, Discrete) or tuple(theirs.shape or ()) != ours.shape:
+    """Whether values of a Gymnasium space can stand for ours; bounds of a Box may differ."""
+    if type(theirs).__name__ != type(ours).__name__:
         return False
     if isinstance(ours, Discrete):
         return int(theirs.n) == ours.n and int(theirs.start) == 0
-    return True
+    if isinstance(ours, MultiDiscrete):
+        from_zero = not np.any(theirs.start)
+        return tuple(np.ravel(theirs.nvec)) == ours.sizes and from_zero
+    if isinstance(ours, Dict):
+        same = set(theirs.spaces) == set(ours.named)
+        return same and all(is_like(theirs[name], part) for name, part in ours.named.items())
+    if isinstance(ours, Tuple):
+        same = len(theirs.spaces) == len(ours.spaces)
+        return same and all(map(is_like, theirs.spaces, ours.spaces))
+    return isinstance(ours, Box) and tuple(theirs.shape or ()) == ours.shape

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmeta_envs.base import TaskFamily, Timestep
+from jaxmeta_envs.base import TimedFamily, Timestep
 from jaxmeta_envs.errors import ConfigError, closest, require
 from jaxmeta_envs.extras import import_extra
 from jaxmeta_envs.fields import check_fields, check_least
-from jaxmeta_envs.spaces import Box, Discrete, Space
+from jaxmeta_envs.spaces import ArraySpace, Box, Discrete
 
 SampleParams = Callable[[Array, str], Any]
 """``(key, split) -> EnvParams``: draws the parameters of one task."""
@@ -40,7 +40,7 @@ class GymnaxState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GymnaxFamily(TaskFamily[Any, GymnaxState]):
+class GymnaxFamily(TimedFamily[Any, GymnaxState]):
     """Tasks that differ in the parameters of one gymnax environment; see `from_gymnax`.
 
     The family's clock is the only one: gymnax's time limit, and its reset inside ``step``,
@@ -86,20 +86,12 @@ class GymnaxFamily(TaskFamily[Any, GymnaxState]):
         return self
 
     @property
-    def observation_space(self) -> Space:
+    def observation_space(self) -> ArraySpace:
         return _spaces(self.env)[0]
 
     @property
-    def action_space(self) -> Space:
+    def action_space(self) -> ArraySpace:
         return _spaces(self.env)[1]
-
-    @property
-    def horizon(self) -> int:
-        return self.episode_length
-
-    @property
-    def default_episodes(self) -> int:
-        return self.num_episodes
 
     def check_installed(self) -> None:
         import_gymnax()
@@ -220,7 +212,7 @@ def find_environment(env: Any) -> Any:
 
 
 @functools.cache
-def _spaces(env: Any) -> tuple[Space, Space]:
+def _spaces(env: Any) -> tuple[ArraySpace, ArraySpace]:
     """Returns observation and action space under the environment's default parameters."""
     environment = find_environment(env)
     with jax.ensure_compile_time_eval():
@@ -229,7 +221,7 @@ def _spaces(env: Any) -> tuple[Space, Space]:
         return _convert(obs, "observation"), _convert(action, "action")
 
 
-def _convert(space: Any, role: str) -> Space:
+def _convert(space: Any, role: str) -> ArraySpace:
     """Returns gymnax's space as one of ours."""
     kind = type(space).__name__
     if kind == "Discrete":

@@ -16,7 +16,7 @@ from jax import Array
 from jaxmeta_envs import drawings
 from jaxmeta_envs.base import (
     Reference,
-    TaskFamily,
+    TimedFamily,
     Timestep,
     Trajectory,
     random_reference,
@@ -54,7 +54,7 @@ class PointState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PointFamily(TaskFamily[PointTask, PointState]):
+class PointFamily(TimedFamily[PointTask, PointState]):
     """A point on the plane; subclasses say where goals lie and what is rewarded.
 
     The observation is the position. An action is the move, each coordinate clipped to
@@ -101,14 +101,6 @@ class PointFamily(TaskFamily[PointTask, PointState]):
     @property
     def action_space(self) -> Box:
         return Box(-self.reach, self.reach, (2,))
-
-    @property
-    def horizon(self) -> int:
-        return self.episode_length
-
-    @property
-    def default_episodes(self) -> int:
-        return self.num_episodes
 
     def draw(self, axes: Any, task: PointTask, played: Trajectory, until: int) -> None:
         drawings.paths(axes, played, until, np.asarray(task.goal), np.asarray)

@@ -14,7 +14,8 @@ from jax import Array
 
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.fields import check_fields
-from jaxmeta_envs.supervised import Examples, Predictor, SupervisedFamily
+from jaxmeta_envs.spaces import Box
+from jaxmeta_envs.supervised import Examples, FunctionFamily, Predictor
 
 Range = tuple[float, float]
 
@@ -41,7 +42,7 @@ class SinusoidTask(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sinusoid(SupervisedFamily[SinusoidTask]):
+class Sinusoid(FunctionFamily[SinusoidTask]):
     """Sine waves of random amplitude and phase, ``y = A sin(x - φ)``.
 
     A and φ are uniform, and so is x. No single function fits all waves: the best, the mean
@@ -76,17 +77,18 @@ class Sinusoid(SupervisedFamily[SinusoidTask]):
         check_fields(self)
         for name in ("amplitude", "phase", "inputs"):
             _check_range(name, getattr(self, name))
+        require(self.inputs[0] < self.inputs[1], "inputs", self.inputs, "a range above 0")
         points = self.points
         require(points is None or points >= 1, "points", points, "at least 1, or None")
         require(self.noise >= 0, "noise", self.noise, "at least 0")
 
     @property
-    def input_size(self) -> int:
-        return 1
+    def input_space(self) -> Box:
+        return Box(*self.inputs, (1,))
 
     @property
-    def output_size(self) -> int:
-        return 1
+    def label_space(self) -> Box:
+        return Box(-math.inf, math.inf, (1,))
 
     def sample_task(self, key: Array, split: str = "train") -> SinusoidTask:
         self.check_split(split)
@@ -130,7 +132,7 @@ class PolynomialTask(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Polynomial(SupervisedFamily[PolynomialTask]):
+class Polynomial(FunctionFamily[PolynomialTask]):
     """Random polynomials of random degree, with or without a step.
 
     With u = x scaled to [-1, 1]: ``y = Σ_k c_k P_k(u)`` with P_k the Legendre polynomials, a
@@ -174,12 +176,12 @@ class Polynomial(SupervisedFamily[PolynomialTask]):
         require(self.noise >= 0, "noise", self.noise, "at least 0")
 
     @property
-    def input_size(self) -> int:
-        return 1
+    def input_space(self) -> Box:
+        return Box(*self.inputs, (1,))
 
     @property
-    def output_size(self) -> int:
-        return 1
+    def label_space(self) -> Box:
+        return Box(-math.inf, math.inf, (1,))
 
     def sample_task(self, key: Array, split: str = "train") -> PolynomialTask:
         self.check_split(split)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -86,11 +85,11 @@ class RegressionControl(TaskFamily[PolynomialTask | SinusoidTask, RegressionStat
 
     @property
     def observation_space(self) -> Box:
-        return Box(*self.regression.inputs, (1,))
+        return self.regression.input_space
 
     @property
     def action_space(self) -> Box:
-        return Box(-math.inf, math.inf, (1,))
+        return self.regression.label_space
 
     @property
     def horizon(self) -> int:

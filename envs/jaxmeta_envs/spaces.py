@@ -1,4 +1,4 @@
-"""Observation and action spaces: two small, hashable descriptions.
+"""Observation and action spaces: small, hashable descriptions of arrays and trees of them.
 
 They exist so that a task family stays hashable by value (equal families share
 one compilation) and so that importing the environments needs nothing but JAX.
@@ -6,6 +6,7 @@ one compilation) and so that importing the environments needs nothing but JAX.
 
 from __future__ import annotations
 
+import abc
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,95 @@ from jaxmeta_envs.errors import require
 from jaxmeta_envs.fields import check_fields
 
 
+class Space(abc.ABC):
+    """What a value is. Subclasses are frozen dataclasses; methods are pure and un-batched."""
+
+    @property
+    @abc.abstractmethod
+    def abstract(self) -> Any:
+        """Shapes and dtypes of a value: what `jax.eval_shape` would return of it."""
+
+    @property
+    @abc.abstractmethod
+    def flat_size(self) -> int:
+        """Length of the vector that a network sees."""
+
+    @property
+    @abc.abstractmethod
+    def real(self) -> np.ndarray:
+        """Which entries of that vector are real numbers, not one-hot, bool ``[flat_size]``."""
+
+    @abc.abstractmethod
+    def sample(self, key: Array) -> Any:
+        """Draws a value uniformly."""
+
+    @abc.abstractmethod
+    def clip(self, x: Any) -> Any:
+        """Returns the value nearest to ``x``."""
+
+    @abc.abstractmethod
+    def contains(self, x: Any) -> Array:
+        """Whether ``x`` is a value, a bool scalar: what has another form is not."""
+
+    @abc.abstractmethod
+    def flatten(self, x: Any) -> Array:
+        """Returns what a network sees of ``x``, float32 ``[flat_size]``; integers one-hot."""
+
+    @abc.abstractmethod
+    def zero(self) -> Any:
+        """Returns the value that stands for "none yet" at the start of a trial."""
+
+
+class ArraySpace(Space):
+    """A space whose values are arrays of one shape and dtype within bounds.
+
+    Attributes:
+        shape: Shape of one value.
+    """
+
+    shape: tuple[int, ...]
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> jnp.dtype: ...
+
+    @property
+    @abc.abstractmethod
+    def lowest(self) -> np.ndarray:
+        """The lower bound of each entry, of the space's shape."""
+
+    @property
+    @abc.abstractmethod
+    def highest(self) -> np.ndarray:
+        """The upper bound of each entry, of the space's shape."""
+
+    @property
+    def abstract(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(self.shape, self.dtype)
+
+    def clip(self, x: Array) -> Array:
+        return jnp.clip(x, _beneath(self.lowest, x), _beneath(self.highest, x))
+
+    def contains(self, x: Any) -> Array:
+        if jnp.shape(x) != self.shape or jnp.result_type(x) != self.dtype:
+            return jnp.asarray(False)
+        return jnp.all((x >= self.lowest) & (x <= self.highest))
+
+
+def as_array_space(space: Space, role: str, user: str) -> ArraySpace:
+    """Returns a space whose values are arrays.
+
+    Raises:
+        ConfigError: If it is another one, which ``user`` cannot deal with.
+    """
+    known = f"a Discrete, MultiDiscrete or Box for {user}"
+    require(isinstance(space, ArraySpace), role, space, known)
+    assert isinstance(space, ArraySpace)
+    return space
+
+
 @dataclass(frozen=True)
-class Discrete:
+class Discrete(ArraySpace):
     """The integers ``0 .. n - 1``, as an int32 scalar.
 
     Attributes:
@@ -34,7 +122,7 @@ class Discrete:
         require(self.n >= 1, "Discrete.n", self.n, "an integer of at least 1")
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return ()
 
     @property
@@ -42,24 +130,84 @@ class Discrete:
         return jnp.dtype(jnp.int32)
 
     @property
+    def lowest(self) -> np.ndarray:
+        return np.asarray(0, np.int32)
+
+    @property
+    def highest(self) -> np.ndarray:
+        return np.asarray(self.n - 1, np.int32)
+
+    @property
     def flat_size(self) -> int:
-        """Length of the vector that a network sees: one-hot."""
         return self.n
+
+    @property
+    def real(self) -> np.ndarray:
+        return np.zeros(self.n, bool)
 
     def sample(self, key: Array) -> Array:
         return jax.random.randint(key, (), 0, self.n, dtype=jnp.int32)
 
     def clip(self, x: Array) -> Array:
-        """Returns the value nearest to ``x``."""
         return jnp.clip(x, 0, self.n - 1)
 
     def flatten(self, x: Array) -> Array:
-        """Returns ``x`` one-hot, float32 ``[n]``."""
         return jax.nn.one_hot(x, self.n, dtype=jnp.float32)
 
     def zero(self) -> Array:
-        """Returns the value that stands for "none yet" at the start of a trial."""
         return jnp.zeros((), jnp.int32)
+
+
+@dataclass(frozen=True)
+class MultiDiscrete(ArraySpace):
+    """Several integers, each from 0 to a bound of its own, int32 ``[m]``.
+
+    Attributes:
+        sizes: Number of values of each, at least 1.
+    """
+
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        fine = len(self.sizes) > 0 and all(n >= 1 for n in self.sizes)
+        require(fine, "MultiDiscrete.sizes", self.sizes, "one or more integers >= 1")
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (len(self.sizes),)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return jnp.dtype(jnp.int32)
+
+    @property
+    def lowest(self) -> np.ndarray:
+        return np.zeros(self.shape, np.int32)
+
+    @property
+    def highest(self) -> np.ndarray:
+        return np.asarray(self.sizes, np.int32) - 1
+
+    @property
+    def flat_size(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def real(self) -> np.ndarray:
+        return np.zeros(self.flat_size, bool)
+
+    def sample(self, key: Array) -> Array:
+        ends = np.asarray(self.sizes, np.int32)
+        return jax.random.randint(key, self.shape, 0, ends, dtype=jnp.int32)
+
+    def flatten(self, x: Array) -> Array:
+        """Returns the integers one-hot one after the other, float32 ``[flat_size]``."""
+        each = (jax.nn.one_hot(x[i], n, dtype=jnp.float32) for i, n in enumerate(self.sizes))
+        return jnp.concatenate(list(each))
+
+    def zero(self) -> Array:
+        return jnp.zeros(self.shape, jnp.int32)
 
 
 Bound = float | tuple[float, ...]
@@ -67,7 +215,7 @@ Bound = float | tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Box:
+class Box(ArraySpace):
     """Real arrays of a fixed shape within bounds, float32.
 
     Attributes:
@@ -98,8 +246,11 @@ class Box:
 
     @property
     def flat_size(self) -> int:
-        """Length of the vector that a network sees."""
         return math.prod(self.shape)
+
+    @property
+    def real(self) -> np.ndarray:
+        return np.ones(self.flat_size, bool)
 
     @property
     def lowest(self) -> np.ndarray:
@@ -146,12 +297,7 @@ class Box:
         low, high = low.astype(np.float32), high.astype(np.float32)
         return jax.random.uniform(key, self.shape, jnp.float32, low, high)
 
-    def clip(self, x: Array) -> Array:
-        """Returns the value nearest to ``x``."""
-        return jnp.clip(x, _beneath(self.lowest, x), _beneath(self.highest, x))
-
     def flatten(self, x: Array) -> Array:
-        """Returns ``x`` as a float32 vector ``[flat_size]``."""
         return jnp.asarray(x, jnp.float32).reshape(self.flat_size)
 
     def zero(self) -> Array:
@@ -176,6 +322,3 @@ def _bound(value: Any, shape: tuple[int, ...], name: str) -> Bound:
     require(fits, f"Box.{name}", value, f"a number, or {math.prod(shape)} of them")
     flat = tuple(given.ravel().tolist())
     return flat[0] if len(set(flat)) == 1 else flat
-
-
-Space = Discrete | Box

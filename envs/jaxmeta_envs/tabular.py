@@ -13,7 +13,7 @@ from jax import Array
 from jax.scipy.special import ndtr
 
 from jaxmeta_envs import tabular_references as rules
-from jaxmeta_envs.base import Candidates, Reference, TaskFamily, Timestep, random_reference
+from jaxmeta_envs.base import Candidates, Reference, TimedFamily, Timestep, random_reference
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.fields import check_fields, check_least
 from jaxmeta_envs.sampling import sample_dirichlet
@@ -59,7 +59,7 @@ class TabularState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TabularMDP(TaskFamily[TabularTask, TabularState]):
+class TabularMDP(TimedFamily[TabularTask, TabularState]):
     r"""Decision processes drawn from the prior of the RL² paper.
 
     Every episode starts in state 0 and lasts ``episode_length`` steps, the last of which
@@ -127,14 +127,6 @@ class TabularMDP(TaskFamily[TabularTask, TabularState]):
     @property
     def action_space(self) -> Discrete:
         return Discrete(self.num_actions)
-
-    @property
-    def horizon(self) -> int:
-        return self.episode_length
-
-    @property
-    def default_episodes(self) -> int:
-        return self.num_episodes
 
     def sample_task(self, key: Array, split: str = "train") -> TabularTask:
         self.check_split(split)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs.base import TaskFamily, Timestep
+from jaxmeta_envs.base import TimedFamily, Timestep
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.extras import import_extra
 from jaxmeta_envs.fields import check_fields, check_least
@@ -59,7 +59,7 @@ class XLandState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
+class XLandMiniGrid(TimedFamily[XLandTask, XLandState]):
     """Rooms with objects, and an unknown goal about them: XLand-MiniGrid.
 
     The agent sees the 5×5 cells before it and not what it carries. Its actions are forward,
@@ -113,14 +113,6 @@ class XLandMiniGrid(TaskFamily[XLandTask, XLandState]):
     @property
     def action_space(self) -> Discrete:
         return Discrete(NUM_ACTIONS)
-
-    @property
-    def horizon(self) -> int:
-        return self.episode_length
-
-    @property
-    def default_episodes(self) -> int:
-        return self.num_episodes
 
     def check_installed(self) -> None:
         import_extra("xminigrid", "xland")

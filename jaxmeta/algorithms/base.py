@@ -12,6 +12,7 @@ from jaxmeta.placement import WHOLE
 from jaxmeta.transitions import Transitions
 from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import ConfigError, require
+from jaxmeta_envs.spaces import Space, as_array_space
 
 Metrics = Mapping[str, Array]
 FamilyT = TypeVar("FamilyT", bound=Family)
@@ -156,12 +157,19 @@ def check_acts(algorithm: Algorithm, family: Family) -> TaskFamily:
     """Returns the family as one to act in, for at least a step.
 
     Raises:
-        ConfigError: If there is nothing to do in it.
+        ConfigError: If there is nothing to do in it, or what there is is no array.
     """
     if not isinstance(family, TaskFamily):
         name = type(algorithm).__name__
         raise ConfigError(
             f"tasks is {family!r}, a SupervisedFamily; {name} is for a TaskFamily, to act in"
         )
+    as_array_space(family.action_space, "tasks.action_space", type(algorithm).__name__)
+    require(
+        isinstance(family.observation_space, Space),
+        "tasks.observation_space",
+        family.observation_space,
+        "a Space",
+    )
     require(family.horizon >= 1, "horizon", family.horizon, "at least 1")
     return family

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta.networks import ActorCritic, input_moments, normalized
+from jaxmeta.networks import ActorCritic, input_moments, seen_observation
 from jaxmeta.ops.returns import generalized_advantages
 from jaxmeta_envs.base import PolicyInput, TaskFamily, Trajectory
 
@@ -30,7 +30,7 @@ def seen_by_baseline(family: TaskFamily, params: Any, inputs: PolicyInput) -> tu
     moments = input_moments(params).obs
 
     def see(obs: Array) -> Array:
-        return normalized(family.observation_space.flatten(obs), moments)
+        return seen_observation(family.observation_space, obs, moments)
 
     obs = jax.vmap(jax.vmap(see))(inputs.obs)
     time = jnp.arange(obs.shape[1], dtype=jnp.float32)

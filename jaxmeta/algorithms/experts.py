@@ -19,7 +19,7 @@ from jaxmeta.schedules import span_run
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Timestep, Trajectory
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.fields import check_fields
-from jaxmeta_envs.spaces import Space
+from jaxmeta_envs.spaces import ArraySpace, Space
 
 
 class Expert(ABC):
@@ -214,7 +214,7 @@ class _OneTask(TaskFamily):
         return self.family.observation_space
 
     @property
-    def action_space(self) -> Space:
+    def action_space(self) -> ArraySpace:
         return self.family.action_space
 
     @property

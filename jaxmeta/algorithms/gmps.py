@@ -45,7 +45,7 @@ from jaxmeta.algorithms.policy_objective import PolicyObjective
 from jaxmeta.algorithms.policy_optimizer import MinibatchAdam, Terms, each_step
 from jaxmeta.algorithms.trials import flat, update_bytes
 from jaxmeta.networks import MLP, Actions, ActorCritic, check_actions, feedforward_actor_critic
-from jaxmeta.ops.distributions import Categorical, Distribution, Normal
+from jaxmeta.ops.distributions import Categorical, Distribution, MultiCategorical, Normal
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import masked_mean
 from jaxmeta.risk import Mean, RiskMeasure, return_statistics
@@ -53,7 +53,7 @@ from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.fields import check_fields
-from jaxmeta_envs.spaces import Discrete, Space
+from jaxmeta_envs.spaces import ArraySpace, Box
 
 if TYPE_CHECKING:
     AnyEstimator = MetaGradientEstimator
@@ -334,13 +334,13 @@ class GuidedMetaPolicySearch(Algorithm[TaskFamily, GuidedState]):
         entropy = each_step(lambda d: d.entropy())(distributions)
         return {"clone_loss": part.weight[:, None] * loss, "entropy": entropy}
 
-    def _cross_entropy(self, space: Space, distribution: Distribution, action: Array) -> Array:
+    def _cross_entropy(self, space: ArraySpace, distribution: Distribution, action: Array) -> Array:
         """Returns ``E[-log π(a)]`` over a choice, or over a normal around an action.
 
         Of squashed actions that normal is before the squashing, which is then taken as linear.
         """
         loss = -distribution.log_prob(action)
-        if isinstance(distribution, Categorical) or isinstance(space, Discrete):
+        if isinstance(distribution, Categorical | MultiCategorical) or not isinstance(space, Box):
             return loss
         # Half ranges are the unit of `expert_std`, and of a normal that is yet to be squashed.
         scale = jnp.exp(distribution.log_std)

@@ -81,9 +81,9 @@ class MAML(Algorithm[SupervisedFamily, MAMLState]):
 
     Attributes:
         num_tasks: Tasks per update, over all devices.
-        shots: Examples of a task that a gradient step sees. All steps see the same, unless
-            ``inner.minibatches`` or `Reptile` has more of them.
-        queries: Other examples that the adapted parameters are judged on.
+        shots: Examples of a task, or of each of its classes, that a gradient step sees. All
+            steps see the same, unless ``inner.minibatches`` or `Reptile` has more of them.
+        queries: Other examples, or of each class, that the adapted parameters are judged on.
         network: Hidden layers.
         first_weights: ``"he"``: normal, scaled by the inputs of a unit, with biases of 0.
             ``"uniform"``: weights and biases uniform up to one over the root of the inputs, as
@@ -133,10 +133,10 @@ class MAML(Algorithm[SupervisedFamily, MAMLState]):
         del family
         return self.inner.steps + 1
 
-    def env_steps_per_update(self, family: Family) -> int:
+    def env_steps_per_update(self, family: SupervisedFamily) -> int:
         """Examples that one update sees."""
-        del family
-        return self.num_tasks * (self._support_sets * self.shots + self.queries)
+        shots = self._support_sets * self.shots + self.queries
+        return self.num_tasks * shots * family.examples_per_shot
 
     def init(self, family: SupervisedFamily, key: Array) -> MAMLState:
         network_key, rates_key = jax.random.split(key)
@@ -216,7 +216,8 @@ class MAML(Algorithm[SupervisedFamily, MAMLState]):
         kept = self.inner.steps if self.inner.second_order_steps is None else 1
         kept = 1 if isinstance(self.outer, Reptile) else max(kept, 1)
         # A step keeps parameters and gradients, and of each unit input, output and two tangents.
-        units = 4 * sum(self.network.sizes) * (self.shots + self.queries)
+        examples = (self.shots + self.queries) * family.examples_per_shot
+        units = 4 * sum(self.network.sizes) * examples
         per_task = kept * (2 * num_bytes(state.params) + 4 * units)
         return int(3 * num_bytes(state) + num_tasks * per_task)
 
@@ -229,24 +230,30 @@ class MAML(Algorithm[SupervisedFamily, MAMLState]):
         return self.inner.minibatches or fresh
 
     def _sample(self, family: SupervisedFamily, key: Array) -> tuple[Examples, Examples]:
-        """Draws a task; returns the support of every inner step ``[K, shots]``, and queries."""
-        task_key, support_key, query_key = jax.random.split(key, 3)
-        task = family.sample_task(task_key)
-        query = family.sample_examples(query_key, task, self.queries)
-        sets, steps = self._support_sets, self.inner.steps
-        if sets == 0:
-            return jax.tree.map(lambda x: jnp.zeros((0, self.shots, *x.shape[1:])), query), query
-        support = family.sample_examples(support_key, task, sets * self.shots)
+        """Draws a task; returns the support of every inner step ``[K, n]``, and queries."""
+        keys = jax.random.split(key, 3)
+        task, sets = family.sample_task(keys[0]), self._support_sets
+        # At least one, of which no step sees anything if there are no steps.
+        support, query = family.sample_split(
+            keys[1:], task, max(sets, 1) * self.shots, self.queries
+        )
         if self.inner.minibatches:
-            return self.inner.deal(jax.random.fold_in(support_key, 1), support, sets), query
-        support = jax.tree.map(lambda x: x.reshape(sets, self.shots, *x.shape[1:]), support)
-        support = jax.tree.map(lambda x: jnp.broadcast_to(x, (steps, *x.shape[1:])), support)
-        return support, query
+            return self.inner.deal(jax.random.fold_in(keys[1], 1), support, sets), query
+        support = jax.tree.map(lambda x: x.reshape(max(sets, 1), -1, *x.shape[1:]), support)
+        steps = self.inner.steps
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (steps, *x.shape[1:])), support), query
 
     def _network(self, family: SupervisedFamily) -> Regressor:
-        return feedforward_regressor(
-            family.input_size, family.output_size, self.network, self.first_weights
+        """Returns the network, from inputs to predictions."""
+        space = family.input_space
+        network = feedforward_regressor(
+            space.flat_size, family.label_space.flat_size, self.network, self.first_weights
         )
+
+        def apply(params: Any, x: Array) -> Array:
+            return network.apply(params, jax.vmap(space.flatten)(x))
+
+        return Regressor(network.init, apply)
 
     def _init_outer(self, params: MetaParams) -> Any:
         return () if isinstance(self.outer, Reptile) else self._transform().init(params)

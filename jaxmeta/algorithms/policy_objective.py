@@ -7,11 +7,11 @@ from typing import Literal, get_args
 
 import jax.numpy as jnp
 
-from jaxmeta.networks import Actions, continuous_policy
-from jaxmeta.ops.distributions import Categorical, Distribution
+from jaxmeta.networks import Actions, continuous_policy, discrete_policy
+from jaxmeta.ops.distributions import Distribution
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.fields import check_fields
-from jaxmeta_envs.spaces import Discrete, Space
+from jaxmeta_envs.spaces import ArraySpace, Box
 
 Anchor = Literal["initial", "prior"]
 """A policy to stay near to, see `PolicyObjective`."""
@@ -63,9 +63,9 @@ class PolicyObjective:
             require(value in known, name, value, f"one of {', '.join(known)}")
 
 
-def prior_policy(action_space: Space, actions: Actions) -> Distribution:
+def prior_policy(action_space: ArraySpace, actions: Actions) -> Distribution:
     """Returns the policy that knows nothing, see `PolicyObjective`."""
-    if isinstance(action_space, Discrete):
-        return Categorical(jnp.zeros(action_space.n, jnp.float32))
+    if not isinstance(action_space, Box):
+        return discrete_policy(action_space, jnp.zeros(action_space.flat_size, jnp.float32))
     zeros = jnp.zeros(action_space.shape, jnp.float32)
     return continuous_policy(action_space, actions, zeros, zeros)

@@ -7,9 +7,11 @@ from jaxmeta.networks.actor_critic import (
     InputMoments,
     check_actions,
     continuous_policy,
+    discrete_policy,
     input_moments,
     normalized,
     recurrent_actor_critic,
+    seen_observation,
 )
 from jaxmeta.networks.encoder import MLP, Encoder
 from jaxmeta.networks.fast_weights import FastWeights
@@ -34,9 +36,11 @@ __all__ = [
     "Regressor",
     "check_actions",
     "continuous_policy",
+    "discrete_policy",
     "feedforward_actor_critic",
     "feedforward_regressor",
     "input_moments",
     "normalized",
     "recurrent_actor_critic",
+    "seen_observation",
 ]

@@ -9,17 +9,24 @@ from typing import Any, Literal, NamedTuple, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxmeta.networks.encoder import Encoder
 from jaxmeta.networks.initializers import orthogonal
 from jaxmeta.networks.memory import Memory, unroll_truncated
-from jaxmeta.ops.distributions import Categorical, Distribution, Normal, SquashedNormal
+from jaxmeta.ops.distributions import (
+    Categorical,
+    Distribution,
+    MultiCategorical,
+    Normal,
+    SquashedNormal,
+)
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.trees import select
 from jaxmeta_envs.base import PolicyInput, TaskFamily
 from jaxmeta_envs.errors import require
-from jaxmeta_envs.spaces import Box, Discrete, Space
+from jaxmeta_envs.spaces import ArraySpace, Box, MultiDiscrete, Space
 
 _LARGEST_INPUT = 10.0  # deviations; an outlier is not to drown the rest
 
@@ -57,8 +64,8 @@ class InputMoments(NamedTuple):
     """What inputs are normalised by; with the parameters, but not learned by gradients.
 
     Attributes:
-        obs: Running moments of each entry of an observation, ``[o]``; None if it is not
-            normalised.
+        obs: Running moments of each entry of an observation, ``[o]``, of which those that are
+            not one-hot are read; None if it is not normalised.
         reward: Of rewards, scalars; None likewise.
     """
 
@@ -71,10 +78,11 @@ def first_input_moments(
 ) -> dict[str, InputMoments]:
     """Returns what to add to the parameters: moments that leave inputs as they are, or nothing.
 
-    One-hot observations are as they should be, and are never normalised.
+    One-hot observations are as they should be, and are never normalised: without a real number
+    in them there are no moments.
     """
     space = family.observation_space
-    of_obs = normalize_observations and isinstance(space, Box)
+    of_obs = normalize_observations and bool(space.real.any())
     if not of_obs and not normalize_rewards:
         return {}
     obs = Moments.empty((space.flat_size,)) if of_obs else None
@@ -95,6 +103,14 @@ def normalized(x: Array, moments: Moments | None) -> Array:
     return jnp.where(moments.weight > 0, seen, x)
 
 
+def seen_observation(space: Space, obs: Any, moments: Moments | None) -> Array:
+    """Returns an observation as a vector ``[flat_size]``, its real numbers normalised."""
+    flat = space.flatten(obs)
+    if moments is None or space.real.all():
+        return normalized(flat, moments)
+    return jnp.where(space.real, normalized(flat, moments), flat)
+
+
 def encode_input(
     family: TaskFamily,
     inputs: PolicyInput,
@@ -113,7 +129,7 @@ def encode_input(
     reward = normalized(inputs.prev_reward, moments.reward)
     reward = jnp.where(first | (not observe_reward), 0.0, reward)
     flags = jnp.stack([reward, inputs.prev_done, inputs.episode_start]).astype(jnp.float32)
-    obs = normalized(family.observation_space.flatten(inputs.obs), moments.obs)
+    obs = seen_observation(family.observation_space, inputs.obs, moments.obs)
     action, space = inputs.prev_action, family.action_space
     if isinstance(space, Box):
         action = space.to_unit(space.clip(action))
@@ -146,12 +162,12 @@ class PolicyHead(nn.Module):
     never leaves them. ``clipped``: `Normal`, of which the environment clips what is beyond them.
 
     Attributes:
-        action_space: What actions are.
+        action_space: What actions are; several integers are drawn independently.
         actions: How continuous ones are distributed.
         initial_std: Their first standard deviation, in half ranges; if squashed, before that.
     """
 
-    action_space: Space
+    action_space: ArraySpace
     actions: Actions = "squashed"
     initial_std: float = 1.0
 
@@ -160,8 +176,8 @@ class PolicyHead(nn.Module):
         # Small weights: the first policy is nearly uniform whatever the memory holds.
         space = self.action_space
         out = nn.Dense(space.flat_size, kernel_init=orthogonal(0.01))(x)
-        if isinstance(space, Discrete):
-            return Categorical(out)
+        if not isinstance(space, Box):
+            return discrete_policy(space, out)
         begin = nn.initializers.constant(math.log(self.initial_std))
         log_std = self.param("log_std", begin, (space.flat_size,), jnp.float32)
         mean, log_std = out.reshape(space.shape), log_std.reshape(space.shape)
@@ -173,6 +189,14 @@ def continuous_policy(space: Box, actions: Actions, mean: Array, log_std: Array)
     if actions == "squashed":
         return SquashedNormal(mean, log_std, space)
     return Normal(space.from_unit(mean), jnp.log(space.half_range) + log_std)
+
+
+def discrete_policy(space: ArraySpace, logits: Array) -> Distribution:
+    """Returns the distribution over integers of logits ``[flat_size]``."""
+    if isinstance(space, MultiDiscrete):
+        ends = np.cumsum(space.sizes)[:-1].tolist()
+        return MultiCategorical(tuple(map(Categorical, jnp.split(logits, ends))))
+    return Categorical(logits)
 
 
 def check_actions(actions: str) -> None:

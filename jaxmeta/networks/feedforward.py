@@ -16,7 +16,7 @@ from jaxmeta.networks.actor_critic import (
     ValueHead,
     first_input_moments,
     input_moments,
-    normalized,
+    seen_observation,
 )
 from jaxmeta.networks.encoder import MLP
 from jaxmeta_envs.base import PolicyInput, TaskFamily
@@ -59,7 +59,8 @@ def feedforward_actor_critic(
         return params
 
     def output(params: dict, inputs: PolicyInput) -> ActorCriticOutput:
-        obs = normalized(family.observation_space.flatten(inputs.obs), input_moments(params).obs)
+        moments = input_moments(params).obs
+        obs = seen_observation(family.observation_space, inputs.obs, moments)
         features = policy.apply(params["policy"], obs)
         distribution: Any = policy_head.apply(params["policy_head"], features)
         if value is None:

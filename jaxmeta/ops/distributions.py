@@ -55,6 +55,36 @@ def _expect(log_probs: Array, values: Array) -> Array:
     return jnp.sum(jnp.exp(log_probs) * jnp.where(possible, values, 0.0))
 
 
+class MultiCategorical(NamedTuple):
+    """Independent choices, one per entry of an action.
+
+    Attributes:
+        parts: The distribution of each entry.
+    """
+
+    parts: tuple[Categorical, ...]
+
+    def sample(self, key: Array) -> Array:
+        keys = jax.random.split(key, len(self.parts))
+        return jnp.stack([part.sample(k) for part, k in zip(self.parts, keys, strict=True)])
+
+    def mode(self) -> Array:
+        return jnp.stack([part.mode() for part in self.parts])
+
+    def log_prob(self, action: Array) -> Array:
+        each = [part.log_prob(action[i]) for i, part in enumerate(self.parts)]
+        return jnp.sum(jnp.stack(each))
+
+    def entropy(self) -> Array:
+        """Returns the sum of the entropies, in nats."""
+        return jnp.sum(jnp.stack([part.entropy() for part in self.parts]))
+
+    def kl(self, other: MultiCategorical) -> Array:
+        """Returns ``KL(self ‖ other)``, the sum over entries."""
+        pairs = zip(self.parts, other.parts, strict=True)
+        return jnp.sum(jnp.stack([ours.kl(theirs) for ours, theirs in pairs]))
+
+
 class Normal(NamedTuple):
     """Independent normals, one per action dimension.
 
@@ -153,4 +183,4 @@ def _gauss_hermite() -> tuple[np.ndarray, np.ndarray]:
     return nodes.astype(np.float32), (weights / weights.sum()).astype(np.float32)
 
 
-Distribution = Categorical | Normal | SquashedNormal
+Distribution = Categorical | MultiCategorical | Normal | SquashedNormal

@@ -27,6 +27,7 @@ from jaxmeta.testing.supervised import (
     ToyRegression,
     check_supervised_family,
 )
+from jaxmeta.testing.toy_clusters import ToyClusters
 from jaxmeta.testing.toys import ToyFamily
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ConformanceError",
     "FamilyProbe",
     "ProbeTask",
+    "ToyClusters",
     "ToyFamily",
     "ToyRegression",
     "check_algorithm",

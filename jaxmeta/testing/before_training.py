@@ -25,14 +25,14 @@ from jaxmeta.testing.conformance import (
     expect_same_shapes,
     fast_jit,
     plain,
-    shapes,
 )
 from jaxmeta.testing.dynamics import episode_ends, finite_rewards, task_is_argument
 from jaxmeta.testing.families import family_properties, family_shapes, purity
 from jaxmeta.testing.probes import Play, rollout
-from jaxmeta.testing.supervised import examples
+from jaxmeta.testing.supervised import QUERIES, SHOTS, examples, expect_split
 from jaxmeta_envs.base import Family, TaskFamily
 from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.supervised import Examples, SupervisedFamily
 
 _ROLLOUTS = 8
 _MOST_OPERATIONS = 3000  # of a step; what has more, such as MuJoCo's, takes long to compile
@@ -112,8 +112,7 @@ def _play(family: TaskFamily, key: Array) -> Play:
 def _abstract(family: TaskFamily, key: Array) -> tuple[Any, Any, Any]:
     """Returns shapes and dtypes of a state, an action and a task."""
     task = jax.eval_shape(family.sample_task, key)
-    action = jax.ShapeDtypeStruct(family.action_space.shape, family.action_space.dtype)
-    return jax.eval_shape(family.reset, key, task)[0], action, task
+    return jax.eval_shape(family.reset, key, task)[0], family.action_space.abstract, task
 
 
 @check("splits", "the tasks of every split have the same structure, shapes and dtypes")
@@ -129,12 +128,13 @@ def _splits(probe: _Probe) -> None:
 
 @check("examples", examples.contract)
 def _examples(probe: _Probe) -> None:
-    family, number = probe.family, 5
+    family = probe.family
     task = jax.eval_shape(family.sample_task, probe.key)
-    x, y = jax.eval_shape(lambda *args: family.sample_examples(*args, number), probe.key, task)
-    for name, array, size in (("inputs", x, family.input_size), ("labels", y, family.output_size)):
-        wanted = f"float32{[number, size]}"
-        expect(shapes(array) == wanted, f"{name} are {shapes(array)}, not {wanted}")
+    expect_split(family, jax.eval_shape(_drawing(family), jax.random.split(probe.key), task))
+
+
+def _drawing(family: SupervisedFamily) -> Callable[[Array, Any], tuple[Examples, Examples]]:
+    return lambda keys, task: family.sample_split(keys, task, SHOTS, QUERIES)
 
 
 @check("purity", purity.contract)
@@ -146,12 +146,12 @@ def _purity(probe: _Probe) -> None:
     _expect_pure("step", family.step, key, state, action, task)
 
 
-@check("purity", "sample_task and sample_examples are pure functions of their arguments")
+@check("purity", "sample_task and sample_split are pure functions of their arguments")
 def _supervised_purity(probe: _Probe) -> None:
     family, key = probe.family, probe.key
     _expect_pure("sample_task", family.sample_task, key)
     task = jax.eval_shape(family.sample_task, key)
-    _expect_pure("sample_examples", lambda *args: family.sample_examples(*args, 5), key, task)
+    _expect_pure("sample_split", _drawing(family), jax.random.split(key), task)
 
 
 @check(task_is_argument.name, task_is_argument.contract)

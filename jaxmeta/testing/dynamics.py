@@ -11,7 +11,8 @@ from jax import Array
 
 from jaxmeta.testing.conformance import check, expect, plain
 from jaxmeta.testing.probes import FamilyProbe, Play, other_actions
-from jaxmeta_envs.spaces import Discrete, Space
+from jaxmeta_envs.composite_spaces import Dict, Tuple
+from jaxmeta_envs.spaces import ArraySpace, Box, Discrete, Space
 
 _ROUNDS = 8
 
@@ -28,29 +29,36 @@ def finite_rewards(probe: FamilyProbe) -> None:
 @check("values", "observations lie in the observation space")
 def values(probe: FamilyProbe) -> None:
     """Observations of random rollouts are what the space promises."""
-    play, space = probe.base, probe.family.observation_space
-    seen = np.concatenate([play.first_obs, play.timesteps.obs[play.mask]])
-    expect(np.all(np.isfinite(seen)), "an observation is not finite")
-    low, high = _bounds(space)
-    sizes = np.abs([bound[np.isfinite(bound)].max(initial=0.0) for bound in (low, high)])
-    slack = 0.0 if isinstance(space, Discrete) else 1e-5 * max(1.0, *sizes)
-    outside = (seen < low - slack) | (seen > high + slack)
-    span = f"observations go from {seen.min()} to {seen.max()}"
-    expect(not outside.any(), f"{span}, outside {space}")
+    play = probe.base
+    later = jax.tree.map(lambda x: x[play.mask], play.timesteps.obs)
+    seen = jax.tree.map(lambda *x: np.concatenate(x), play.first_obs, later)
+    _expect_inside(probe.family.observation_space, seen)
 
 
-def _bounds(space: Space) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the lowest and the highest value of each entry."""
-    if isinstance(space, Discrete):
-        return np.asarray(0), np.asarray(space.n - 1)
-    return space.lowest, space.highest
+def _expect_inside(space: Space, seen: Any) -> None:
+    """Raises unless values with an axis in front are of a space, to rounding."""
+    if isinstance(space, Dict):
+        for name, part in space.named.items():
+            _expect_inside(part, seen[name])
+    elif isinstance(space, Tuple):
+        for part, value in zip(space.spaces, seen, strict=True):
+            _expect_inside(part, value)
+    else:
+        assert isinstance(space, ArraySpace)
+        expect(np.all(np.isfinite(seen)), "an observation is not finite")
+        low, high = space.lowest, space.highest
+        sizes = np.abs([bound[np.isfinite(bound)].max(initial=0.0) for bound in (low, high)])
+        slack = 1e-5 * max(1.0, *sizes) if isinstance(space, Box) else 0.0
+        outside = (seen < low - slack) | (seen > high + slack)
+        span = f"observations go from {seen.min()} to {seen.max()}"
+        expect(not outside.any(), f"{span}, outside {space}")
 
 
 @check("clipped actions", "actions out of bounds are clipped")
 def clipped_actions(probe: FamilyProbe) -> None:
     """An action beyond a bound acts like the bound."""
     space = probe.family.action_space
-    for bound, beyond in zip(_bounds(space), (-3, 3), strict=True):
+    for bound, beyond in zip((space.lowest, space.highest), (-3, 3), strict=True):
         if np.isfinite(bound).all():
             inside = jnp.broadcast_to(bound.astype(probe.actions.dtype), probe.actions.shape)
             plays = (probe.play(probe.tasks, x) for x in (inside, inside + beyond))

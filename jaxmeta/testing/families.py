@@ -26,7 +26,7 @@ from jaxmeta.testing.probes import FamilyProbe
 from jaxmeta.testing.references import REFERENCE_CHECKS
 from jaxmeta_envs.base import TaskFamily
 from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.spaces import Box, Discrete
+from jaxmeta_envs.spaces import ArraySpace, Space
 
 
 def check_task_family(
@@ -72,7 +72,8 @@ def family_value(probe: FamilyProbe) -> None:
 
 @check(
     "family properties",
-    "spaces are Discrete or Box; horizon and default_episodes are integers of at least 1; "
+    "actions are Discrete, MultiDiscrete or Box, observations these or a Dict or Tuple of spaces; "
+    "horizon and default_episodes are integers of at least 1; "
     "splits name train and test",
 )
 def family_properties(probe: FamilyProbe) -> None:
@@ -81,7 +82,8 @@ def family_properties(probe: FamilyProbe) -> None:
     expect(isinstance(family, TaskFamily), f"{type(family).__name__} is no TaskFamily")
     for name in ("observation_space", "action_space"):
         space = getattr(family, name)
-        expect(isinstance(space, Discrete | Box), f"{name} is {space!r}")
+        wanted = ArraySpace if name == "action_space" else Space
+        expect(isinstance(space, wanted), f"{name} is {space!r}")
     for name in ("horizon", "default_episodes"):
         value = getattr(family, name)
         expect(isinstance(value, int) and value >= 1, f"{name} is {value!r}")
@@ -97,7 +99,7 @@ def family_properties(probe: FamilyProbe) -> None:
 def family_shapes(probe: FamilyProbe) -> None:
     """Everything has one shape, found without running anything."""
     family, key = probe.family, jax.random.key(probe.seed)
-    action = jax.ShapeDtypeStruct(family.action_space.shape, family.action_space.dtype)
+    action = family.action_space.abstract
     task = jax.eval_shape(family.sample_task, key)
     for leaf in jax.tree.leaves(task):
         expect(hasattr(leaf, "shape"), f"the task has the leaf {leaf!r}, which is no array")
@@ -105,17 +107,21 @@ def family_shapes(probe: FamilyProbe) -> None:
     new_state, timestep = jax.eval_shape(family.step, key, state, action, task)
     expect_same_shapes("state", state, new_state)
     space = family.observation_space
-    _expect_shape("the observation after reset", obs, space.shape, space.dtype)
-    _expect_shape("the observation after step", timestep.obs, space.shape, space.dtype)
-    _expect_shape("reward", timestep.reward, (), jnp.float32)
-    _expect_shape("terminated", timestep.terminated, (), jnp.bool_)
-    _expect_shape("truncated", timestep.truncated, (), jnp.bool_)
+    _expect_shape("the observation after reset", obs, space.abstract)
+    _expect_shape("the observation after step", timestep.obs, space.abstract)
+    flag = jax.ShapeDtypeStruct((), jnp.bool_)
+    _expect_shape("reward", timestep.reward, jax.ShapeDtypeStruct((), jnp.float32))
+    _expect_shape("terminated", timestep.terminated, flag)
+    _expect_shape("truncated", timestep.truncated, flag)
 
 
-def _expect_shape(what: str, leaf: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    wanted = shapes(jax.ShapeDtypeStruct(shape, dtype))
-    expect(hasattr(leaf, "shape"), f"{what} is {leaf!r}, not an array")
-    expect(shapes(leaf) == wanted, f"{what} is {shapes(leaf)}, not {wanted}")
+def _expect_shape(what: str, value: Any, wanted: Any) -> None:
+    same = jax.tree.structure(value) == jax.tree.structure(wanted)
+    arrays = all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(value))
+    shown = "an array" if hasattr(wanted, "shape") else f"a tree like {wanted!r}"
+    expect(same and arrays, f"{what} is {value!r}, not {shown}")
+    for leaf, like in zip(jax.tree.leaves(value), jax.tree.leaves(wanted), strict=True):
+        expect(shapes(leaf) == shapes(like), f"{what} is {shapes(leaf)}, not {shapes(like)}")
 
 
 @check(

@@ -22,7 +22,7 @@ from jaxmeta.testing.conformance import (
 from jaxmeta.testing.probes import other_actions
 from jaxmeta.testing.toys import ToyFamily
 from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
-from jaxmeta_envs.spaces import Discrete
+from jaxmeta_envs.spaces import Box
 from jaxmeta_envs.supervised import AdaptiveModel, SupervisedFamily
 
 _TASKS, _STEPS, _DRAWS = 16, 2, 32
@@ -46,8 +46,8 @@ def acts(probe: AlgorithmProbe) -> bool:
 
 @check(
     "model",
-    "a learner that predicts keeps the structure, shapes and dtypes of its carry, predicts labels "
-    "of the family's shape, and adapts to what it sees",
+    "a learner that predicts keeps the structure, shapes and dtypes of its carry, predicts "
+    "vectors [n, flat_size] of the label space, and adapts to what it sees",
 )
 def model(probe: AlgorithmProbe) -> None:
     """Begins, predicts, adapts and predicts again, on one task."""
@@ -58,7 +58,8 @@ def model(probe: AlgorithmProbe) -> None:
     assert isinstance(family, SupervisedFamily)
     assert isinstance(learner, AdaptiveModel)
     task_key, key = jax.random.split(probe.key("model"))
-    support = family.sample_examples(key, family.sample_task(task_key), learner.shots)
+    task = family.sample_task(task_key)
+    support, _ = family.sample_split(jax.random.split(key), task, learner.shots, 1)
 
     def run(params: Any) -> tuple[Any, Any, Array, Array]:
         carry = learner.begin(params)
@@ -68,7 +69,9 @@ def model(probe: AlgorithmProbe) -> None:
 
     carry, adapted, before, after = fast_jit(run)(params)
     expect_same_shapes("the carry, by adapt,", carry, adapted)
-    expect_same_shapes("a prediction", support.y, after)
+    found, size = shapes(after), family.label_space.flat_size
+    wanted = f"float32{[support.x.shape[0], size]}"
+    expect(found == wanted, f"a prediction is {found}, not {wanted}")
     expect(np.any(plain(before) != plain(after)), "adapting changes no prediction")
 
 
@@ -88,7 +91,7 @@ def policy_shapes(probe: AlgorithmProbe) -> None:
     action, acted = jax.eval_shape(policy.act, params, carry, inputs, key)
     expect_same_shapes("the carry, by act,", carry, acted)
     space = family.action_space
-    wanted = shapes(jax.ShapeDtypeStruct(space.shape, space.dtype))
+    wanted = shapes(space.abstract)
     expect(shapes(action) == wanted, f"an action is {shapes(action)}, not {wanted}")
     flag, number = jnp.asarray(False), jnp.float32(0.0)
     row = Trajectory(inputs, space.zero(), number, flag, flag, inputs.obs, flag)
@@ -136,8 +139,8 @@ def policy_play(probe: AlgorithmProbe) -> None:
     played = jax.tree.map(plain, program(tasks, keys))
     actions, space = played.action[played.mask], family.action_space
     inside = np.isfinite(actions)
-    if isinstance(space, Discrete):
-        inside = (actions >= 0) & (actions < space.n)
+    if not isinstance(space, Box):
+        inside = (actions >= space.lowest) & (actions <= space.highest)
     expect(np.all(inside), f"actions range from {actions.min()} to {actions.max()}, not in {space}")
     expect(np.all(np.isfinite(played.reward)), "a reward is not finite")
     kept = _TASKS // 2

@@ -20,7 +20,7 @@ from jax import Array
 from jaxmeta.ops.trees import select
 from jaxmeta.testing.conformance import fast_jit, plain
 from jaxmeta_envs.base import TaskFamily, Timestep
-from jaxmeta_envs.spaces import Discrete, Space
+from jaxmeta_envs.spaces import ArraySpace, Box
 
 ROLLOUTS_PER_TASK = 8
 
@@ -60,9 +60,13 @@ class Play(NamedTuple):
 
 
 def _unlike(a: Any, b: Any, axes: int) -> Any:
-    """Whether entries differ, reduced to the first ``axes`` axes."""
-    unlike = np.asarray(a != b)
-    return unlike.any(axis=tuple(range(axes, unlike.ndim)))
+    """Whether entries of trees differ, reduced to the first ``axes`` axes."""
+
+    def one(a: Any, b: Any) -> np.ndarray:
+        unlike = np.asarray(a != b)
+        return np.asarray(unlike.any(axis=tuple(range(axes, unlike.ndim))))
+
+    return functools.reduce(np.logical_or, jax.tree.leaves(jax.tree.map(one, a, b)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,10 +172,17 @@ def rollout(family: TaskFamily, key: Array, task: Any, reset_task: Any, actions:
     return Play(start, first_obs, timesteps, mask, back, last)
 
 
-def other_actions(space: Space, actions: Array, key: Array) -> Array:
+def other_actions(space: ArraySpace, actions: Array, key: Array) -> Array:
     """Returns actions that differ from the given ones, ``[N, ...]``."""
     keys = jax.random.split(key, len(actions))
-    if isinstance(space, Discrete):
-        shift = jax.vmap(lambda k: jax.random.randint(k, (), 1, space.n, space.dtype))(keys)
-        return (actions + shift) % space.n
+    if not isinstance(space, Box):
+        number = space.highest + 1
+        # One value only: there is no other action.
+        least = np.minimum(number - 1, 1)
+
+        def shifted(key: Array, action: Array) -> Array:
+            by = jax.random.randint(key, space.shape, least, number, space.dtype)
+            return (action + by) % number
+
+        return jax.vmap(shifted)(keys, actions)
     return jax.vmap(space.sample)(keys)

@@ -14,7 +14,7 @@ from jaxmeta.rollout import play_adaptation
 from jaxmeta.testing.conformance import check, expect, fast_jit, plain
 from jaxmeta.testing.probes import FamilyProbe
 from jaxmeta_envs.base import AdaptivePolicy, Reference
-from jaxmeta_envs.spaces import Discrete, Space
+from jaxmeta_envs.spaces import ArraySpace, Box
 
 _TASKS, _EPISODES = 256, 3
 
@@ -86,13 +86,13 @@ def _play(probe: FamilyProbe, name: str, reference: Reference) -> _Result:
     return _Result(returns.mean(axis=0), error, returns.sum(axis=1))
 
 
-def _expect_actions(name: str, space: Space, actions: np.ndarray, mask: np.ndarray) -> None:
+def _expect_actions(name: str, space: ArraySpace, actions: np.ndarray, mask: np.ndarray) -> None:
     good = actions.dtype == space.dtype and actions.shape[4:] == space.shape
     seen = f"{actions.dtype}{list(actions.shape[4:])}"
     expect(good, f"reference {name!r} plays actions {seen}, not of {space}")
-    if isinstance(space, Discrete):
+    if not isinstance(space, Box):
         played = actions[mask]
-        inside = np.all((played >= 0) & (played < space.n))
+        inside = np.all((played >= space.lowest) & (played <= space.highest))
         expect(inside, f"reference {name!r} plays actions outside {space}")
     else:
         expect(np.all(np.isfinite(actions[mask])), f"reference {name!r} plays actions not finite")

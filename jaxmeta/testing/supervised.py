@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import functools
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,9 +25,16 @@ from jaxmeta.testing.conformance import (
     shapes,
 )
 from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.supervised import Examples, SupervisedFamily
+from jaxmeta_envs.spaces import Box, Discrete
+from jaxmeta_envs.supervised import (
+    ClassificationFamily,
+    Examples,
+    FunctionFamily,
+    SupervisedFamily,
+)
 
-_TASKS, _EXAMPLES = 16, 8
+SHOTS, QUERIES = 8, 5
+_TASKS = 16
 
 
 class LineTask(NamedTuple):
@@ -35,16 +44,16 @@ class LineTask(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ToyRegression(SupervisedFamily[LineTask]):
+class ToyRegression(FunctionFamily[LineTask]):
     """Noisy lines through the origin."""
 
     @property
-    def input_size(self) -> int:
-        return 1
+    def input_space(self) -> Box:
+        return Box(-math.inf, math.inf, (1,))
 
     @property
-    def output_size(self) -> int:
-        return 1
+    def label_space(self) -> Box:
+        return Box(-math.inf, math.inf, (1,))
 
     def sample_task(self, key: Array, split: str = "train") -> LineTask:
         self.check_split(split)
@@ -79,11 +88,20 @@ class SupervisedProbe(NamedTuple):
         keys = jax.random.split(self.key("tasks"), _TASKS)
         return fast_jit(jax.vmap(lambda key: self.family.sample_task(key, split)))(keys)
 
-    def examples(self, tasks: Any, name: str = "examples") -> Examples:
-        """Returns examples of each task, ``[B, n, ...]``."""
-        keys = jax.random.split(self.key(name), _TASKS)
-        draw = jax.vmap(lambda key, task: self.family.sample_examples(key, task, _EXAMPLES))
-        return fast_jit(draw)(keys, tasks)
+    def keys(self, name: str) -> Array:
+        """Returns keys of support and queries for each task, ``[B, 2]``."""
+        return jax.random.split(self.key(name), (_TASKS, 2))
+
+    def split(self, tasks: Any, keys: Array, shots: int = SHOTS) -> tuple[Examples, Examples]:
+        """Returns support and queries of each task, leaves ``[B, n, ...]``."""
+        return _drawing(self.family, shots)(keys, tasks)
+
+
+@functools.lru_cache(maxsize=8)
+def _drawing(family: SupervisedFamily, shots: int) -> Callable[..., tuple[Examples, Examples]]:
+    """Compiles ``(keys [B, 2], tasks [B]) -> support and queries``, once for all checks."""
+    draw = jax.vmap(lambda keys, task: family.sample_split(keys, task, shots, QUERIES))
+    return fast_jit(draw)
 
 
 def check_supervised_family(
@@ -133,41 +151,91 @@ def splits(probe: SupervisedProbe) -> None:
 
 @check(
     "examples",
-    "examples are finite float32 of shapes [n, input_size] and [n, output_size], their labels "
-    "vary with the inputs and the tasks, and predictions have the shape of labels",
+    "the support has shots and the queries have queries times examples_per_shot elements of the "
+    "input and the label space, finite; inputs vary, and references predict [n, flat_size]",
 )
 def examples(probe: SupervisedProbe) -> None:
     """Shapes, and that there is something to learn."""
     family, tasks = probe.family, probe.tasks()
-    x, y = probe.examples(tasks)
-    wanted = f"float32{[_TASKS, _EXAMPLES, family.input_size]}"
-    expect(shapes(x) == wanted, f"inputs are {shapes(x)}, not {wanted}")
-    wanted = f"float32{[_TASKS, _EXAMPLES, family.output_size]}"
-    expect(shapes(y) == wanted, f"labels are {shapes(y)}, not {wanted}")
-    expect(np.all(np.isfinite(x)) and np.all(np.isfinite(y)), "an example is not finite")
-    same_inputs = jnp.broadcast_to(x[:1], x.shape)
-    labels = plain(fast_jit(jax.vmap(family.function))(tasks, same_inputs))
-    expect(np.any(labels != labels[:1]), "all tasks give the same labels")
-    expect(np.any(labels != labels[:, :1]), "labels do not vary with the inputs")
+    support, query = probe.split(tasks, probe.keys("examples"))
+    expect_split(family, (support, query), (_TASKS,))
+    finite = all(np.all(np.isfinite(plain(x))) for x in (*support, *query))
+    expect(finite, "an example is not finite")
+    inputs = plain(support.x)
+    expect(np.any(inputs != inputs[:, :1]), "all inputs of a task are equal")
     for name, predict in family.references().items():
-        prediction = fast_jit(jax.vmap(predict))(tasks, x)
-        expect_same_shapes(f"the prediction of {name!r}", y, prediction)
+        found = shapes(fast_jit(jax.vmap(predict))(tasks, support.x))
+        wanted = f"float32{[_TASKS, support.x.shape[1], family.label_space.flat_size]}"
+        expect(found == wanted, f"the prediction of {name!r} is {found}, not {wanted}")
 
 
-@check("every part of a task", "a leaf that differs from task to task changes the labels of some")
+def expect_split(
+    family: SupervisedFamily, split: tuple[Examples, Examples], lead: tuple[int, ...] = ()
+) -> None:
+    """Raises unless ``SHOTS`` of a support and ``QUERIES`` have their shapes and dtypes."""
+    spaces = family.input_space, family.label_space
+    for side, found, count in zip(("support", "queries"), split, (SHOTS, QUERIES), strict=True):
+        number = count * family.examples_per_shot
+        for role, array, space in zip(("inputs", "labels"), found, spaces, strict=True):
+            wanted = f"{space.dtype}{[*lead, number, *space.shape]}"
+            given = shapes(array)
+            expect(given == wanted, f"{role} of the {side} are {given}, not {wanted}")
+
+
+@check(
+    "labels",
+    "labels of a function vary with inputs and tasks; of classes, support and queries have as many "
+    "examples of each",
+)
+def labels(probe: SupervisedProbe) -> None:
+    """What there is to learn is in the labels."""
+    family, tasks = probe.family, probe.tasks()
+    support, query = probe.split(tasks, probe.keys("examples"))
+    if isinstance(family, FunctionFamily):
+        same_inputs = jnp.broadcast_to(support.x[:1], support.x.shape)
+        found = plain(fast_jit(jax.vmap(family.function))(tasks, same_inputs))
+        expect(np.any(found != found[:1]), "all tasks give the same labels")
+        expect(np.any(found != found[:, :1]), "labels do not vary with the inputs")
+    if isinstance(family, ClassificationFamily):
+        for side, label in (("support", plain(support.y)), ("queries", plain(query.y))):
+            counts = np.stack([np.sum(label == n, axis=1) for n in range(family.ways)])
+            balanced = np.all(counts == label.shape[1] // family.ways)
+            expect(balanced, f"the {side} have {counts[:, 0].tolist()} examples of the classes")
+
+
+@check(
+    "support and queries",
+    "the queries follow from their own key: the support's key and its shots leave them as they "
+    "are; no example of classes is drawn twice",
+)
+def support_and_queries(probe: SupervisedProbe) -> None:
+    """Learners of few and of many examples are judged on the same."""
+    tasks, keys = probe.tasks(), probe.keys("examples")
+    support, query = probe.split(tasks, keys)
+    fewer = probe.split(tasks, keys, shots=1)[1]
+    expect(same(query, fewer), "with fewer shots the queries are others")
+    swapped = keys.at[:, 0].set(probe.keys("others")[:, 0])
+    others, again = probe.split(tasks, swapped)
+    expect(same(query, again), "with another key of the support the queries are others")
+    expect(not same(support, others), "with another key the support is the same")
+    if isinstance(probe.family, ClassificationFamily):
+        drawn = np.concatenate([plain(support.x), plain(query.x)], axis=1)
+        for rows in drawn.reshape(*drawn.shape[:2], -1):
+            expect(len(np.unique(rows, axis=0)) == len(rows), "an example is drawn twice")
+
+
+@check("every part of a task", "a leaf that differs from task to task changes the examples of some")
 def every_leaf(probe: SupervisedProbe) -> None:
     """Permutes one leaf at a time between the tasks."""
-    family, tasks = probe.family, probe.tasks()
-    x = probe.examples(tasks).x
-    label = fast_jit(jax.vmap(family.function))
+    tasks, keys = probe.tasks(), probe.keys("examples")
     leaves, structure = jax.tree.flatten(tasks)
     for i, (path, leaf) in enumerate(jax.tree.leaves_with_path(tasks)):
         others = [*leaves[:i], jnp.roll(leaf, 1, axis=0), *leaves[i + 1 :]]
         if same(others[i], leaf):
             continue
-        changed = plain(label(jax.tree.unflatten(structure, others), x))
+        changed = probe.split(jax.tree.unflatten(structure, others), keys)
         text = f"leaf {jax.tree_util.keystr(path)} of the task changes nothing"
-        expect(np.any(changed != plain(label(tasks, x))), text)
+        expect(not same(changed, probe.split(tasks, keys)), text)
 
 
 @check("own draws", "a key is used once, and decides what is drawn")
@@ -175,27 +243,47 @@ def own_draws(probe: SupervisedProbe) -> None:
     """JAX's own key-reuse checker, then same keys and other keys."""
     family, tasks = probe.family, probe.tasks()
 
-    def draw(task_key: Array, key: Array) -> Examples:
-        return family.sample_examples(key, family.sample_task(task_key), _EXAMPLES)
+    def draw(task_key: Array, keys: Array) -> tuple[Examples, Examples]:
+        return family.sample_split(keys, family.sample_task(task_key), SHOTS, QUERIES)
 
     with jax.debug_key_reuse(True):
-        fast_jit(draw)(probe.key("one"), probe.key("two"))
-    first, again = probe.examples(tasks), probe.examples(tasks)
+        fast_jit(draw)(probe.key("one"), probe.keys("two")[0])
+    first = probe.split(tasks, probe.keys("examples"))
+    again = probe.split(tasks, probe.keys("examples"))
     expect(same(first, again), "the same keys gave other examples")
-    expect(not same(first, probe.examples(tasks, "others")), "other keys gave the same examples")
-    inputs = plain(first.x)
-    expect(np.any(inputs != inputs[:, :1]), "all inputs of a task are equal")
+    others = probe.split(tasks, probe.keys("others"))
+    expect(not same(first, others), "other keys gave the same examples")
 
 
-@check("loss", "the loss is a float32 scalar, 0 where labels are hit and above elsewhere")
+@check(
+    "loss",
+    "the loss is a float32 scalar, 0 where labels are hit and above elsewhere; so are the metrics",
+)
 def loss(probe: SupervisedProbe) -> None:
     """The loss is one."""
     family = probe.family
-    y = probe.examples(probe.tasks()).y[0]
-    hit, missed = family.loss(y, y), family.loss(y + 1.0, y)
+    y = probe.split(probe.tasks(), probe.keys("examples"))[0].y[0]
+    right = jax.vmap(family.label_space.flatten)(y)
+    if isinstance(family.label_space, Discrete):
+        right = 100.0 * right  # logits of one who is sure
+        wrong = jnp.roll(right, 1, axis=1)
+    else:
+        wrong = right + 1.0
+    hit, missed = family.loss(right, y), family.loss(wrong, y)
     expect(shapes(hit) == "float32[]", f"it is {shapes(hit)}")
     expect(hit == 0.0 and missed > 0.0, f"it is {hit} where labels are hit and {missed} elsewhere")
+    for name, value in family.metrics(right, y).items():
+        expect(shapes(value) == "float32[]", f"{name} is {shapes(value)}")
 
 
-SUPERVISED_CHECKS = (family_value, splits, examples, every_leaf, own_draws, loss)
+SUPERVISED_CHECKS = (
+    family_value,
+    splits,
+    examples,
+    labels,
+    support_and_queries,
+    every_leaf,
+    own_draws,
+    loss,
+)
 """Every check of `check_supervised_family`, in order."""

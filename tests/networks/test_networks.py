@@ -7,11 +7,20 @@ import pytest
 
 import jaxmeta
 from jaxmeta.networks import GRU, recurrent_actor_critic
-from jaxmeta.networks.actor_critic import InputMoments, encode_input, input_size
+from jaxmeta.networks.actor_critic import (
+    InputMoments,
+    encode_input,
+    first_input_moments,
+    input_size,
+    normalized,
+    seen_observation,
+)
 from jaxmeta.networks.initializers import orthogonal
+from jaxmeta.ops.moments import Moments
 from jaxmeta_envs import PolicyInput
 from jaxmeta_envs.bandits import BernoulliBandit
 from tests.toy_families import Counter, Target
+from tests.toy_spaces import DONE, MIXED, SEEN, AnySpaces
 
 FAMILY = BernoulliBandit(num_arms=3, num_pulls=4)
 RAW = InputMoments(None, None)
@@ -83,6 +92,28 @@ def test_the_agent_sees_observation_action_reward_and_flags():
     assert len(seen) == input_size(FAMILY)
     blind = encode_input(FAMILY, inputs, RAW, observe_reward=False)
     np.testing.assert_array_equal(blind, [1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0])
+
+
+def test_only_real_numbers_of_a_mixed_observation_are_normalised():
+    real = MIXED.real
+    moments = Moments(jnp.full(MIXED.flat_size, 2.0), jnp.full(MIXED.flat_size, 9.0), jnp.ones(()))
+    obs = MIXED.sample(jax.random.key(0))
+    flat, seen = MIXED.flatten(obs), seen_observation(MIXED, obs, moments)
+    np.testing.assert_array_equal(seen[~real], flat[~real])
+    np.testing.assert_array_equal(seen[real], normalized(flat, moments)[real])
+    assert np.all(seen[real] != flat[real])
+    assert first_input_moments(AnySpaces(MIXED, DONE["vector"]), True, False)["inputs"].obs
+    for name in ("discrete", "multi-discrete"):
+        assert not first_input_moments(AnySpaces(SEEN[name], DONE["vector"]), True, False)
+
+
+def test_the_agent_sees_each_of_several_integers_that_it_did():
+    family = AnySpaces(SEEN["discrete"], DONE["multi-discrete"])
+    did, no = jnp.array([1, 2], jnp.int32), jnp.asarray(False)
+    inputs = PolicyInput(jnp.int32(0), did, jnp.float32(0.0), no, no)
+    np.testing.assert_array_equal(
+        encode_input(family, inputs, RAW), [1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0]
+    )
 
 
 def test_without_moments_observations_are_passed_as_they_are():

@@ -134,7 +134,7 @@ class OtherShapeInTest(ToyFamily):
         return ToyTask(jnp.append(task.payoff, 0.0)) if split == "test" else task
 
 
-@refused(r"\[examples\] labels are float32\[5\], not float32\[5, 1\]")
+@refused(r"\[examples\] labels of the support are float32\[8\], not float32\[8, 1\]")
 @dataclass(frozen=True)
 class FlatLabels(ToyRegression):
     def sample_examples(self, key, task, num):
@@ -142,7 +142,7 @@ class FlatLabels(ToyRegression):
         return Examples(x, y[:, 0])
 
 
-@refused(r"\[purity\] sample_examples draws from np\.random")
+@refused(r"\[purity\] sample_split draws from np\.random")
 @dataclass(frozen=True)
 class NumpyNoise(ToyRegression):
     def sample_examples(self, key, task, num):
