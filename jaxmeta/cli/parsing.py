@@ -50,6 +50,8 @@ def parse_options(
         ):
             # tyro warns of a default that is none of the choices, such as a part of a user's own.
             warnings.filterwarnings("ignore", ".*does not match any type in Union")
+            # Nor need a user's algorithm say which families and which state it is of.
+            warnings.filterwarnings("ignore", "Could not resolve type parameter")
             return tyro.cli(
                 kind,
                 args=list(arguments),
