@@ -10,6 +10,8 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from jaxmeta.version import VERSION
+
 if TYPE_CHECKING:
     from jaxmeta.algorithms.base import Algorithm
     from jaxmeta.algorithms.epopt import EPOpt
@@ -44,14 +46,8 @@ if TYPE_CHECKING:
     from jaxmeta.source_settings import SourceAdaptation
     from jaxmeta.sweep_report import Sweep
     from jaxmeta.sweeping import resume_sweep, sweep
-    from jaxmeta.training import (
-        TrainingDiverged,
-        TrainingInterrupted,
-        TrainResult,
-        load,
-        resume,
-        train,
-    )
+    from jaxmeta.train_result import TrainResult, load
+    from jaxmeta.training import TrainingDiverged, TrainingInterrupted, resume, train
     from jaxmeta.transitions import Transitions
     from jaxmeta.worst_case import CrossEntropy
     from jaxmeta_envs import AdaptivePolicy, ConfigError
@@ -116,8 +112,8 @@ _HOME = {
     "sweep": "jaxmeta.sweeping",
     "TrainingDiverged": "jaxmeta.training",
     "TrainingInterrupted": "jaxmeta.training",
-    "TrainResult": "jaxmeta.training",
-    "load": "jaxmeta.training",
+    "TrainResult": "jaxmeta.train_result",
+    "load": "jaxmeta.train_result",
     "resume": "jaxmeta.training",
     "train": "jaxmeta.training",
     "Transitions": "jaxmeta.transitions",
@@ -127,7 +123,7 @@ _HOME = {
     "GymnasiumEnv": "jaxmeta_envs.gymnasium_env",
 }
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "EMAML",
     "GRU",

@@ -25,7 +25,7 @@ from jaxmeta_envs.base import Family
 from jaxmeta_envs.errors import ConfigError, require
 
 if TYPE_CHECKING:
-    from jaxmeta.training import TrainResult
+    from jaxmeta.train_result import TrainResult
 
 __all__ = ["Comparison", "compare"]
 

@@ -19,7 +19,8 @@ from jaxmeta.figures import (
     legend_beside,
     write_png,
 )
-from jaxmeta.table import badness, over, two_lines
+from jaxmeta.table import over
+from jaxmeta.tables import badness, two_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

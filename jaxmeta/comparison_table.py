@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from jaxmeta.table import (
+from jaxmeta.table import over, protocol_words
+from jaxmeta.tables import (
     arrow,
     badness,
     count,
     decimals,
-    over,
     plain_table,
-    protocol_words,
     show_mean,
     show_number,
     stacked,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta.table import two_lines
+from jaxmeta.tables import two_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.sharding import PartitionSpec
+from jax.sharding import PartitionSpec, Sharding
 
 from jaxmeta import parallel, placement, streams
 from jaxmeta.config import TrainConfig, check_config
@@ -38,6 +38,24 @@ def make_init(config: TrainConfig) -> Callable[[Array], Any]:
         return jax.vmap(lambda k: config.algorithm.init(config.tasks, streams.init_key(k)))(keys)
 
     return init
+
+
+def state_placement(config: TrainConfig) -> Any:
+    """Returns where the algorithm's state lies, see `jaxmeta.placement`."""
+    return config.algorithm.placement(config.tasks)
+
+
+def state_target(config: TrainConfig, devices: list[Device]) -> Any:
+    """Returns the state's shapes, dtypes and placement, without making one."""
+    shapes = jax.eval_shape(make_init(config), seed_keys(config))
+    where = placement.shardings(state_placement(config), devices)
+
+    def placed(sharding: Sharding, part: Any) -> Any:
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part
+        )
+
+    return jax.tree.map(placed, where, shapes)
 
 
 def make_update(config: TrainConfig) -> Callable[[Any, Array, Array], tuple[Any, dict[str, Array]]]:

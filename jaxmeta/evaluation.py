@@ -32,7 +32,7 @@ from jaxmeta_envs.errors import require
 
 if TYPE_CHECKING:
     from jaxmeta.config import TrainConfig
-    from jaxmeta.training import TrainResult
+    from jaxmeta.train_result import TrainResult
 
 __all__ = ["Evaluation", "evaluate", "evaluate_policy", "evaluation_key", "quick_evaluation"]
 
@@ -260,7 +260,7 @@ def monitor_key() -> Array:
 
 
 def _load(run_dir: str | Path) -> TrainResult:
-    from jaxmeta.training import load
+    from jaxmeta.train_result import load
 
     return load(run_dir)
 

@@ -16,12 +16,12 @@ import jax
 import numpy as np
 from jax import export as jax_export
 
-import jaxmeta
 from jaxmeta import exported, serialization
 from jaxmeta.learner_programs import Named, Program, Tree
 from jaxmeta.methods import title_of
 from jaxmeta.protocols import protocol_of
 from jaxmeta.runs import load_runs
+from jaxmeta.version import VERSION
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.extras import import_extra
 
@@ -83,7 +83,7 @@ def _make_files(result: Any, seed_index: int, platforms: tuple[str, ...]) -> dic
         "format": exported.FORMAT,
         **agent.described,
         "platforms": list(platforms),
-        "jaxmeta": jaxmeta.__version__,
+        "jaxmeta": VERSION,
         "jax": jax.__version__,
         "agent": title_of(algorithm),
         "algorithm": serialization.to_dict(algorithm),

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Sharding
 
 from jaxmeta import engine, hosts, placement
 from jaxmeta.checkpoint import NotSaved
@@ -93,24 +92,6 @@ class Program(NamedTuple):
     seconds: float
 
 
-def state_placement(config: TrainConfig) -> Any:
-    """Returns where the algorithm's state lies, see `jaxmeta.placement`."""
-    return config.algorithm.placement(config.tasks)
-
-
-def state_target(config: TrainConfig, devices: list[Device]) -> Any:
-    """Returns the state's shapes, dtypes and placement, without making one."""
-    shapes = jax.eval_shape(engine.make_init(config), engine.seed_keys(config))
-    where = placement.shardings(state_placement(config), devices)
-
-    def placed(sharding: Sharding, part: Any) -> Any:
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part
-        )
-
-    return jax.tree.map(placed, where, shapes)
-
-
 def compile_lowered(lower: Callable[[], jax.stages.Lowered]) -> jax.stages.Compiled:
     """Compiles a program, whatever signals arrive; see `Interrupts.compile`."""
     return lower().compile()
@@ -122,7 +103,7 @@ def first_state(
     """Makes the first state where it will stay."""
     # The keys are made inside: an argument would lie on a device that other processes lack.
     init = engine.make_init(config)
-    where = placement.shardings(state_placement(config), devices)
+    where = placement.shardings(engine.state_placement(config), devices)
     jitted = jax.jit(lambda: init(engine.seed_keys(config)), out_shardings=where)
     return compile_with(jitted.lower)()
 
@@ -135,7 +116,7 @@ def trace_chunk(config: TrainConfig, devices: list[Device]) -> jax.stages.Traced
         devices: Where it is to run.
     """
     chunk, whole = engine.make_chunk(config, devices), replicated(devices)
-    where = placement.shardings(state_placement(config), devices)
+    where = placement.shardings(engine.state_placement(config), devices)
 
     def run(state: Any, keys: Array, first_update: Array) -> tuple[Any, dict[str, Array], Array]:
         state, metrics = chunk(state, keys, first_update)
@@ -149,7 +130,7 @@ def trace_chunk(config: TrainConfig, devices: list[Device]) -> jax.stages.Traced
     )
     keys = jax.eval_shape(lambda: engine.seed_keys(config))
     keys = jax.ShapeDtypeStruct(keys.shape, keys.dtype, sharding=whole)
-    return jitted.trace(state_target(config, devices), keys, np.int32(0))
+    return jitted.trace(engine.state_target(config, devices), keys, np.int32(0))
 
 
 def compile_chunk(
@@ -239,7 +220,7 @@ class Loop:
         # have to give what they hold of it.
         state = jax.device_get(hosts.own_copy(self.state)) if hosts.are_several() else self.state
         if self.store is not None:
-            kept, newest = placement.split(state_placement(self.config), state)
+            kept, newest = placement.split(engine.state_placement(self.config), state)
             self.store.save(self.update, kept, self.seconds, newest)
         self.saved = self.update
 

@@ -87,6 +87,12 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
+def first_device() -> list[Device]:
+    """Returns the first device of this process, alone."""
+    check_platform()
+    return jax.local_devices()[:1]
+
+
 def choose_devices(num_tasks: int, task_multiple: int, devices: int | None) -> list[Device]:
     """Picks the devices that share ``num_tasks`` evenly.
 

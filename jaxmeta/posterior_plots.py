@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta.figures import AGENT_COLOUR, OTHER_COLOURS, write_png
-from jaxmeta.table import decimals, show_number
+from jaxmeta.tables import decimals, show_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,7 +17,7 @@ from jaxmeta_envs.errors import require
 
 if TYPE_CHECKING:
     from jaxmeta.config import TrainConfig
-    from jaxmeta.training import TrainResult
+    from jaxmeta.train_result import TrainResult
 
 
 class Finished(NamedTuple):

@@ -30,7 +30,7 @@ from jaxmeta.streams import Stream, stream_key
 from jaxmeta.worst_case import CrossEntropy, search_worst
 
 if TYPE_CHECKING:
-    from jaxmeta.training import TrainResult
+    from jaxmeta.train_result import TrainResult
 
 __all__ = ["Robustness", "robustness"]
 

@@ -5,16 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from jaxmeta.table import (
-    count,
-    decimals,
-    over,
-    plain_table,
-    protocol_words,
-    show_mean,
-    show_number,
-    stacked,
-)
+from jaxmeta.table import over, protocol_words
+from jaxmeta.tables import count, decimals, plain_table, show_mean, show_number, stacked
 
 if TYPE_CHECKING:
     from rich.console import Group

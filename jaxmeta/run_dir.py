@@ -15,7 +15,6 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-import jaxmeta
 from jaxmeta import registry, serialization
 from jaxmeta.checkpoint import CheckpointError, Checkpoints, NotSaved
 from jaxmeta.config import TrainConfig
@@ -29,6 +28,7 @@ from jaxmeta.logs import (
     read_divergence,
     read_log,
 )
+from jaxmeta.version import VERSION
 from jaxmeta_envs.base import as_task_family
 from jaxmeta_envs.errors import ConfigError, require
 from jaxmeta_envs.spaces import Box
@@ -395,6 +395,6 @@ def _refused(path: Path, error: OSError) -> ConfigError:
 
 def library_versions() -> dict[str, str]:
     """Returns the versions of jaxmeta, Python and what results depend on."""
-    ours = {"jaxmeta": jaxmeta.__version__, "python": platform.python_version()}
+    ours = {"jaxmeta": VERSION, "python": platform.python_version()}
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return ours | {name: version(name) for name in packages}

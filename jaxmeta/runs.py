@@ -26,7 +26,7 @@ def load_runs(sources: Any, least: int = 1) -> list[Any]:
     require(len(several) >= least, "runs", shown, f"at least {('one', 'two')[least - 1]}")
     for source in several:
         check_source(source)
-    from jaxmeta.training import load
+    from jaxmeta.train_result import load
 
     return [load(source) if isinstance(source, str | Path) else source for source in several]
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxmeta.curve_axes import plain_log
 from jaxmeta.curve_words import with_unit
 from jaxmeta.figures import AGENT_COLOUR, OTHER_COLOURS, write_png
-from jaxmeta.table import count, decimals, over, show_number
+from jaxmeta.table import over
+from jaxmeta.tables import count, decimals, show_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from jaxmeta.table import arrow, count, decimals, over, plain_table, show_mean, show_number
+from jaxmeta.table import over
+from jaxmeta.tables import arrow, count, decimals, plain_table, show_mean, show_number
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,12 +10,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxmeta import hosts, parallel, placement
+from jaxmeta import engine, hosts, parallel, placement
 from jaxmeta.checkpoint import NotSaved, Restored
 from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.device_memory import check_fits
@@ -31,8 +31,6 @@ from jaxmeta.loop import (
     TrainingDiverged,
     compile_chunk,
     first_state,
-    state_placement,
-    state_target,
 )
 from jaxmeta.parallel import Device
 from jaxmeta.progress import Progress, make_progress
@@ -42,65 +40,25 @@ from jaxmeta.run_dir import (
     RunDirectory,
     absolute,
     check_same,
-    read_checkpoints,
     read_history,
-    read_record,
     record_from_text,
     record_to_text,
 )
 from jaxmeta.testing.before_training import check_before_training
-from jaxmeta_envs.base import AdaptivePolicy
+from jaxmeta.train_result import TrainResult, make_result
 from jaxmeta_envs.errors import ConfigError, require
 
 __all__ = [
     "Callback",
     "ChunkInfo",
     "NotSaved",
-    "TrainResult",
     "TrainingDiverged",
     "TrainingInterrupted",
-    "load",
     "resume",
     "train",
 ]
 
 _NOTHING = History({}, {}, {})
-
-
-class TrainResult(NamedTuple):
-    """A trained agent and how it came about.
-
-    Attributes:
-        config: The run.
-        state: The algorithm's state; every leaf starts with the seeds axis S. What only going on
-            needs, such as a replay buffer, is None here (`jaxmeta.placement.Placement`).
-        metrics: What each update measured, ``[updates, S]``.
-        evaluations: What evaluations on held-out tasks measured, ``[evaluations, S]``, and
-            ``"update"`` ``[evaluations]``, the updates done at each.
-        adaptations: What meetings with the run's target brought, ``[meetings, S]``, and
-            ``"update"``, likewise; empty without one.
-        env_steps: Environment steps done, per seed.
-        run_dir: Where the run is written, or None. Of several processes only the first one
-            has it, and what was measured before a run was resumed.
-    """
-
-    config: TrainConfig
-    state: Any
-    metrics: dict[str, np.ndarray]
-    evaluations: dict[str, np.ndarray]
-    adaptations: dict[str, np.ndarray]
-    env_steps: int
-    run_dir: Path | None
-
-    @property
-    def params(self) -> Any:
-        """What the policy reads; every leaf starts with the seeds axis S."""
-        return self.state.params
-
-    @property
-    def policy(self) -> AdaptivePolicy:
-        """How the agent acts and adapts, given the parameters of one seed."""
-        return self.config.algorithm.policy(self.config.tasks)
 
 
 class TrainingInterrupted(RuntimeError):
@@ -217,25 +175,6 @@ def resume(
         return _run(longer, devices, rounds, store, callback, progress)
 
 
-def load(run_dir: str | Path) -> TrainResult:
-    """Reads a run as it was at its newest checkpoint, without changing anything.
-
-    Raises:
-        ConfigError: If the directory holds no run, or no checkpoint yet.
-        CheckpointError: If there are checkpoints and none can be read.
-    """
-    parallel.request_cpu_devices()
-    record, path = read_record(run_dir), absolute(run_dir)
-    with read_checkpoints(path) as checkpoints:
-        target = state_target(record.config, _first_device())
-        kept, _ = placement.split(state_placement(record.config), target)
-        restored = checkpoints.restore(kept)
-    if restored is None:
-        raise ConfigError(f"{path} has no checkpoint yet")
-    history = read_history(path, restored.update, record.config.num_seeds)
-    return _result(record.config, restored.state, restored.update, history, path)
-
-
 def _run(
     config: TrainConfig,
     devices: list[Device],
@@ -294,7 +233,7 @@ def _run_here(
         )
         loop.run(interrupts)
     path = store.path if store else None
-    result = _result(config, loop.state, loop.update, loop.measured(), path)
+    result = make_result(config, loop.state, loop.update, loop.measured(), path)
     if store and any(name.startswith("posterior_std/") for name in result.adaptations):
         _draw_rounds(result, store.path / "posterior.png")
     if interrupts.signum is not None:
@@ -317,7 +256,7 @@ def _before_it_begins(
             result = TrainResult(config, None, *_NOTHING, 0, path)
         else:
             known = read_history(path, restored.update, config.num_seeds) if path else _NOTHING
-            result = _result(config, restored.state, restored.update, known, path)
+            result = make_result(config, restored.state, restored.update, known, path)
         raise TrainingInterrupted(error.signum, result) from None
 
 
@@ -343,15 +282,6 @@ def _draw_rounds(result: TrainResult, path: Path) -> None:
     title = f"target {result.config.target}"
     told = (result.adaptations, result.metrics, path, title, family.units)
     draw_or_warn(path, functools.partial(plot_rounds, *told))
-
-
-def _result(
-    config: TrainConfig, state: Any, update: int, history: History, path: Path | None
-) -> TrainResult:
-    env_steps = update * config.plan().env_steps_per_update
-    kept, _ = placement.split(state_placement(config), state)
-    # On one device, so that a user can mix it with arrays of their own.
-    return TrainResult(config, hosts.own_copy(kept), *history, env_steps, path)
 
 
 @contextlib.contextmanager
@@ -381,7 +311,7 @@ def _restore(
     config: TrainConfig, store: RunDirectory | None, devices: list[Device]
 ) -> Restored | None:
     """Reads the newest checkpoint; of several processes the first one does, for all."""
-    target, where = state_target(config, devices), state_placement(config)
+    target, where = engine.state_target(config, devices), engine.state_placement(config)
     if not hosts.are_several():
         return store.checkpoints.restore(*placement.split(where, target)) if store else None
     blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), target)
@@ -397,11 +327,6 @@ def _restore(
 def _choose_devices(config: TrainConfig, devices: int | None) -> list[Device]:
     algorithm = config.algorithm
     return parallel.choose_devices(algorithm.num_tasks, algorithm.task_multiple, devices)
-
-
-def _first_device() -> list[Device]:
-    parallel.check_platform()
-    return jax.local_devices()[:1]
 
 
 def _same_devices(record: Record) -> list[Device]:

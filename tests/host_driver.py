@@ -21,7 +21,8 @@ import jaxmeta
 from jaxmeta import hosts
 from jaxmeta.config import TrainConfig
 from jaxmeta.loop import ChunkInfo
-from jaxmeta.training import TrainingInterrupted, TrainResult
+from jaxmeta.train_result import TrainResult
+from jaxmeta.training import TrainingInterrupted
 from tests import tiny_runs
 from tests.toys import Remembering, ToyFamily, ToyLearner
 

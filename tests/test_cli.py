@@ -45,6 +45,7 @@ from jaxmeta.options import TrainOptions
 from jaxmeta.presets import PRESETS, preset
 from jaxmeta.run_dir import read_record
 from jaxmeta.schedules import Schedule
+from jaxmeta.train_result import TrainResult, load
 from tests.toys import SLOW, ToyFamily, ToyLearner
 
 TINY = ["train", "toy", "toys", "--total-env-steps", "16", "--updates-per-chunk", "2"]
@@ -656,7 +657,7 @@ def start(*arguments):
 
 def test_an_interrupt_of_a_run_that_has_vanished_is_told(tmp_path):
     config = dataclasses.replace(preset("rl2", "t-maze"), run_dir=str(tmp_path / "gone"))
-    result = training.TrainResult(config, (), {}, {}, {}, 16, tmp_path / "gone")
+    result = TrainResult(config, (), {}, {}, {}, 16, tmp_path / "gone")
     message, code = explain(training.TrainingInterrupted(signal.SIGTERM, result))
     assert code == 128 + signal.SIGTERM
     assert message.startswith("SIGTERM stopped training after 16 environment steps, and ")
@@ -783,7 +784,7 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path):
     assert "finishing the chunk, then saving; Ctrl-C again stops at once" in text
     assert "jaxmeta resume" in text.splitlines()[-1]
     assert "Traceback" not in text
-    assert training.load(run_dir).env_steps > 0
+    assert load(run_dir).env_steps > 0
 
 
 def read_all(terminal):

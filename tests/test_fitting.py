@@ -8,7 +8,7 @@ from jaxmeta import cli
 from jaxmeta.catalogue import describe_catalogue
 from jaxmeta.comparison_report import Comparison
 from jaxmeta.report import Evaluation
-from jaxmeta.table import plain_table
+from jaxmeta.tables import plain_table
 from tests.robust_toys import Terrain
 from tests.test_robustness import SEARCH, run
 

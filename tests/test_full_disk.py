@@ -24,7 +24,8 @@ from jaxmeta.config import TrainConfig
 from jaxmeta.files import reason, write_atomically
 from jaxmeta.logs import MetricsLog, TensorBoard, read_log
 from jaxmeta.run_dir import RunDirectory
-from jaxmeta.training import NotSaved, TrainingDiverged, load, resume, train
+from jaxmeta.train_result import load
+from jaxmeta.training import NotSaved, TrainingDiverged, resume, train
 from tests.toys import ToyFamily, ToyLearner
 
 SIZE, CHUNKS = 2, 6

@@ -12,7 +12,7 @@ import pytest
 import jaxmeta
 from jaxmeta import GRU, MAML, RL2, GymnasiumEnv, GymnasiumPolicy, TrainConfig
 from jaxmeta.rollout import play_adaptation
-from jaxmeta.training import TrainResult
+from jaxmeta.train_result import TrainResult
 from jaxmeta_envs import (
     AdaptivePolicy,
     BernoulliBandit,

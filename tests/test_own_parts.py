@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from jaxmeta import GRU, MLP, Mean, importing, training
+from jaxmeta import GRU, MLP, Mean, importing
 from jaxmeta.cli import main
 from jaxmeta.cli.own_parts import choose_own_parts
 from jaxmeta.presets import preset
+from jaxmeta.train_result import load
 from jaxmeta_envs.errors import ConfigError
 
 MODULE = '''
@@ -126,4 +127,4 @@ def test_it_has_options_is_trained_and_is_found_again(capsys):
     assert main(["evaluate", "run"]) == 2
     assert "add --import mine" in capsys.readouterr().err
     importing.import_module("mine")
-    assert training.load("run").config.algorithm.memory == sys.modules["mine"].Averages(3)
+    assert load("run").config.algorithm.memory == sys.modules["mine"].Averages(3)

@@ -17,7 +17,7 @@ from jaxmeta.evaluation import evaluate, evaluate_policy, evaluation_key
 from jaxmeta.played_references import play_references
 from jaxmeta.predicting import QUERIES, Predicting
 from jaxmeta.protocols import protocol_for, protocol_of
-from jaxmeta.training import TrainResult
+from jaxmeta.train_result import TrainResult
 from jaxmeta_envs import AdaptiveModel, ConfigError, Examples
 from jaxmeta_envs.base import as_task_family
 from tests.eval_toys import Echo, ToyAlgorithm, constant, counting, learner

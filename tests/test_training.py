@@ -14,7 +14,8 @@ from jaxmeta import GRU, MAML, RL2, device_memory, evaluation, training
 from jaxmeta.config import TrainConfig
 from jaxmeta.engine import make_train
 from jaxmeta.presets import PRESETS
-from jaxmeta.training import TrainingDiverged, TrainingInterrupted, load, resume, train
+from jaxmeta.train_result import load
+from jaxmeta.training import TrainingDiverged, TrainingInterrupted, resume, train
 from jaxmeta_envs import BernoulliBandit, Sinusoid, TabularMDP
 from jaxmeta_envs.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner

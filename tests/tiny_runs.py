@@ -11,7 +11,7 @@ import jaxmeta
 from jaxmeta import GRU, LSTM, MLP, PPO, RL2, TRPO, CVaR, EPOpt, FastWeights, Recall, TrainConfig
 from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.testing import ToyFamily, ToyRegression
-from jaxmeta.training import TrainResult
+from jaxmeta.train_result import TrainResult
 from tests.toy_families import Counter
 
 TASKS = 16

@@ -16,13 +16,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jaxmeta import __version__
 from jaxmeta.cli import agents, names, training
 from jaxmeta.cli.devices import prepare_jax
 from jaxmeta.cli.failures import explain, say_stopped, say_warning
 from jaxmeta.cli.output import BAD_INPUT, BROKEN_PIPE, OK, complain, drop_output
 from jaxmeta.leaving import Stopped, leave, leaving_at_once
 from jaxmeta.terminal import spell_plainly
+from jaxmeta.version import VERSION
 
 
 class Command(NamedTuple):
@@ -125,7 +125,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(_usage(), file=sys.stdout if arguments else sys.stderr)
         return OK if arguments else BAD_INPUT
     if arguments[0] == "--version":
-        print(f"jaxmeta {__version__}")
+        print(f"jaxmeta {VERSION}")
         return OK
     from jaxmeta.cli.figure_log import saying_what_figures_log
     from jaxmeta.import_option import split_modules

@@ -23,7 +23,7 @@ from jaxmeta.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from jaxmeta.training import TrainResult
+    from jaxmeta.train_result import TrainResult
 
 
 def train_command(arguments: list[str]) -> int:
