@@ -22,6 +22,9 @@ from jaxmeta.off_policy import (
     temperature_loss,
 )
 
+SOFT_METRICS = ("critic_loss", "q", "actor_loss", "entropy")
+"""What `soft_step` measures."""
+
 _ADAM = optax.scale_by_adam()
 
 
@@ -84,7 +87,7 @@ class SoftSettings(NamedTuple):
 
 def first_learner(actor: Any, critics: Any, temperature: float) -> SoftLearner:
     """Returns what learning begins with, given the first parameters."""
-    log_alpha = jnp.log(jnp.asarray(temperature, jnp.float32))
+    log_alpha = jnp.log(jnp.float32(temperature))
     opt_states = _ADAM.init(actor), _ADAM.init(log_alpha), _ADAM.init(critics)
     return SoftLearner(actor, critics, critics, log_alpha, opt_states)
 
