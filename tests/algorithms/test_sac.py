@@ -58,11 +58,11 @@ def test_it_plays_at_random_and_learns_nothing_until_enough_is_stored():
     learned = np.asarray(metrics["critic_loss"]) > 0
     np.testing.assert_array_equal(learned, [False, False, True, True, True])
     np.testing.assert_array_equal(state.replay.size, [10] * TASKS)
-    first, _ = run(algorithm, FAMILY, 2)
-    begun = algorithm.init(FAMILY, jax.random.key(0))
-    assert num_bytes(first) == num_bytes(begun)
-    actions = np.asarray(run(dataclasses.replace(algorithm, steps=90, batch_size=32,
-        warmup_steps=2000), FAMILY, 1)[0].replay.items.action)[:, :90].ravel()  # fmt: skip
+    heads = [run(algorithm, FAMILY, n)[0].params["actor"]["head"]["params"] for n in (1, 2, 3)]
+    np.testing.assert_array_equal(heads[0]["bias"], heads[1]["bias"])
+    assert np.all(heads[1]["bias"] != heads[2]["bias"])
+    long = dataclasses.replace(algorithm, steps=90, warmup_steps=2000)
+    actions = np.asarray(run(long, FAMILY, 1)[0].replay.items.action)[:, :90].ravel()
     # Uniform on [-1, 1]: its quantiles are a straight line.
     quantiles = np.quantile(actions, np.linspace(0.05, 0.95, 19))
     np.testing.assert_allclose(quantiles, np.linspace(-0.9, 0.9, 19), atol=0.08)
@@ -179,9 +179,15 @@ def test_rewards_in_other_units_are_learned_from_alike_with_their_scale():
 def test_a_resumed_run_goes_on_with_its_buffer_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "quick_evaluation", lambda *_: {"eval/return": np.zeros(2)})
     config = jaxmeta.TrainConfig(
-        SMALL_SAC, FAMILY, num_seeds=2, total_env_steps=8 * 32, updates_per_chunk=2,
-        checkpoint_every=1, eval_tasks=2, run_dir=str(tmp_path / "run"), devices=2,
-    )  # fmt: skip
+        algorithm=SMALL_SAC,
+        tasks=FAMILY,
+        num_seeds=2,
+        total_env_steps=8 * 32,
+        updates_per_chunk=2,
+        checkpoint_every=1,
+        devices=2,
+        run_dir=str(tmp_path / "run"),
+    )
     whole = jaxmeta.train(dataclasses.replace(config, run_dir=None), progress=False)
 
     def stop(info):
