@@ -19,7 +19,7 @@ from jaxmeta.networks import (
     first_input_moments,
     gaussian_actor,
     input_moments,
-    normalized,
+    seen_observation,
     twin_critics,
 )
 from jaxmeta.off_policy import Experience
@@ -375,7 +375,7 @@ class SAC(Algorithm[TaskFamily, SACState]):
 
 def _seen(family: TaskFamily, params: Any, obs: Any) -> Array:
     """Returns an observation as the networks see it, ``[F]``."""
-    return normalized(family.observation_space.flatten(obs), input_moments(params).obs)
+    return seen_observation(family.observation_space, obs, input_moments(params).obs)
 
 
 def _in_bounds(space: Box, action: Array) -> Array:
