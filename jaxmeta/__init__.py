@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jaxmeta.algorithms.policy_objective import PolicyObjective
     from jaxmeta.algorithms.ppo import PPO
     from jaxmeta.algorithms.rl2 import RL2
+    from jaxmeta.algorithms.sac import SAC
     from jaxmeta.algorithms.trpo import TRPO
     from jaxmeta.comparison import compare
     from jaxmeta.comparison_report import Comparison
@@ -76,6 +77,7 @@ _HOME = {
     "LVC": "jaxmeta.algorithms.estimators",
     "PPO": "jaxmeta.algorithms.ppo",
     "RL2": "jaxmeta.algorithms.rl2",
+    "SAC": "jaxmeta.algorithms.sac",
     "TRPO": "jaxmeta.algorithms.trpo",
     "compare": "jaxmeta.comparison",
     "Comparison": "jaxmeta.comparison_report",
@@ -133,6 +135,7 @@ __all__ = [
     "MLP",
     "PPO",
     "RL2",
+    "SAC",
     "SGD",
     "TRPO",
     "Adam",

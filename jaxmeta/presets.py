@@ -18,6 +18,7 @@ from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaSGD
 from jaxmeta.algorithms.policy_objective import PolicyObjective
 from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.rl2 import RL2
+from jaxmeta.algorithms.sac import SAC
 from jaxmeta.algorithms.trpo import TRPO
 from jaxmeta.config import TrainConfig
 from jaxmeta.methods import METHODS
@@ -32,6 +33,7 @@ from jaxmeta_envs.cartpole import CartPole
 from jaxmeta_envs.errors import require
 from jaxmeta_envs.gridworld import GridNavigation
 from jaxmeta_envs.informative_bandit import InformativeBandit
+from jaxmeta_envs.mountain_car import MountainCar
 from jaxmeta_envs.pendulum import Pendulum
 from jaxmeta_envs.point_navigation import PointNavigation, PointNavigationCorners
 from jaxmeta_envs.regression import Sinusoid
@@ -185,6 +187,33 @@ _ALL += (
         ),
         Pendulum(),
         total_env_steps=4_000_000,
+    ),
+)
+
+# Small layers: a core takes hundreds of gradient steps a second with them.
+_OFF_POLICY = SAC(
+    source="nominal",
+    network=MLP((64, 64), "relu"),
+    critic_network=MLP((64, 64), "relu"),
+    learning_rate=Schedule(1e-3, 0.0),
+    critic_learning_rate=Schedule(1e-3, 0.0),
+    temperature_learning_rate=1e-3,
+)
+_ALL += (
+    TrainConfig(_OFF_POLICY, Pendulum(), total_env_steps=20_000, updates_per_chunk=25),
+    # Noise that pushes for some twenty steps rocks the car up to the flag, white noise never does.
+    TrainConfig(
+        replace(
+            _OFF_POLICY,
+            num_tasks=4,
+            warmup_steps=8000,
+            tau=0.01,
+            reward_scale=0.1,
+            noise_correlation=0.95,
+        ),
+        MountainCar(),
+        total_env_steps=50_000,
+        updates_per_chunk=25,
     ),
 )
 

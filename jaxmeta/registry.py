@@ -12,6 +12,7 @@ from jaxmeta.algorithms.gmps import GuidedMetaPolicySearch
 from jaxmeta.algorithms.maml import MAML
 from jaxmeta.algorithms.policy_maml import PolicyMAML
 from jaxmeta.algorithms.rl2 import RL2
+from jaxmeta.algorithms.sac import SAC
 from jaxmeta_envs.acrobot import Acrobot
 from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
 from jaxmeta_envs.base import Family
@@ -49,6 +50,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "maml": MAML,
     "policy-maml": PolicyMAML,
     "gmps": GuidedMetaPolicySearch,
+    "sac": SAC,
 }
 """Name of every known algorithm."""
 

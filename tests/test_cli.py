@@ -187,12 +187,14 @@ OTHER_PARTS = {
 @pytest.mark.parametrize(("algorithm", "family"), PRESETS)
 def test_every_option_is_explained(algorithm, family, capsys):
     # The options of a part are explained behind the name of one.
+    made = preset(algorithm, family).algorithm
     parts = ["algorithm.risk:mean"] if algorithm == "rl2" else ["algorithm.risk:cvar"]
+    parts = parts if hasattr(made, "risk") else []
     lines = []
     for part in ([], parts):
         assert main(["train", algorithm, family, *part, "--help"]) == 0
         lines += [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
-    known = f"algorithm.{OTHER_PARTS[type(preset(algorithm, family).algorithm)]}"
+    known = OTHER_PARTS.get(type(made), "")  # soft actor-critic has none
     assert any(known in line for line in lines), "a part that may be another is listed"
     for option in set(option_names(preset(algorithm, family))) - {"algorithm.encoder"}:
         at = next(i for i, line in enumerate(lines) if re.match(rf"--{option}\b", line))

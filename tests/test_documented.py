@@ -22,6 +22,7 @@ TABLES = {
     "maml": ("maml.md#Metrics:0",),
     "policy-maml": ("maml.md#Metrics:1", *OPTIMISERS),
     "gmps": ("gmps.md#Metrics",),
+    "sac": ("sac.md#Metrics",),
 }
 """Where the metrics of an algorithm are told: file, heading and, of several, which table of it."""
 RUN_OF = {"reptile": "maml"} | {

@@ -48,6 +48,12 @@ LAYERS = [
     {"source_settings", "transitions"},
     {
         "rollout",
+        "stepping",
+        "replay",
+        "off_policy",
+        "soft_learner",
+        "sources",
+        "placement",
         "parallel",
         "schedules",
         "files",

@@ -19,6 +19,17 @@ LAYERS = MLP((4,), "tanh")
 PARTS = PPO(epochs=2, minibatches=2)
 REGION = TRPO(cg_iterations=3, line_search_steps=4, value_epochs=1, value_minibatches=2)
 
+SMALL_SAC = jaxmeta.SAC(
+    num_tasks=TASKS,
+    steps=2,
+    gradient_steps=2,
+    batch_size=32,
+    capacity=7,
+    warmup_steps=32,
+    network=LAYERS,
+    critic_network=LAYERS,
+)
+
 
 def _run(algorithm: Algorithm, tasks=None) -> TrainConfig:
     tasks = Counter() if tasks is None else tasks
@@ -70,6 +81,7 @@ RUNS = {
         jaxmeta.GuidedMetaPolicySearch(num_tasks=TASKS, shots=2, network=LAYERS, demonstrations=1),
         ToyFamily(),
     ),
+    "sac": _run(SMALL_SAC, ToyFamily(continuous=True)),
 }
 """A run of a few updates by name; all algorithms are there."""
 

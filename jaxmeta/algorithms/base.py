@@ -104,6 +104,14 @@ class Algorithm(abc.ABC, Generic[FamilyT, StateT]):
         return True
 
     @property
+    def keeps_tasks(self) -> bool:
+        """Whether `init` draws the tasks, and `update` goes on in them where it stood.
+
+        Otherwise every update draws tasks of its own and begins in them anew.
+        """
+        return False
+
+    @property
     def task_multiple(self) -> int:
         """The tasks on each device must be a multiple of this number."""
         return 1

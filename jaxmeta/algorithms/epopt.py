@@ -43,15 +43,13 @@ from jaxmeta.rollout import Trial, play_trial
 from jaxmeta.schedules import Schedule, check_not_negative, check_positive, check_share, value_at
 from jaxmeta.source_adaptation import adapt_source
 from jaxmeta.source_settings import SourceAdaptation
+from jaxmeta.sources import NOMINAL, check_source
 from jaxmeta.transitions import Transitions
 from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily, Trajectory
-from jaxmeta_envs.errors import closest, require
+from jaxmeta_envs.errors import require
 from jaxmeta_envs.fields import check_fields
 from jaxmeta_envs.physical import PhysicalFamily
 from jaxmeta_envs.physics import TruncatedNormal, Uniform, as_truncated_normal
-
-NOMINAL = "nominal"
-"""The source that is the standard simulator alone."""
 
 
 class EPOptState(NamedTuple):
@@ -176,19 +174,7 @@ class EPOpt(Algorithm[TaskFamily, EPOptState], AdaptsToTarget):
         return self._optimizer.task_multiple
 
     def check(self, family: Family) -> None:
-        check_acts(self, family)
-        if self.source == NOMINAL:
-            require(
-                isinstance(family, PhysicalFamily),
-                "source",
-                self.source,
-                f"a split of {type(family).__name__}, which has no standard parameters: "
-                f"{', '.join(family.splits)}",
-            )
-            return
-        splits = (*family.splits, NOMINAL)
-        known = f"one of {', '.join(splits)}{closest(self.source, splits)}"
-        require(self.source in splits, "source", self.source, known)
+        check_source(self.source, check_acts(self, family))
 
     def check_target(self, family: TaskFamily) -> None:
         text = "a split where a target is given: one simulator leaves nothing to infer"

@@ -8,6 +8,7 @@ from jaxmeta.networks.actor_critic import (
     check_actions,
     continuous_policy,
     discrete_policy,
+    first_input_moments,
     input_moments,
     normalized,
     recurrent_actor_critic,
@@ -17,6 +18,7 @@ from jaxmeta.networks.encoder import MLP, Encoder
 from jaxmeta.networks.fast_weights import FastWeights
 from jaxmeta.networks.feedforward import feedforward_actor_critic
 from jaxmeta.networks.memory import GRU, LSTM, Memory
+from jaxmeta.networks.off_policy import Critics, GaussianActor, gaussian_actor, twin_critics
 from jaxmeta.networks.recall import Recall
 from jaxmeta.networks.regressor import FirstWeights, Regressor, feedforward_regressor
 
@@ -27,9 +29,11 @@ __all__ = [
     "Actions",
     "ActorCritic",
     "ActorCriticOutput",
+    "Critics",
     "Encoder",
     "FastWeights",
     "FirstWeights",
+    "GaussianActor",
     "InputMoments",
     "Memory",
     "Recall",
@@ -39,8 +43,11 @@ __all__ = [
     "discrete_policy",
     "feedforward_actor_critic",
     "feedforward_regressor",
+    "first_input_moments",
+    "gaussian_actor",
     "input_moments",
     "normalized",
     "recurrent_actor_critic",
     "seen_observation",
+    "twin_critics",
 ]

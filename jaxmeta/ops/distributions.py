@@ -144,6 +144,16 @@ class SquashedNormal:
     def sample(self, key: Array) -> Array:
         return self._squash(self.normal.sample(key))
 
+    def at(self, noise: Array) -> tuple[Array, Array]:
+        """Returns the action of standard normal noise, and its log-probability.
+
+        Both can be differentiated in mean and deviation (the noise stays as it is), and the
+        latter is exact where float32 no longer tells the action from a bound.
+        """
+        u = self.mean + jnp.exp(self.log_std) * noise
+        of_u = jnp.sum(-0.5 * noise**2 - self.log_std - _HALF_LOG_2PI)
+        return self._squash(u), of_u - jnp.sum(self._log_slope(u))
+
     def mode(self) -> Array:
         """Returns the action of the most probable u, which is also the median action."""
         return self._squash(self.mean)

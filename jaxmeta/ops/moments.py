@@ -26,7 +26,7 @@ class Moments(NamedTuple):
         zero = jnp.zeros(shape, jnp.float32)
         return cls(zero, zero, zero)
 
-    def update(self, mean: Array, variance: Array, rate: float, seen: Array) -> Moments:
+    def update(self, mean: Array, variance: Array, rate: float | Array, seen: Array) -> Moments:
         """Forgets by ``rate`` and adds a batch with this mean and variance.
 
         The first batch is taken as it is; later ones count ``1 - rate``. Where nothing was

@@ -91,7 +91,7 @@ def _score(algorithm: Algorithm, probe: ProbeTask, updates: int, seed: int) -> f
         task_key, key = jax.random.split(key)
         task = probe.sample_task(task_key, "test")
         trial = play_adaptation(probe, policy, state.params, task, key, probe.episodes)
-        return probe.score(jax.tree.map(lambda x: x[:, 0], trial))
+        return probe.marks(jax.tree.map(lambda x: x[:, 0], trial))
 
     keys = jax.random.split(stream_key(seed, Stream.LEARNING), 500)
     return float(np.mean(jax.jit(jax.vmap(meet))(keys)))

@@ -101,7 +101,7 @@ class ProbeTask(TaskFamily[Hidden, Clock]):
         """Returns the reward of an action, and whether it ends the episode."""
 
     @abstractmethod
-    def score(self, trial: Trajectory) -> Array:
+    def marks(self, trial: Trajectory) -> Array:
         """Returns 1 for the best possible trial and 0 for the failure, on average.
 
         Args:
@@ -128,7 +128,7 @@ class PredictReward(ProbeTask):
         del action
         return task.number * (state.time == self.steps - 1), jnp.asarray(False)
 
-    def score(self, trial: Trajectory) -> Array:
+    def marks(self, trial: Trajectory) -> Array:
         del trial
         return jnp.float32(1.0)  # judged by the metric ``value_explained``
 
@@ -148,7 +148,7 @@ class RecallCue(ProbeTask):
         asked = state.time == self.steps - 1
         return asked * jnp.where(action == task.right, 1.0, -1.0), jnp.asarray(False)
 
-    def score(self, trial: Trajectory) -> Array:
+    def marks(self, trial: Trajectory) -> Array:
         return jnp.sum(trial.reward)
 
 
@@ -168,7 +168,7 @@ class GuessAgain(ProbeTask):
         del state
         return jnp.where(action == task.right, 1.0, -1.0), jnp.asarray(False)
 
-    def score(self, trial: Trajectory) -> Array:
+    def marks(self, trial: Trajectory) -> Array:
         return jnp.sum(trial.reward)
 
 
@@ -197,7 +197,7 @@ class LookFirst(ProbeTask):
         reward = jnp.select([action < 2, action == 2], [guess, jnp.float32(0.0)], look)
         return reward, jnp.asarray(False)
 
-    def score(self, trial: Trajectory) -> Array:
+    def marks(self, trial: Trajectory) -> Array:
         return jnp.sum(trial.reward) / 0.9
 
 
@@ -223,7 +223,7 @@ class StayOrLeave(ProbeTask):
         leaves = (state.time == 0) & (action == 0)
         return jnp.where(leaves, 0.5, 0.1), leaves
 
-    def score(self, trial: Trajectory) -> Array:
+    def marks(self, trial: Trajectory) -> Array:
         stayed = trial.mask[0, 1].astype(jnp.float32)
         return 1.0 - stayed if self.finite_horizon else stayed
 
@@ -247,7 +247,7 @@ class MatchNumber(ProbeTask):
         del state
         return -((action[0] - task.number) ** 2), jnp.asarray(False)
 
-    def score(self, trial: Trajectory) -> Array:
+    def marks(self, trial: Trajectory) -> Array:
         return 1.0 + 3.0 * jnp.sum(trial.reward)  # always 0 costs 1/3
 
 

@@ -109,10 +109,12 @@ def update_keys(probe: AlgorithmProbe) -> None:
 @check(
     "memory between updates",
     "an update starts new tasks with nothing remembered of earlier ones: only parameters "
-    "decide how it plays",
+    "decide how it plays, unless keeps_tasks is True",
 )
 def memory_between_updates(probe: AlgorithmProbe) -> None:
     """States that differ in their past, given equal parameters, play alike."""
+    if probe.algorithm.keeps_tasks:
+        return
     after = probe.first.after(0)
     # One set of parameters for all lanes; the rest of the state keeps its own past.
     same_params = lanes(probe.loud(jax.tree.map(lambda x: x[0], after)))
@@ -135,9 +137,13 @@ def memory_between_updates(probe: AlgorithmProbe) -> None:
 )
 def time_limits(probe: AlgorithmProbe) -> None:
     """Families that differ only in how episodes end must be learned from differently."""
-    cut, ended = ToyFamily(), ToyFamily(terminates=True)
-    if not probe.bootstraps or not (probe.accepts(cut) and probe.accepts(ended)):
+    pairs = [
+        [ToyFamily(kind, terminates) for terminates in (False, True)] for kind in (False, True)
+    ]
+    accepted = [pair for pair in pairs if all(map(probe.accepts, pair))]
+    if not probe.bootstraps or not accepted:
         return
+    cut, ended = accepted[0]
     started = probe.first if probe.family == cut else None
     if started is None:
         started = probe.updates(cut, lanes(probe.init(cut)), probe.keys)
@@ -161,7 +167,8 @@ def _vector(tree: Any) -> np.ndarray:
 @check(
     "own draws",
     "every task, reset and step has a key of its own, policies act with fresh noise, and update "
-    "plays env_steps_per_update steps of trial_episodes episodes of num_tasks tasks",
+    "plays env_steps_per_update steps of trial_episodes episodes of num_tasks tasks, which init "
+    "draws if keeps_tasks is True",
 )
 def own_draws(probe: AlgorithmProbe) -> None:
     """Records every call that an update makes to a family."""
@@ -170,7 +177,8 @@ def own_draws(probe: AlgorithmProbe) -> None:
     family = next((toy for toy in toys if probe.accepts(toy)), None)
     if family is None:
         return
-    state = probe.init(family)
+    with recording() as drawn:
+        state = jax.block_until_ready(probe.init(family))
     update = fast_jit(lambda state, key: algorithm.update(family, state, key, jnp.int32(0)))
     records = []
     for key in jax.random.split(probe.key("own draws")):
@@ -182,6 +190,9 @@ def own_draws(probe: AlgorithmProbe) -> None:
     _expect_fresh_keys(*records)
     counts = Counter(call.method for call in records[0])
     tasks, steps = counts["sample_task"], counts["step"]
+    if algorithm.keeps_tasks:
+        _expect_fresh_keys(drawn, records[0])
+        tasks = sum(call.method == "sample_task" for call in drawn)
     text = f"{tasks} tasks were drawn for num_tasks={algorithm.num_tasks}"
     expect(tasks >= algorithm.num_tasks, text)
     expected = algorithm.env_steps_per_update(family)

@@ -61,7 +61,7 @@ def score(probe, actions, right, number=0.3):
     policy = AdaptivePolicy(begin=lambda params, key: jnp.int32(0), act=act)
     task = Hidden(jnp.int32(right), jnp.float32(number))
     trial = play_adaptation(probe, policy, (), task, jax.random.key(0), probe.episodes)
-    return float(probe.score(jax.tree.map(lambda x: x[:, 0], trial)))
+    return float(probe.marks(jax.tree.map(lambda x: x[:, 0], trial)))
 
 
 @pytest.mark.parametrize("probe", PROBE_TASKS, ids=str)
