@@ -49,6 +49,7 @@ LAYERS = [
     {
         "rollout",
         "parallel",
+        "placement",
         "schedules",
         "files",
         "exported",
