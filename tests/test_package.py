@@ -55,6 +55,7 @@ LAYERS = [
         "sources",
         "placement",
         "parallel",
+        "placement",
         "schedules",
         "files",
         "exported",
