@@ -13,116 +13,116 @@ from typing import TYPE_CHECKING, Any
 from jaxmeta.version import VERSION
 
 if TYPE_CHECKING:
-    from jaxmeta.algorithms.base import Algorithm
     from jaxmeta.algorithms.epopt import EPOpt
-    from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
     from jaxmeta.algorithms.experts import OracleExpert, TrainedExperts
     from jaxmeta.algorithms.gmps import GuidedMetaPolicySearch
-    from jaxmeta.algorithms.inner_loop import SGD, Adam, InnerLoop, MetaSGD
-    from jaxmeta.algorithms.linear_baseline import LinearBaseline
     from jaxmeta.algorithms.maml import MAML, MetaGradient, Reptile
     from jaxmeta.algorithms.policy_maml import PolicyMAML
-    from jaxmeta.algorithms.policy_objective import PolicyObjective
-    from jaxmeta.algorithms.ppo import PPO
     from jaxmeta.algorithms.rl2 import RL2
     from jaxmeta.algorithms.sac import SAC
-    from jaxmeta.algorithms.trpo import TRPO
-    from jaxmeta.comparison import compare
-    from jaxmeta.comparison_report import Comparison
+    from jaxmeta.analysis.comparison.compare import compare
+    from jaxmeta.analysis.comparison.result import Comparison
+    from jaxmeta.analysis.pictures.show import Pictures, show
+    from jaxmeta.analysis.robustness.map import robustness
+    from jaxmeta.analysis.robustness.result import Robustness
+    from jaxmeta.analysis.robustness.worst_case import CrossEntropy
+    from jaxmeta.catalog.presets import preset
+    from jaxmeta.catalog.registry import register_algorithm, register_family
     from jaxmeta.config import Plan, TrainConfig
+    from jaxmeta.contracts import Algorithm
+    from jaxmeta.deploy.export import export
+    from jaxmeta.deploy.gymnasium_policy import GymnasiumPolicy, as_gymnasium_policy
+    from jaxmeta.deploy.load import load_exported
     from jaxmeta.engine import make_train
-    from jaxmeta.evaluation import Evaluation, evaluate, evaluate_policy
-    from jaxmeta.exported import load_exported
-    from jaxmeta.exporting import export
-    from jaxmeta.gymnasium_policy import GymnasiumPolicy, as_gymnasium_policy
+    from jaxmeta.evaluation.evaluate import Evaluation, evaluate, evaluate_policy
+    from jaxmeta.experience.transitions import Transitions
     from jaxmeta.networks import GRU, LSTM, MLP, FastWeights, Recall
-    from jaxmeta.presets import preset
-    from jaxmeta.registry import register_algorithm, register_family
-    from jaxmeta.risk import CVaR, Mean
-    from jaxmeta.robustness_map import robustness
-    from jaxmeta.robustness_report import Robustness
-    from jaxmeta.schedules import Schedule
-    from jaxmeta.showing import Pictures, show
-    from jaxmeta.source_adaptation import SourcePosterior, adapt_source
-    from jaxmeta.source_settings import SourceAdaptation
-    from jaxmeta.sweep_report import Sweep
-    from jaxmeta.sweeping import resume_sweep, sweep
-    from jaxmeta.train_result import TrainResult, load
-    from jaxmeta.training import TrainingDiverged, TrainingInterrupted, resume, train
-    from jaxmeta.transitions import Transitions
-    from jaxmeta.worst_case import CrossEntropy
+    from jaxmeta.parts.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
+    from jaxmeta.parts.inner_loop import SGD, Adam, InnerLoop, MetaSGD
+    from jaxmeta.parts.linear_baseline import LinearBaseline
+    from jaxmeta.parts.objective import PolicyObjective
+    from jaxmeta.parts.optimizers.ppo import PPO
+    from jaxmeta.parts.optimizers.trpo import TRPO
+    from jaxmeta.parts.risk import CVaR, Mean
+    from jaxmeta.parts.schedules import Schedule
+    from jaxmeta.runs.result import TrainResult, load
+    from jaxmeta.sim_to_real.adaptation import SourcePosterior, adapt_source
+    from jaxmeta.sim_to_real.settings import SourceAdaptation
+    from jaxmeta.sweeps.result import Sweep
+    from jaxmeta.sweeps.sweep import resume_sweep, sweep
+    from jaxmeta.training.train import TrainingDiverged, TrainingInterrupted, resume, train
     from jaxmeta_envs import AdaptivePolicy, ConfigError
-    from jaxmeta_envs.gymnasium_env import GymnasiumEnv
+    from jaxmeta_envs.interop.gymnasium_env import GymnasiumEnv
 
 _HOME = {
-    "Algorithm": "jaxmeta.algorithms.base",
+    "Algorithm": "jaxmeta.contracts",
     "EPOpt": "jaxmeta.algorithms.epopt",
     "OracleExpert": "jaxmeta.algorithms.experts",
     "TrainedExperts": "jaxmeta.algorithms.experts",
     "GuidedMetaPolicySearch": "jaxmeta.algorithms.gmps",
-    "LinearBaseline": "jaxmeta.algorithms.linear_baseline",
-    "PolicyObjective": "jaxmeta.algorithms.policy_objective",
+    "LinearBaseline": "jaxmeta.parts.linear_baseline",
+    "PolicyObjective": "jaxmeta.parts.objective",
     "MAML": "jaxmeta.algorithms.maml",
     "MetaGradient": "jaxmeta.algorithms.maml",
     "Reptile": "jaxmeta.algorithms.maml",
     "PolicyMAML": "jaxmeta.algorithms.policy_maml",
-    "InnerLoop": "jaxmeta.algorithms.inner_loop",
-    "SGD": "jaxmeta.algorithms.inner_loop",
-    "MetaSGD": "jaxmeta.algorithms.inner_loop",
-    "Adam": "jaxmeta.algorithms.inner_loop",
-    "LogLikelihood": "jaxmeta.algorithms.estimators",
-    "FirstOrder": "jaxmeta.algorithms.estimators",
-    "EMAML": "jaxmeta.algorithms.estimators",
-    "DiCE": "jaxmeta.algorithms.estimators",
-    "LVC": "jaxmeta.algorithms.estimators",
-    "PPO": "jaxmeta.algorithms.ppo",
+    "InnerLoop": "jaxmeta.parts.inner_loop",
+    "SGD": "jaxmeta.parts.inner_loop",
+    "MetaSGD": "jaxmeta.parts.inner_loop",
+    "Adam": "jaxmeta.parts.inner_loop",
+    "LogLikelihood": "jaxmeta.parts.estimators",
+    "FirstOrder": "jaxmeta.parts.estimators",
+    "EMAML": "jaxmeta.parts.estimators",
+    "DiCE": "jaxmeta.parts.estimators",
+    "LVC": "jaxmeta.parts.estimators",
+    "PPO": "jaxmeta.parts.optimizers.ppo",
     "RL2": "jaxmeta.algorithms.rl2",
     "SAC": "jaxmeta.algorithms.sac",
-    "TRPO": "jaxmeta.algorithms.trpo",
-    "compare": "jaxmeta.comparison",
-    "Comparison": "jaxmeta.comparison_report",
+    "TRPO": "jaxmeta.parts.optimizers.trpo",
+    "compare": "jaxmeta.analysis.comparison.compare",
+    "Comparison": "jaxmeta.analysis.comparison.result",
     "Plan": "jaxmeta.config",
     "TrainConfig": "jaxmeta.config",
     "make_train": "jaxmeta.engine",
-    "Evaluation": "jaxmeta.evaluation",
-    "evaluate": "jaxmeta.evaluation",
-    "evaluate_policy": "jaxmeta.evaluation",
-    "load_exported": "jaxmeta.exported",
-    "export": "jaxmeta.exporting",
-    "GymnasiumPolicy": "jaxmeta.gymnasium_policy",
-    "as_gymnasium_policy": "jaxmeta.gymnasium_policy",
+    "Evaluation": "jaxmeta.evaluation.evaluate",
+    "evaluate": "jaxmeta.evaluation.evaluate",
+    "evaluate_policy": "jaxmeta.evaluation.evaluate",
+    "load_exported": "jaxmeta.deploy.load",
+    "export": "jaxmeta.deploy.export",
+    "GymnasiumPolicy": "jaxmeta.deploy.gymnasium_policy",
+    "as_gymnasium_policy": "jaxmeta.deploy.gymnasium_policy",
     "FastWeights": "jaxmeta.networks",
     "GRU": "jaxmeta.networks",
     "LSTM": "jaxmeta.networks",
     "MLP": "jaxmeta.networks",
     "Recall": "jaxmeta.networks",
-    "preset": "jaxmeta.presets",
-    "register_algorithm": "jaxmeta.registry",
-    "register_family": "jaxmeta.registry",
-    "CVaR": "jaxmeta.risk",
-    "Mean": "jaxmeta.risk",
-    "robustness": "jaxmeta.robustness_map",
-    "Robustness": "jaxmeta.robustness_report",
-    "Schedule": "jaxmeta.schedules",
-    "Pictures": "jaxmeta.showing",
-    "show": "jaxmeta.showing",
-    "SourcePosterior": "jaxmeta.source_adaptation",
-    "adapt_source": "jaxmeta.source_adaptation",
-    "SourceAdaptation": "jaxmeta.source_settings",
-    "Sweep": "jaxmeta.sweep_report",
-    "resume_sweep": "jaxmeta.sweeping",
-    "sweep": "jaxmeta.sweeping",
-    "TrainingDiverged": "jaxmeta.training",
-    "TrainingInterrupted": "jaxmeta.training",
-    "TrainResult": "jaxmeta.train_result",
-    "load": "jaxmeta.train_result",
-    "resume": "jaxmeta.training",
-    "train": "jaxmeta.training",
-    "Transitions": "jaxmeta.transitions",
-    "CrossEntropy": "jaxmeta.worst_case",
+    "preset": "jaxmeta.catalog.presets",
+    "register_algorithm": "jaxmeta.catalog.registry",
+    "register_family": "jaxmeta.catalog.registry",
+    "CVaR": "jaxmeta.parts.risk",
+    "Mean": "jaxmeta.parts.risk",
+    "robustness": "jaxmeta.analysis.robustness.map",
+    "Robustness": "jaxmeta.analysis.robustness.result",
+    "Schedule": "jaxmeta.parts.schedules",
+    "Pictures": "jaxmeta.analysis.pictures.show",
+    "show": "jaxmeta.analysis.pictures.show",
+    "SourcePosterior": "jaxmeta.sim_to_real.adaptation",
+    "adapt_source": "jaxmeta.sim_to_real.adaptation",
+    "SourceAdaptation": "jaxmeta.sim_to_real.settings",
+    "Sweep": "jaxmeta.sweeps.result",
+    "resume_sweep": "jaxmeta.sweeps.sweep",
+    "sweep": "jaxmeta.sweeps.sweep",
+    "TrainingDiverged": "jaxmeta.training.train",
+    "TrainingInterrupted": "jaxmeta.training.train",
+    "TrainResult": "jaxmeta.runs.result",
+    "load": "jaxmeta.runs.result",
+    "resume": "jaxmeta.training.train",
+    "train": "jaxmeta.training.train",
+    "Transitions": "jaxmeta.experience.transitions",
+    "CrossEntropy": "jaxmeta.analysis.robustness.worst_case",
     "AdaptivePolicy": "jaxmeta_envs",
     "ConfigError": "jaxmeta_envs",
-    "GymnasiumEnv": "jaxmeta_envs.gymnasium_env",
+    "GymnasiumEnv": "jaxmeta_envs.interop.gymnasium_env",
 }
 
 __version__ = VERSION
@@ -201,7 +201,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        module = f"jaxmeta.{name}"  # such as jaxmeta.risk
+        module = f"jaxmeta.{name}"  # such as jaxmeta.parts.risk
         if name.startswith("_") or importlib.util.find_spec(module) is None:
             raise AttributeError(f"module 'jaxmeta' has no attribute {name!r}")
         return importlib.import_module(module)

@@ -7,13 +7,13 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
-from jaxmeta.algorithms.base import AdaptsToTarget, Algorithm
 from jaxmeta.algorithms.rl2 import RL2
-from jaxmeta.targets import check_target
-from jaxmeta_envs.bandits import BernoulliBandit
-from jaxmeta_envs.base import Family, as_task_family
-from jaxmeta_envs.errors import ConfigError, require
-from jaxmeta_envs.fields import LARGE, check_all_fields
+from jaxmeta.contracts import AdaptsToTarget, Algorithm
+from jaxmeta.sim_to_real.targets import check_target
+from jaxmeta_envs.bandits.independent import BernoulliBandit
+from jaxmeta_envs.core.contracts import Family, as_task_family
+from jaxmeta_envs.core.errors import ConfigError, require
+from jaxmeta_envs.core.fields import LARGE, check_all_fields
 
 MatmulPrecision = Literal["default", "float32", "bfloat16"]
 

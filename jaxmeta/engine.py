@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec, Sharding
 from jaxmeta import parallel, placement, streams
 from jaxmeta.config import TrainConfig, check_config
 from jaxmeta.parallel import Device
-from jaxmeta.schedules import span_run
+from jaxmeta.parts.schedules import span_run
 
 TrainFunction = Callable[[Array], tuple[Any, dict[str, Array]]]
 ChunkFunction = Callable[[Any, Array, Array], tuple[Any, dict[str, Array]]]

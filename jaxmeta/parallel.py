@@ -23,7 +23,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from jaxmeta_envs.errors import ConfigError, require
+from jaxmeta_envs.core.errors import ConfigError, require
 
 AXIS = "tasks"
 Device: TypeAlias = Any  # jax.Device, which type checkers take for a variable

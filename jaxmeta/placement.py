@@ -13,7 +13,7 @@ from jaxmeta.parallel import AXIS, Device, task_mesh
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a part of the state lies; `jaxmeta.algorithms.base.Algorithm.placement` says it.
+    """Where a part of the state lies; `jaxmeta.contracts.Algorithm.placement` says it.
 
     Attributes:
         over_tasks: Whether its first axis is the tasks of an update and each device holds the

@@ -27,8 +27,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from jaxmeta import MLP
-from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
+from jaxmeta.parts.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
+from jaxmeta.parts.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.policy_maml import PolicyMAML
 from jaxmeta.testing.conformance import fast_jit
 from jaxmeta.testing.meta_gradients import Adaptation

@@ -33,9 +33,10 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import GRU, PPO, RL2, FastWeights, Recall, engine, parallel, recording
+from jaxmeta import GRU, PPO, RL2, FastWeights, Recall, engine, parallel
+from jaxmeta.experience.play import play_adaptation
 from jaxmeta.networks.actor_critic import input_size
-from jaxmeta.rollout import play_adaptation
+from jaxmeta.training import recording
 from jaxmeta_envs import BernoulliBandit, CartPole, GridNavigation, TabularMDP, TaskFamily
 
 FAMILIES: dict[str, TaskFamily] = {

@@ -31,13 +31,14 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import engine, parallel, recording
-from jaxmeta.algorithms.estimators import LogLikelihood
+from jaxmeta import engine, parallel
 from jaxmeta.algorithms.maml import MAML
 from jaxmeta.algorithms.policy_maml import PolicyMAML
-from jaxmeta.loop import replicated
-from jaxmeta_envs.point_navigation import PointNavigation
-from jaxmeta_envs.regression import Sinusoid
+from jaxmeta.parts.estimators import LogLikelihood
+from jaxmeta.training import recording
+from jaxmeta.training.loop import replicated
+from jaxmeta_envs.points.navigation import PointNavigation
+from jaxmeta_envs.regression.functions import Sinusoid
 
 ROOT = Path(__file__).parents[1]
 OURS = "jaxmeta"

@@ -29,8 +29,8 @@ import jax
 
 from jaxmeta import GRU, CVaR, FastWeights, Recall, preset
 from jaxmeta.config import TrainConfig
-from jaxmeta.loop import trace_chunk
 from jaxmeta.parallel import collectives
+from jaxmeta.training.loop import trace_chunk
 
 OUT = Path(__file__).parents[1] / "results" / "tpu_compile.json"
 SLICES = {

@@ -28,10 +28,11 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")  # before JAX is imported
 import jax
 import numpy as np
 
-from jaxmeta import hosts, preset
+from jaxmeta import preset
 from jaxmeta.config import TrainConfig
-from jaxmeta.loop import compile_chunk, first_state
-from jaxmeta.recording import provenance
+from jaxmeta.runtime import hosts
+from jaxmeta.training.loop import compile_chunk, first_state
+from jaxmeta.training.recording import provenance
 
 OUT = Path(__file__).parents[1] / "results" / "device_cost.json"
 COUNTS = (1, 2, 4, 8)

@@ -23,8 +23,9 @@ import tyro
 from jax import Array
 
 import jaxmeta
-from jaxmeta import CVaR, EPOpt, Mean, recording
-from jaxmeta_envs.physical import PhysicalFamily
+from jaxmeta import CVaR, EPOpt, Mean
+from jaxmeta.training import recording
+from jaxmeta_envs.core.physical import PhysicalFamily
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = ("cartpole", "pendulum")

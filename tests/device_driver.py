@@ -18,8 +18,8 @@ import numpy as np
 import jaxmeta
 from jaxmeta import engine, parallel
 from jaxmeta.config import TrainConfig
-from jaxmeta.loop import first_state, replicated, trace_chunk
-from jaxmeta.training import ChunkInfo
+from jaxmeta.training.loop import first_state, replicated, trace_chunk
+from jaxmeta.training.train import ChunkInfo
 from tests.tiny_runs import RUNS
 from tests.toys import ToyFamily, ToyLearner
 

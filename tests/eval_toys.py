@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.algorithms.base import Algorithm
-from jaxmeta_envs.base import AdaptivePolicy, Reference, TaskFamily, Timestep
-from jaxmeta_envs.spaces import Box
+from jaxmeta.contracts import Algorithm
+from jaxmeta_envs.core.contracts import AdaptivePolicy, Reference, TaskFamily, Timestep
+from jaxmeta_envs.core.spaces import Box
 
 TRACES = Counter()  # how often a policy was traced, by name
 

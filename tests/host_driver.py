@@ -18,11 +18,11 @@ import jax
 import numpy as np
 
 import jaxmeta
-from jaxmeta import hosts
 from jaxmeta.config import TrainConfig
-from jaxmeta.loop import ChunkInfo
-from jaxmeta.train_result import TrainResult
-from jaxmeta.training import TrainingInterrupted
+from jaxmeta.runs.result import TrainResult
+from jaxmeta.runtime import hosts
+from jaxmeta.training.loop import ChunkInfo
+from jaxmeta.training.train import TrainingInterrupted
 from tests import tiny_runs
 from tests.toys import Remembering, ToyFamily, ToyLearner
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxmeta import evaluation
 from jaxmeta.config import TrainConfig
-from jaxmeta.training import TrainingInterrupted, resume, train
+from jaxmeta.evaluation import evaluate as evaluation
+from jaxmeta.training.train import TrainingInterrupted, resume, train
 from tests.toys import ToyFamily, ToyLearner
 
 CHUNKS = 25

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.algorithms.policy_adaptation import InnerData
+from jaxmeta.parts.policy_adaptation import InnerData
 from jaxmeta.testing.policies import first_input
 
 N, T = 2, 3

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta_envs import Box, PhysicalFamily, Timestep
-from jaxmeta_envs.physics import TruncatedNormal, Uniform
+from jaxmeta_envs.random.distributions import TruncatedNormal, Uniform
 from tests.eval_toys import ToyAlgorithm
 
 

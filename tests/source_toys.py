@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.transitions import Transitions
-from jaxmeta_envs.base import Timestep
-from jaxmeta_envs.physical import PhysicalFamily
-from jaxmeta_envs.physics import TruncatedNormal, Uniform
-from jaxmeta_envs.spaces import Box
+from jaxmeta.experience.transitions import Transitions
+from jaxmeta_envs.core.contracts import Timestep
+from jaxmeta_envs.core.physical import PhysicalFamily
+from jaxmeta_envs.core.spaces import Box
+from jaxmeta_envs.random.distributions import TruncatedNormal, Uniform
 
 
 def numbers(task):

@@ -19,7 +19,7 @@ from jaxmeta import (
     register_algorithm,
     register_family,
 )
-from jaxmeta.runs import load_runs
+from jaxmeta.runs.choose import load_runs
 from jaxmeta_envs import BernoulliBandit
 
 PARTS = [

@@ -2,9 +2,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxmeta import baselines
-from jaxmeta.baselines import play_baselines
-from jaxmeta.evaluation import evaluate_policy, evaluation_key
+from jaxmeta.evaluation import candidates as baselines
+from jaxmeta.evaluation.candidates import play_baselines
+from jaxmeta.evaluation.evaluate import evaluate_policy, evaluation_key
 from jaxmeta.streams import Stream, stream_key
 from jaxmeta_envs import BernoulliBandit, ConfigError, GridNavigation
 

@@ -19,33 +19,24 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import (
-    MAML,
-    CVaR,
-    EPOpt,
-    GuidedMetaPolicySearch,
-    Mean,
-    PolicyMAML,
-    cli,
-    engine,
-    evaluation,
-    player,
-    registry,
-    training,
-)
+from jaxmeta import MAML, CVaR, EPOpt, GuidedMetaPolicySearch, Mean, PolicyMAML, cli, engine
 
 # The package's attributes of these names may be its functions.
 from jaxmeta.algorithms.rl2 import RL2
+from jaxmeta.catalog import registry
+from jaxmeta.catalog.presets import PRESETS, preset
 from jaxmeta.cli import main
 from jaxmeta.cli.failures import explain
+from jaxmeta.cli.options import TrainOptions
 from jaxmeta.cli.parsing import parse_options
 from jaxmeta.cli.reading import format_schedule, parse_schedule
-from jaxmeta.device_memory import format_bytes, memory_per_device
-from jaxmeta.options import TrainOptions
-from jaxmeta.presets import PRESETS, preset
-from jaxmeta.run_dir import read_record
-from jaxmeta.schedules import Schedule
-from jaxmeta.train_result import TrainResult, load
+from jaxmeta.evaluation import evaluate as evaluation
+from jaxmeta.evaluation import player
+from jaxmeta.parts.schedules import Schedule
+from jaxmeta.runs.directory import read_record
+from jaxmeta.runs.result import TrainResult, load
+from jaxmeta.runtime.device_memory import format_bytes, memory_per_device
+from jaxmeta.training import train as training
 from tests.toys import SLOW, ToyFamily, ToyLearner
 
 TINY = ["train", "toy", "toys", "--total-env-steps", "16", "--updates-per-chunk", "2"]
@@ -636,7 +627,8 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 DRIVER = """
 import sys
-from jaxmeta import cli, registry
+from jaxmeta.catalog import registry
+from jaxmeta import cli
 from tests.toys import SlowToCompile, ToyFamily, ToyLearner
 registry.register_algorithm("toy", ToyLearner)
 registry.register_family("toys", ToyFamily)

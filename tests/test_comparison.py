@@ -12,12 +12,16 @@ import pytest
 import scipy.stats
 
 import jaxmeta
-from jaxmeta import cli, comparison, intervals, player, registry, statistics
-from jaxmeta.comparison_report import Comparison
-from jaxmeta.evaluation import evaluate, measure
-from jaxmeta.report import Evaluation
+from jaxmeta import cli
+from jaxmeta.analysis.comparison import compare as comparison
+from jaxmeta.analysis.comparison.result import Comparison
+from jaxmeta.catalog import registry
+from jaxmeta.evaluation import intervals, player
+from jaxmeta.evaluation.evaluate import evaluate, measure
+from jaxmeta.evaluation.result import Evaluation
+from jaxmeta.ops import statistics
 from jaxmeta_envs import AdaptivePolicy, ConfigError
-from jaxmeta_envs.regression import Sinusoid
+from jaxmeta_envs.regression.functions import Sinusoid
 from tests.eval_toys import TRACES, Echo, ToyAlgorithm, constant, trained
 from tests.toys import ToyFamily, ToyLearner
 
@@ -308,7 +312,7 @@ def saved(tmp_path, monkeypatch):
         result = trained(levels=(level, level + 2), run_dir=tmp_path / name)
         evaluate(result, num_tasks=TASKS)
         results[str(tmp_path / name)] = result
-    monkeypatch.setitem(sys.modules, "jaxmeta.training", SimpleNamespace(load=results.get))
+    monkeypatch.setitem(sys.modules, "jaxmeta.training.train", SimpleNamespace(load=results.get))
     return list(results), results
 
 

@@ -8,11 +8,12 @@ import sys
 import jax
 import pytest
 
-from jaxmeta import cli, compilation_cache
+from jaxmeta import cli
+from jaxmeta.runtime import compilation_cache
 
 PROGRAM = """
 import jax, jax.numpy as jnp
-from jaxmeta.compilation_cache import use_compilation_cache
+from jaxmeta.runtime.compilation_cache import use_compilation_cache
 use_compilation_cache()
 seen = []
 jax.monitoring.register_event_listener(lambda name, **_: seen.append(name))

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxmeta import cli, importing, registry
+from jaxmeta import cli
+from jaxmeta.catalog import importing, registry
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,8 +9,9 @@ import jax
 import pytest
 
 import jaxmeta
-from jaxmeta import EPOpt, Schedule, presets
-from jaxmeta.statistics import PERCENTILES
+from jaxmeta import EPOpt, Schedule
+from jaxmeta.catalog import presets
+from jaxmeta.ops.statistics import PERCENTILES
 from tests.tiny_runs import RUNS
 
 ROOT = Path(__file__).parent.parent

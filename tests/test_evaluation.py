@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import intervals, report, statistics
-from jaxmeta.evaluation import (
+from jaxmeta.evaluation import intervals
+from jaxmeta.evaluation import result as report
+from jaxmeta.evaluation.evaluate import (
     Evaluation,
     evaluate,
     evaluate_policy,
     evaluation_key,
     quick_evaluation,
 )
-from jaxmeta.report import NUM_TASKS, read_evaluation
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta.evaluation.result import NUM_TASKS, read_evaluation
+from jaxmeta.ops import statistics
+from jaxmeta_envs.core.errors import ConfigError
 from tests.eval_toys import (
     TRACES,
     Echo,
@@ -211,7 +213,7 @@ def test_a_run_directory_is_loaded_and_written_to(tmp_path, monkeypatch):
     result = trained(run_dir=tmp_path)
     loaded = []
     module = SimpleNamespace(load=lambda path: loaded.append(path) or result)
-    monkeypatch.setitem(sys.modules, "jaxmeta.training", module)
+    monkeypatch.setitem(sys.modules, "jaxmeta.training.train", module)
     evaluate(str(tmp_path), num_tasks=TASKS, references=False)
     assert loaded == [str(tmp_path)]
     files = {path.name for path in tmp_path.iterdir()}
@@ -470,7 +472,7 @@ def test_an_evaluation_of_the_wrong_shape_is_refused():
 _ON_DEVICES = """
 import jax, numpy as np, jax.numpy as jnp
 from tests.eval_toys import Echo, noisy
-from jaxmeta.evaluation import evaluate_policy, evaluation_key
+from jaxmeta.evaluation.evaluate import evaluate_policy, evaluation_key
 assert jax.device_count() == 3
 returns = evaluate_policy(noisy(), (), Echo(scale=1.0, noise=0.5), key=evaluation_key(0),
                           num_tasks=7, episodes=3, batch=5)
@@ -509,7 +511,8 @@ def test_parameters_may_lie_on_other_devices_than_those_that_play():
 
 def test_importing_the_evaluator_starts_no_backend_and_imports_nothing_heavy():
     code = (
-        "import sys, jaxmeta.evaluation, jaxmeta.plots, jaxmeta.table, jax._src.xla_bridge as x;"
+        "import sys, jax._src.xla_bridge as x;"
+        "from jaxmeta.evaluation import evaluate, figure, table;"
         "assert not x.backends_are_initialized();"
         "assert not {'matplotlib', 'rich', 'scipy.stats'} & set(sys.modules)"
     )

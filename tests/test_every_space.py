@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.algorithms.ppo import PPO
+from jaxmeta.catalog.registry import ALGORITHMS
 from jaxmeta.networks import GRU, MLP
-from jaxmeta.registry import ALGORITHMS
-from jaxmeta.risk import CVaR
+from jaxmeta.parts.optimizers.ppo import PPO
+from jaxmeta.parts.risk import CVaR
 from jaxmeta.testing import ConformanceError, check_task_family
 from jaxmeta_envs import ConfigError, Dict, Discrete, Tuple
 from tests.toy_spaces import DONE, MIXED, SEEN, AnySpaces

@@ -31,9 +31,9 @@ from jaxmeta import (
     MetaSGD,
     PolicyMAML,
     Recall,
-    exporting,
 )
-from jaxmeta.exported import load_exported, read_safetensors
+from jaxmeta.deploy import export as exporting
+from jaxmeta.deploy.load import load_exported, read_safetensors
 from jaxmeta.networks import InputMoments
 from jaxmeta.ops.moments import Moments
 from jaxmeta_envs import (
@@ -44,8 +44,8 @@ from jaxmeta_envs import (
     TabularMDP,
     Trajectory,
 )
-from jaxmeta_envs.regression import Sinusoid
-from jaxmeta_envs.supervised import Examples
+from jaxmeta_envs.core.supervised import Examples
+from jaxmeta_envs.regression.functions import Sinusoid
 from tests.tiny_runs import untrained
 from tests.toy_families import Counter
 from tests.toy_spaces import DONE, MIXED, SEEN, AnySpaces

@@ -5,10 +5,10 @@ import pytest
 from rich.console import Console
 
 from jaxmeta import cli
-from jaxmeta.catalogue import describe_catalogue
-from jaxmeta.comparison_report import Comparison
-from jaxmeta.report import Evaluation
-from jaxmeta.tables import plain_table
+from jaxmeta.analysis.comparison.result import Comparison
+from jaxmeta.cli.listing import describe_catalogue
+from jaxmeta.evaluation.result import Evaluation
+from jaxmeta.render.tables import plain_table
 from tests.robust_toys import Terrain
 from tests.test_robustness import SEARCH, run
 

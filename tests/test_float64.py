@@ -7,12 +7,12 @@ import pytest
 
 import jaxmeta
 from jaxmeta import GRU, PPO, RL2, TrainConfig
-from jaxmeta.registry import FAMILIES
-from jaxmeta.rollout import play_adaptation
+from jaxmeta.catalog.registry import FAMILIES
+from jaxmeta.experience.play import play_adaptation
 from jaxmeta_envs import BernoulliBandit
-from jaxmeta_envs.base import AdaptivePolicy, TaskFamily
-from jaxmeta_envs.bodies import BodyFamily
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.core.contracts import AdaptivePolicy, TaskFamily
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.mujoco.bodies import BodyFamily
 from tests.tiny_runs import RUNS
 
 

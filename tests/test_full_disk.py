@@ -17,15 +17,17 @@ import pytest
 from orbax.checkpoint import CheckpointManager
 
 import jaxmeta
-from jaxmeta import evaluation, plots, registry
-from jaxmeta.checkpoint import CheckpointError
+from jaxmeta.catalog import registry
 from jaxmeta.cli import main
 from jaxmeta.config import TrainConfig
-from jaxmeta.files import reason, write_atomically
-from jaxmeta.logs import MetricsLog, TensorBoard, read_log
-from jaxmeta.run_dir import RunDirectory
-from jaxmeta.train_result import load
-from jaxmeta.training import NotSaved, TrainingDiverged, resume, train
+from jaxmeta.evaluation import evaluate as evaluation
+from jaxmeta.evaluation import figure as plots
+from jaxmeta.runs.checkpoint import CheckpointError
+from jaxmeta.runs.directory import RunDirectory
+from jaxmeta.runs.logs import MetricsLog, TensorBoard, read_log
+from jaxmeta.runs.result import load
+from jaxmeta.runtime.files import reason, write_atomically
+from jaxmeta.training.train import NotSaved, TrainingDiverged, resume, train
 from tests.toys import ToyFamily, ToyLearner
 
 SIZE, CHUNKS = 2, 6
@@ -167,7 +169,9 @@ def test_a_disk_that_takes_nothing_is_refused_before_training(
     disk = mount.of(4)
     fill(disk)
     mount.again(options)
-    monkeypatch.setattr(jaxmeta.training, "compile_chunk", lambda *args: pytest.fail("compiled"))
+    monkeypatch.setattr(
+        jaxmeta.training.train, "compile_chunk", lambda *args: pytest.fail("compiled")
+    )
     assert main(["train", "toy", "toys", "--run-dir", config.run_dir]) == 2
     said = capsys.readouterr().err.splitlines()
     assert re.search(r"must be a directory that can be written \((No space|Read-only)", said[-1])
@@ -360,7 +364,7 @@ def test_a_figure_that_cannot_be_drawn_ends_no_evaluation(config, capsys, monkey
 def test_a_broken_backend_of_matplotlib_ends_no_evaluation(config):
     train(config, progress=False)
     program = (
-        "import sys, tests.toys; from jaxmeta.evaluation import evaluate;"
+        "import sys, tests.toys; from jaxmeta.evaluation.evaluate import evaluate;"
         "print(evaluate(sys.argv[1], num_tasks=8).returns.shape)"
     )
     done = subprocess.run(

@@ -11,8 +11,8 @@ import pytest
 
 import jaxmeta
 from jaxmeta import GRU, MAML, RL2, GymnasiumEnv, GymnasiumPolicy, TrainConfig
-from jaxmeta.rollout import play_adaptation
-from jaxmeta.train_result import TrainResult
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta.runs.result import TrainResult
 from jaxmeta_envs import (
     AdaptivePolicy,
     BernoulliBandit,
@@ -22,7 +22,7 @@ from jaxmeta_envs import (
     Discrete,
     PointNavigation,
 )
-from jaxmeta_envs.regression import Sinusoid
+from jaxmeta_envs.regression.functions import Sinusoid
 from tests.toy_families import Counter, CounterTask
 from tests.toy_spaces import DONE, MIXED, SEEN, AnySpaces
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import hosts
+from jaxmeta.runtime import hosts
 from tests.host_driver import UPDATES, config, learned
 
 ROOT = Path(__file__).parent.parent

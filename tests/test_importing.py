@@ -15,20 +15,22 @@ import jax.numpy as jnp
 import pytest
 
 import jaxmeta
-from jaxmeta import RL2, TrainConfig, catalogue, cli, importing, registry
-from jaxmeta.algorithms.estimators import MetaGradientEstimator
+from jaxmeta import RL2, TrainConfig, cli
 from jaxmeta.algorithms.experts import Expert, OracleExpert
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, InnerOptimizer
-from jaxmeta.algorithms.linear_baseline import LinearBaseline
-from jaxmeta.algorithms.policy_optimizer import PolicyOptimizer
+from jaxmeta.catalog import importing, registry
+from jaxmeta.catalog.serialization import SCHEMA, check_loadable, from_dict, to_dict
+from jaxmeta.cli import listing as catalogue
 from jaxmeta.networks import Encoder, Memory
 from jaxmeta.ops import surrogates
-from jaxmeta.risk import Mean, Risk
-from jaxmeta.run_dir import RunDirectory
-from jaxmeta.serialization import SCHEMA, check_loadable, from_dict, to_dict
-from jaxmeta.sweep_grid import make_grid
-from jaxmeta.sweep_store import SweepDirectory
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta.parts.estimators import MetaGradientEstimator
+from jaxmeta.parts.inner_loop import SGD, InnerLoop, InnerOptimizer
+from jaxmeta.parts.linear_baseline import LinearBaseline
+from jaxmeta.parts.optimizers.contract import PolicyOptimizer
+from jaxmeta.parts.risk import Mean, Risk
+from jaxmeta.runs.directory import RunDirectory
+from jaxmeta.sweeps.grid import make_grid
+from jaxmeta.sweeps.store import SweepDirectory
+from jaxmeta_envs.core.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
 MINE = """

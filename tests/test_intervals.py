@@ -11,7 +11,8 @@ import pytest
 import scipy.stats
 from scipy import special
 
-from jaxmeta import intervals, statistics
+from jaxmeta.evaluation import intervals
+from jaxmeta.ops import statistics
 
 ROOT = Path(__file__).parent.parent
 

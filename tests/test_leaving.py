@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from jaxmeta import interrupts, leaving
-from jaxmeta.interrupts import Interrupts
+from jaxmeta.runtime import interrupts, leaving
+from jaxmeta.runtime.interrupts import Interrupts
 
 
 @pytest.mark.parametrize("finishing", [False, True])

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 import jaxmeta
-from jaxmeta.loop import trace_chunk
+from jaxmeta.training.loop import trace_chunk
 from tests.tiny_runs import RUNS
 from tests.toys import ToyFamily, ToyLearner
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxmeta import serialization
+from jaxmeta.catalog import serialization
 
 ROOT = Path(__file__).parent.parent
 CELLS = sorted((ROOT / "results" / "meta_policy_search").glob("*.json"))

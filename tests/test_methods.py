@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 
 import jaxmeta
-from jaxmeta import MAML, MLP, PPO, RL2, InnerLoop, MetaSGD, PolicyMAML, TrainConfig, showing
-from jaxmeta.algorithms.estimators import EMAML
+from jaxmeta import MAML, MLP, PPO, RL2, InnerLoop, MetaSGD, PolicyMAML, TrainConfig
 from jaxmeta.algorithms.maml import Reptile
-from jaxmeta.catalogue import describe_catalogue, describe_training, train_usage
-from jaxmeta.methods import METHODS, title_of
-from jaxmeta.presets import PRESETS, preset
+from jaxmeta.analysis.pictures import show as showing
+from jaxmeta.catalog.methods import METHODS, title_of
+from jaxmeta.catalog.presets import PRESETS, preset
+from jaxmeta.cli.listing import describe_catalogue, describe_training, train_usage
+from jaxmeta.parts.estimators import EMAML
 from jaxmeta_envs import BernoulliBandit, ConfigError
-from jaxmeta_envs.regression import Sinusoid
+from jaxmeta_envs.regression.functions import Sinusoid
 from tests.tiny_runs import untrained
 
 FAMILIES = {"sinusoid": Sinusoid, "bernoulli-bandit": BernoulliBandit}

@@ -8,15 +8,9 @@ from scipy import integrate, optimize, stats
 
 from jaxmeta.networks import MLP, gaussian_actor, twin_critics
 from jaxmeta.networks.off_policy import unit_box
-from jaxmeta.off_policy import (
-    critic_loss,
-    follow,
-    policy_loss,
-    soft_target,
-    temperature_loss,
-)
 from jaxmeta.ops.distributions import SquashedNormal
-from jaxmeta.soft_learner import Minibatch, SoftSettings, first_learner, soft_step
+from jaxmeta.parts.off_policy import critic_loss, follow, policy_loss, soft_target, temperature_loss
+from jaxmeta.parts.soft_learner import Minibatch, SoftSettings, first_learner, soft_step
 from jaxmeta_envs import Box
 
 SPACE = Box((-2.0, 0.0), (2.0, 1.0), (2,))

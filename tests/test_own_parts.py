@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from jaxmeta import GRU, MLP, Mean, importing
+from jaxmeta import GRU, MLP, Mean
+from jaxmeta.catalog import importing
+from jaxmeta.catalog.presets import preset
 from jaxmeta.cli import main
 from jaxmeta.cli.own_parts import choose_own_parts
-from jaxmeta.presets import preset
-from jaxmeta.train_result import load
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta.runs.result import load
+from jaxmeta_envs.core.errors import ConfigError
 
 MODULE = '''
 from dataclasses import dataclass

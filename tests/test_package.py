@@ -11,86 +11,88 @@ import pytest
 import jaxmeta
 
 ROOT = Path(__file__).parent.parent
-# Every module may import from its own layer and from those after it.
-LAYERS = [
-    {"cli", "__main__"},
-    {"sweeping", "showing"},
-    {"catalogue", "dry_run", "options", "presets", "recording"},
-    {"sweep_program"},
-    {"training", "evaluation", "testing", "baselines", "robustness_map", "comparison"},
-    {"exporting", "gymnasium_policy"},
-    {"robustness_checks"},
-    {"runs"},
-    {"sweep_store"},
-    {"sweep_report", "sweep_plots", "sweep_table", "show_plots"},
-    {"protocols"},
-    {"acting", "predicting"},
-    {"scenes"},
-    {"worst_case", "played_references"},
-    {"loop", "player", "run_dir", "checkpoint", "progress", "interrupts"},
-    {"protocol"},
-    {"learner_programs", "arguments"},
-    {"rounds", "logs", "device_memory"},
-    {"robustness_report", "robustness_plots", "robustness_table"},
-    {"comparison_report", "comparison_plots", "comparison_table"},
-    {"report", "table", "plots", "posterior_plots", "figures", "curve_axes"},
-    {"curve_words", "curve_statistics"},
-    {"fitting"},
-    {"serialization", "registry", "methods"},
-    {"importing", "import_option"},
-    {"engine"},
-    {"sweep_grid"},
-    {"config"},
-    {"algorithms"},
-    {"targets"},
-    {"risk", "source_adaptation"},
-    {"source_model"},
-    {"source_settings", "transitions"},
-    {
-        "rollout",
-        "stepping",
-        "replay",
-        "off_policy",
-        "soft_learner",
-        "sources",
-        "placement",
-        "parallel",
-        "placement",
-        "schedules",
-        "files",
-        "exported",
-        "compilation_cache",
-        "swept",
-        "hosts",
-        "intervals",
-        "leaving",
-        "terminal",
-    },
-    {"networks"},
-    {"ops", "statistics", "streams"},
-]
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+# The house: a module imports from its own layer and from those above it in these lists, inside
+# functions, too.
+LAYERS = {
+    "jaxmeta": [
+        *("version", "ops", "streams", "networks", "parallel", "placement", "experience"),
+        *("contracts", "parts", "sim_to_real", "algorithms", "config", "engine", "runtime"),
+        *("catalog", "testing", "render", "runs", "evaluation", "training", "analysis"),
+        *("sweeps", "deploy", "cli", "__main__"),
+    ],
+    "jaxmeta_envs": [
+        *("random", "core", "bandits", "tabular", "grids", "points", "classic", "mujoco"),
+        *("regression", "interop"),
+    ],
+}
+SOURCES = {"jaxmeta": ROOT / "jaxmeta", "jaxmeta_envs": ROOT / "envs" / "jaxmeta_envs"}
 
 
-def module_imports(path):
-    """Modules imported when the file is, without those inside functions."""
-    for node in ast.parse(path.read_text()).body:
+def modules(package):
+    """Paths of a package's modules but its face, by dotted name."""
+    source = SOURCES[package]
+    for path in sorted(source.rglob("*.py")):
+        parts = path.relative_to(source).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        if parts:
+            yield ".".join([package, *parts]), path
+
+
+def imports(path, names):
+    """Modules of ``names`` that a file imports, but for types alone."""
+    tree = ast.parse(path.read_text())
+    for_types = [
+        node
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.unparse(branch.test)
+        for node in ast.walk(branch)
+    ]
+    for node in set(ast.walk(tree)) - set(for_types):
         if isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{a.name}" for a in node.names)
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in names else node.module for name in found)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-def test_imports_go_one_way():
-    for path in sorted((ROOT / "jaxmeta").rglob("*.py")):
-        parts = path.relative_to(ROOT / "jaxmeta").with_suffix("").parts
-        if parts == ("__init__",):
-            continue
-        for name in module_imports(path):
-            package, _, rest = name.partition(".")
-            part = rest.split(".")[0]
-            if package == "jaxmeta" and part in RANK:
-                assert RANK[part] >= RANK[parts[0]], f"{path.name} imports {name}"
+@pytest.mark.parametrize("package", LAYERS)
+def test_every_folder_has_its_place_and_imports_go_one_way(package):
+    order, names = LAYERS[package], dict(modules(package))
+    assert {name.split(".")[1] for name in names} == set(order)
+    for name, path in names.items():
+        own = order.index(name.split(".")[1])
+        for other in imports(path, names):
+            first, *rest = other.split(".")
+            if first == package:
+                assert rest, f"{name} imports the face of the package"
+                assert order.index(rest[0]) <= own, f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_no_files_import_one_another_in_a_circle(package):
+    names = dict(modules(package))
+    of = {name: {x for x in imports(path, names) if x in names} for name, path in names.items()}
+    while leaves := [name for name, imported in of.items() if not imported - {name}]:
+        for leaf in leaves:
+            del of[leaf]
+        of = {name: imported - set(leaves) for name, imported in of.items()}
+    assert not of, f"in or behind a circle: {sorted(of)}"
+
+
+def test_algorithms_do_not_import_one_another():
+    """But for the experts of guided search, which are trained by another algorithm."""
+    names = dict(modules("jaxmeta"))
+    allowed = {
+        ("jaxmeta.algorithms.experts", "jaxmeta.algorithms.epopt"),
+        ("jaxmeta.algorithms.gmps", "jaxmeta.algorithms.experts"),
+    }
+    found = {
+        (name, other)
+        for name, path in names.items()
+        for other in imports(path, names)
+        if name.startswith("jaxmeta.algorithms.") and other.startswith("jaxmeta.algorithms.")
+    }
+    assert found == allowed
 
 
 def test_environments_know_nothing_of_learning():
@@ -103,7 +105,7 @@ def test_environments_know_nothing_of_learning():
 def test_only_networks_import_flax():
     for path in sorted((ROOT / "jaxmeta").rglob("*.py")):
         if "import flax" in path.read_text() or "from flax" in path.read_text():
-            assert path.parent.name == "networks", path
+            assert "networks" in path.parts, path
 
 
 def test_every_public_name_is_there():
@@ -167,7 +169,7 @@ sys.exit("it did not ask")
 def test_modules_are_there_without_an_import_of_their_own():
     program = (
         "import sys, jaxmeta; assert 'jax' not in sys.modules;"
-        "print(jaxmeta.risk.Risk.__name__, jaxmeta.networks.Memory.__name__);"
+        "print(jaxmeta.parts.risk.Risk.__name__, jaxmeta.networks.Memory.__name__);"
         "assert not hasattr(jaxmeta, 'rsik')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import registry
-from jaxmeta.algorithms.estimators import MetaGradientEstimator
 from jaxmeta.algorithms.experts import Expert
-from jaxmeta.algorithms.inner_loop import InnerOptimizer
-from jaxmeta.algorithms.policy_optimizer import PolicyOptimizer
+from jaxmeta.catalog import registry
+from jaxmeta.catalog.part_names import OLD_NAMES, PLACES, part_name
+from jaxmeta.catalog.presets import PRESETS
+from jaxmeta.catalog.serialization import SCHEMA, from_dict, renamed, to_dict
 from jaxmeta.networks import Encoder, Memory
-from jaxmeta.part_names import OLD_NAMES, PLACES, part_name
-from jaxmeta.presets import PRESETS
-from jaxmeta.risk import Risk
-from jaxmeta.serialization import SCHEMA, from_dict, renamed, to_dict
+from jaxmeta.parts.estimators import MetaGradientEstimator
+from jaxmeta.parts.inner_loop import InnerOptimizer
+from jaxmeta.parts.optimizers.contract import PolicyOptimizer
+from jaxmeta.parts.risk import Risk
 from jaxmeta_envs import PolicyInput
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.core.errors import ConfigError
 from tests.toys import ToyLearner
 
 FIXTURES = Path(__file__).parent / "fixtures"

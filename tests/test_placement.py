@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import engine, evaluation, placement
-from jaxmeta.checkpoint import CheckpointError
+from jaxmeta import engine, placement
 from jaxmeta.config import TrainConfig
-from jaxmeta.loop import compile_chunk, first_state
+from jaxmeta.evaluation import evaluate as evaluation
 from jaxmeta.placement import WHOLE, Placement
+from jaxmeta.runs.checkpoint import CheckpointError
 from jaxmeta.testing.algorithm_probes import AlgorithmProbe
 from jaxmeta.testing.conformance import ConformanceError
 from jaxmeta.testing.updates import placement_fits
+from jaxmeta.training.loop import compile_chunk, first_state
 from tests.toys import Remembering, RememberingState, ToyFamily
 
 UPDATES = 8

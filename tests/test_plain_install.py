@@ -5,8 +5,8 @@ import sys
 import jax
 import pytest
 
+from jaxmeta.catalog.registry import FAMILIES
 from jaxmeta.cli import main
-from jaxmeta.registry import FAMILIES
 
 
 def test_epopt_trains_on_the_pendulum_without_gymnax(monkeypatch, tmp_path):

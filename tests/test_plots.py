@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from jaxmeta import registry
-from jaxmeta.figures import AGENT_COLOUR
-from jaxmeta.plots import _styles, plot_adaptation
-from jaxmeta.posterior_plots import plot_posterior
-from jaxmeta.report import Evaluation
+from jaxmeta.catalog import registry
+from jaxmeta.evaluation.figure import _styles, plot_adaptation
+from jaxmeta.evaluation.result import Evaluation
+from jaxmeta.render.figures import AGENT_COLOUR
+from jaxmeta.training.figure import plot_posterior
 from jaxmeta_envs import ConfigError, TaskFamily
-from jaxmeta_envs.physics import TruncatedNormal, Uniform
+from jaxmeta_envs.random.distributions import TruncatedNormal, Uniform
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

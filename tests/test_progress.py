@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxmeta.progress import make_progress
+from jaxmeta.runtime.progress import make_progress
 
 
 def test_a_notebook_has_one_output_of_all_lines(monkeypatch):

@@ -12,16 +12,16 @@ import pytest
 
 import jaxmeta
 from jaxmeta import cli
-from jaxmeta.acting import OF_PRIOR, Acting, shown_name
-from jaxmeta.catalogue import describe_catalogue
-from jaxmeta.comparison import _Session
-from jaxmeta.evaluation import evaluate, evaluate_policy, evaluation_key, quick_evaluation
-from jaxmeta.player import play_tasks
-from jaxmeta.plots import plot_adaptation
-from jaxmeta.protocols import protocol_of
-from jaxmeta.registry import FAMILIES
-from jaxmeta.report import read_evaluation
-from jaxmeta.robustness_plots import _heading
+from jaxmeta.analysis.comparison.compare import _Session
+from jaxmeta.analysis.robustness.figure import _heading
+from jaxmeta.catalog.registry import FAMILIES
+from jaxmeta.cli.listing import describe_catalogue
+from jaxmeta.evaluation.acting import OF_PRIOR, Acting, shown_name
+from jaxmeta.evaluation.evaluate import evaluate, evaluate_policy, evaluation_key, quick_evaluation
+from jaxmeta.evaluation.figure import plot_adaptation
+from jaxmeta.evaluation.player import play_tasks
+from jaxmeta.evaluation.protocols import protocol_of
+from jaxmeta.evaluation.result import read_evaluation
 from jaxmeta.testing import ToyFamily
 from jaxmeta_envs import (
     AdaptivePolicy,
@@ -42,7 +42,7 @@ from jaxmeta_envs import (
     TaskFamily,
     TwoStep,
 )
-from jaxmeta_envs.base import no_adaptation
+from jaxmeta_envs.core.contracts import no_adaptation
 from tests.eval_toys import Echo, ToyAlgorithm, counting, noisy, trained
 from tests.robust_toys import Terrain
 from tests.tiny_runs import RUNS, untrained
@@ -176,7 +176,7 @@ def legend(evaluation):
         figures.append(figure)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxmeta.plots.write_png", keep)
+        patch.setattr("jaxmeta.evaluation.figure.write_png", keep)
         plot_adaptation(evaluation, "nowhere.png")
     shown = figures[0].axes[0].get_legend()
     return "\n".join([shown.get_title().get_text(), *(t.get_text() for t in shown.get_texts())])

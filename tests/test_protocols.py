@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta.acting import Acting
-from jaxmeta.algorithms.base import Algorithm
-from jaxmeta.evaluation import evaluate, evaluate_policy, evaluation_key
-from jaxmeta.played_references import play_references
-from jaxmeta.predicting import QUERIES, Predicting
-from jaxmeta.protocols import protocol_for, protocol_of
-from jaxmeta.train_result import TrainResult
+from jaxmeta.contracts import Algorithm
+from jaxmeta.evaluation.acting import Acting
+from jaxmeta.evaluation.evaluate import evaluate, evaluate_policy, evaluation_key
+from jaxmeta.evaluation.predicting import QUERIES, Predicting
+from jaxmeta.evaluation.protocols import protocol_for, protocol_of
+from jaxmeta.evaluation.references import play_references
+from jaxmeta.runs.result import TrainResult
 from jaxmeta_envs import AdaptiveModel, ConfigError, Examples
-from jaxmeta_envs.base import as_task_family
+from jaxmeta_envs.core.contracts import as_task_family
 from tests.eval_toys import Echo, ToyAlgorithm, constant, counting, learner
 from tests.toy_families import Sides
 

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 import jaxmeta
-from jaxmeta import recording
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta.training import recording
+from jaxmeta_envs.core.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxmeta.experience.buffer import add, draw_places, empty_replay, items_at, replay_bytes
 from jaxmeta.ops.trees import num_bytes
-from jaxmeta.replay import add, draw_places, empty_replay, items_at, replay_bytes
 
 ITEM = {"x": jax.ShapeDtypeStruct((2,), jnp.float32), "n": jax.ShapeDtypeStruct((), jnp.int32)}
 

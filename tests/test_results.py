@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta.loop import trace_chunk
+from jaxmeta.training.loop import trace_chunk
 from jaxmeta_envs import PointNavigation
 from tests.toys import ToyFamily, ToyLearner
 

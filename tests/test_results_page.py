@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 import jaxmeta
-from jaxmeta import presets
-from jaxmeta.intervals import standard_error
+from jaxmeta.catalog import presets
+from jaxmeta.evaluation.intervals import standard_error
 
 ROOT = Path(__file__).parent.parent
 

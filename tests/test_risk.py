@@ -8,25 +8,13 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import (
-    GRU,
-    MLP,
-    PPO,
-    RL2,
-    SGD,
-    CVaR,
-    EPOpt,
-    InnerLoop,
-    Mean,
-    PolicyMAML,
-    Schedule,
-    statistics,
-)
-from jaxmeta.algorithms.linear_baseline import LinearBaseline
-from jaxmeta.algorithms.trials import make_batch
-from jaxmeta.evaluation import evaluate_policy, evaluation_key
+from jaxmeta import GRU, MLP, PPO, RL2, SGD, CVaR, EPOpt, InnerLoop, Mean, PolicyMAML, Schedule
+from jaxmeta.evaluation.evaluate import evaluate_policy, evaluation_key
+from jaxmeta.ops import statistics
 from jaxmeta.ops.moments import Moments
-from jaxmeta.risk import Risk, return_statistics
+from jaxmeta.parts.linear_baseline import LinearBaseline
+from jaxmeta.parts.on_policy import make_batch
+from jaxmeta.parts.risk import Risk, return_statistics
 from jaxmeta.testing.toys import ToyFamily
 from jaxmeta_envs import PolicyInput, Trajectory
 from tests.toy_families import Counter, RareRuin, SafeOrRisky

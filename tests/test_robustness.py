@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta import CrossEntropy, cli, intervals, registry, robustness
-from jaxmeta.player import batch_size, play_given
-from jaxmeta.protocols import protocol_for
-from jaxmeta.robustness_map import _Watch
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta import CrossEntropy, cli, robustness
+from jaxmeta.analysis.robustness.map import _Watch
+from jaxmeta.catalog import registry
+from jaxmeta.evaluation import intervals
+from jaxmeta.evaluation.player import batch_size, play_given
+from jaxmeta.evaluation.protocols import protocol_for
+from jaxmeta_envs.core.errors import ConfigError
 from tests.eval_toys import TRACES, Echo, EchoTask, noisy, trained
 from tests.robust_toys import HIGH, LOW, NOMINAL, WORST, LevelLearner, Terrain, TerrainTask, depth
 
@@ -457,7 +459,7 @@ def spoken(found):
 def test_a_run_directory_is_loaded_and_written_to(tmp_path, monkeypatch):
     result = trained(run_dir=tmp_path, family=NOISY)
     module = SimpleNamespace(load=lambda path: result if path == str(tmp_path) else None)
-    monkeypatch.setitem(sys.modules, "jaxmeta.training", module)
+    monkeypatch.setitem(sys.modules, "jaxmeta.training.train", module)
     found = robustness(
         str(tmp_path), ("mass", "friction"), points=5, trials=2, search=SEARCH, batch=BATCH
     )

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from jaxmeta.robustness_plots import plot_robustness
-from jaxmeta.robustness_report import Robustness, RobustnessMap
+from jaxmeta.analysis.robustness.figure import plot_robustness
+from jaxmeta.analysis.robustness.result import Robustness, RobustnessMap
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TRAINING = {"pole_mass": (0.1, 0.2), "length": (0.5, 1.0)}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_adaptation, play_trial
+from jaxmeta.experience.play import play_adaptation, play_trial
 from jaxmeta_envs import AdaptivePolicy
 from tests.toy_families import Counter, CounterTask
 

@@ -13,13 +13,13 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from jaxmeta import EPOpt
-from jaxmeta.checkpoint import CheckpointError, Checkpoints
+from jaxmeta.catalog.serialization import to_dict
 from jaxmeta.config import TrainConfig
-from jaxmeta.logs import MetricsLog, TensorBoard, cut_log, read_log
-from jaxmeta.run_dir import RunDirectory, check_same, read_record
-from jaxmeta.serialization import to_dict
+from jaxmeta.runs.checkpoint import CheckpointError, Checkpoints
+from jaxmeta.runs.directory import RunDirectory, check_same, read_record
+from jaxmeta.runs.logs import MetricsLog, TensorBoard, cut_log, read_log
 from jaxmeta_envs import BernoulliBandit, PointNavigation
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.core.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
 

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxmeta
-from jaxmeta.schedules import Schedule, span_run, value_at
+from jaxmeta.parts.schedules import Schedule, span_run, value_at
 from tests.toy_families import Counter
 
 

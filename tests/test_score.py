@@ -10,8 +10,8 @@ import pytest
 
 import jaxmeta
 from jaxmeta import MAML, MLP, SGD, InnerLoop
-from jaxmeta.plots import plot_adaptation
-from jaxmeta.report import Evaluation, read_evaluation
+from jaxmeta.evaluation.figure import plot_adaptation
+from jaxmeta.evaluation.result import Evaluation, read_evaluation
 from jaxmeta.testing import ToyFamily, ToyRegression, check_algorithm, check_supervised_family
 from jaxmeta_envs import ACCURACY, LOSS, RETURN, ConfigError, Score, SupervisedFamily, TaskFamily
 from tests.toy_families import Sides

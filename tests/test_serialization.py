@@ -10,11 +10,13 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from jaxmeta import MAML, RL2, EPOpt, GuidedMetaPolicySearch, PolicyMAML, registry, serialization
+from jaxmeta import MAML, RL2, EPOpt, GuidedMetaPolicySearch, PolicyMAML
+from jaxmeta.catalog import registry, serialization
+from jaxmeta.catalog.serialization import SCHEMA, from_dict, to_dict
 from jaxmeta.config import TrainConfig
-from jaxmeta.serialization import SCHEMA, from_dict, to_dict
-from jaxmeta_envs import BernoulliBandit, PointNavigation, Sinusoid, annotations
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs import BernoulliBandit, PointNavigation, Sinusoid
+from jaxmeta_envs.core import annotations
+from jaxmeta_envs.core.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
 

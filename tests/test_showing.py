@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import jaxmeta
-from jaxmeta import GRU, MAML, MLP, RL2, ConfigError, PolicyMAML, showing
+from jaxmeta import GRU, MAML, MLP, RL2, ConfigError, PolicyMAML
+from jaxmeta.analysis.pictures import show as showing
+from jaxmeta.analysis.pictures.figure import Scene, draw_still, write_animation
 from jaxmeta.cli import main
-from jaxmeta.rollout import play_adaptation
-from jaxmeta.runs import picture_place
-from jaxmeta.show_plots import Scene, draw_still, write_animation
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta.runs.choose import picture_place
 from jaxmeta_envs import (
     Acrobot,
     BernoulliBandit,
@@ -29,11 +30,11 @@ from jaxmeta_envs import (
     PointNavigation,
     RestlessBandit,
     TabularMDP,
-    drawings,
 )
-from jaxmeta_envs.base import random_reference
-from jaxmeta_envs.informative_bandit import InformativeTask
-from jaxmeta_envs.regression import Sinusoid
+from jaxmeta_envs.bandits.informative import InformativeTask
+from jaxmeta_envs.core import drawings
+from jaxmeta_envs.core.contracts import random_reference
+from jaxmeta_envs.regression.functions import Sinusoid
 from tests.tiny_runs import untrained
 
 FAMILIES = {

@@ -9,11 +9,13 @@ import pytest
 from scipy import stats
 
 import jaxmeta
-from jaxmeta import SourceAdaptation, Transitions, adapt_source, source_adaptation, source_model
-from jaxmeta.rollout import play_adaptation
-from jaxmeta.serialization import from_dict, to_dict
+from jaxmeta import SourceAdaptation, Transitions, adapt_source
+from jaxmeta.catalog.serialization import from_dict, to_dict
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta.sim_to_real import adaptation as source_adaptation
+from jaxmeta.sim_to_real import model as source_model
 from jaxmeta_envs import CartPole, ConfigError
-from jaxmeta_envs.physics import TruncatedNormal, Uniform
+from jaxmeta_envs.random.distributions import TruncatedNormal, Uniform
 from tests.source_toys import Drift, DriftTask, Pendulum, PendulumTask, numbers, watch
 from tests.toys import ToyFamily
 

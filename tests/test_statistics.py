@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxmeta import statistics
+from jaxmeta.ops import statistics
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.off_policy import Experience
-from jaxmeta.stepping import begin_playing, play_on
+from jaxmeta.experience.stepping import begin_playing, play_on
+from jaxmeta.parts.off_policy import Experience
 from tests.toy_families import Counter, CounterTask
 
 TASK = CounterTask(jnp.int32(3), jnp.float32(0.5))

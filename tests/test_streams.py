@@ -9,7 +9,7 @@ import numpy as np
 from jaxmeta import streams
 from jaxmeta.config import TrainConfig
 from jaxmeta.engine import make_init, make_update
-from jaxmeta.evaluation import evaluation_key, monitor_key
+from jaxmeta.evaluation.evaluate import evaluation_key, monitor_key
 from jaxmeta.streams import Stream, stream_key
 from tests.toys import ToyFamily, ToyLearner
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import GRU, MAML, MLP, PPO, RL2, EPOpt, PolicyMAML, Schedule, intervals, sweeping
+from jaxmeta import GRU, MAML, MLP, PPO, RL2, EPOpt, PolicyMAML, Schedule
 from jaxmeta.cli import main
-from jaxmeta.evaluation import quick_evaluation
-from jaxmeta.sweep_plots import draw_sweep
+from jaxmeta.evaluation import intervals
+from jaxmeta.evaluation.evaluate import quick_evaluation
+from jaxmeta.sweeps import sweep as sweeping
+from jaxmeta.sweeps.figure import draw_sweep
 from jaxmeta_envs import ConfigError
-from jaxmeta_envs.regression import Sinusoid
+from jaxmeta_envs.regression.functions import Sinusoid
 from tests.toy_families import Counter
 
 AGENT = RL2(

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.swept import Swept, at_point
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta.sweeps.swept import Swept, at_point
+from jaxmeta_envs.core.errors import ConfigError
 
 VALUES = (0.1, 0.2, 0.7)
 SWEPT = Swept("clip", VALUES)

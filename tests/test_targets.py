@@ -9,8 +9,8 @@ import pytest
 
 import jaxmeta
 from jaxmeta import MLP, RL2, EPOpt, Mean, SourceAdaptation, TrainConfig, adapt_source
-from jaxmeta.rounds import Rounds, describe_round
-from jaxmeta.targets import make_target
+from jaxmeta.sim_to_real.targets import make_target
+from jaxmeta.training.rounds import Rounds, describe_round
 from jaxmeta_envs import Acrobot, CartPole, Pendulum
 
 FAMILY = CartPole(episode_length=50)

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from jaxmeta.cli import figure_log, main
-from jaxmeta.terminal import spell_plainly
+from jaxmeta.render.terminal import spell_plainly
 
 
 @pytest.mark.parametrize(

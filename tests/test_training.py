@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxmeta import GRU, MAML, RL2, device_memory, evaluation, training
+from jaxmeta import GRU, MAML, RL2
+from jaxmeta.catalog.presets import PRESETS
 from jaxmeta.config import TrainConfig
 from jaxmeta.engine import make_train
-from jaxmeta.presets import PRESETS
-from jaxmeta.train_result import load
-from jaxmeta.training import TrainingDiverged, TrainingInterrupted, resume, train
+from jaxmeta.evaluation import evaluate as evaluation
+from jaxmeta.runs.result import load
+from jaxmeta.runtime import device_memory
+from jaxmeta.training import train as training
+from jaxmeta.training.train import TrainingDiverged, TrainingInterrupted, resume, train
 from jaxmeta_envs import BernoulliBandit, Sinusoid, TabularMDP
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.core.errors import ConfigError
 from tests.toys import ToyFamily, ToyLearner
 
 CHUNKS, SIZE = 6, 2
@@ -214,7 +217,7 @@ def test_an_error_is_not_hidden_by_one_while_saving(config, monkeypatch):
     def fail(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr("jaxmeta.run_dir.RunDirectory.save", fail)
+    monkeypatch.setattr("jaxmeta.runs.directory.RunDirectory.save", fail)
     error = break_after(config, 1)
     assert "disk full" in error.__notes__[0]
 
@@ -223,7 +226,7 @@ def test_an_error_is_not_hidden_by_one_while_saving(config, monkeypatch):
 
 
 def test_a_run_that_never_saved_resumes_from_its_start(config, whole, monkeypatch):
-    monkeypatch.setattr("jaxmeta.loop.Loop._save_despite", lambda *args: None)
+    monkeypatch.setattr("jaxmeta.training.loop.Loop._save_despite", lambda *args: None)
     break_after(config, 2)
     with pytest.raises(ConfigError, match="has no checkpoint yet"):
         load(config.run_dir)

@@ -9,9 +9,9 @@ import jax
 
 import jaxmeta
 from jaxmeta import GRU, LSTM, MLP, PPO, RL2, TRPO, CVaR, EPOpt, FastWeights, Recall, TrainConfig
-from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.contracts import Algorithm
+from jaxmeta.runs.result import TrainResult
 from jaxmeta.testing import ToyFamily, ToyRegression
-from jaxmeta.train_result import TrainResult
 from tests.toy_families import Counter
 
 TASKS = 16

@@ -9,8 +9,8 @@ import numpy as np
 from jax import Array
 
 from jaxmeta_envs import Box, Dict, Discrete, MultiDiscrete, TaskFamily, Timestep, Tuple
-from jaxmeta_envs.base import random_reference
-from jaxmeta_envs.spaces import Space
+from jaxmeta_envs.core.contracts import random_reference
+from jaxmeta_envs.core.spaces import Space
 
 MIXED = Dict(
     {

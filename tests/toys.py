@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.contracts import Algorithm
 from jaxmeta.placement import WHOLE, Placement
-from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Timestep
-from jaxmeta_envs.errors import require
-from jaxmeta_envs.spaces import Box, Discrete
+from jaxmeta_envs.core.contracts import AdaptivePolicy, PolicyInput, TaskFamily, Timestep
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.spaces import Box, Discrete
 
 
 class ToyState(NamedTuple):

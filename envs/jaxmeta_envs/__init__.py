@@ -1,8 +1,16 @@
 """Task families: distributions over environments, the task an argument of every step."""
 
-from jaxmeta_envs.acrobot import Acrobot, AcrobotTask
-from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
-from jaxmeta_envs.base import (
+from jaxmeta_envs.bandits.correlated import CorrelatedBandit
+from jaxmeta_envs.bandits.independent import BernoulliBandit, GaussianBandit
+from jaxmeta_envs.bandits.informative import InformativeBandit
+from jaxmeta_envs.bandits.restless import RestlessBandit
+from jaxmeta_envs.classic.acrobot import Acrobot, AcrobotTask
+from jaxmeta_envs.classic.cartpole import CartPole, CartPoleTask
+from jaxmeta_envs.classic.family import ClassicControl
+from jaxmeta_envs.classic.mountain_car import MountainCar, MountainCarTask
+from jaxmeta_envs.classic.pendulum import Pendulum, PendulumTask
+from jaxmeta_envs.core.composite_spaces import Dict, Tuple
+from jaxmeta_envs.core.contracts import (
     AdaptivePolicy,
     PolicyInput,
     Reference,
@@ -11,50 +19,42 @@ from jaxmeta_envs.base import (
     Trajectory,
     random_reference,
 )
-from jaxmeta_envs.bodies import Body, BodyFamily
-from jaxmeta_envs.body_physics import BodyTask
-from jaxmeta_envs.cartpole import CartPole, CartPoleTask
-from jaxmeta_envs.classic_control import ClassicControl
-from jaxmeta_envs.composite_spaces import Dict, Tuple
-from jaxmeta_envs.correlated_bandit import CorrelatedBandit
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.gridworld import GridNavigation
-from jaxmeta_envs.gymnax_adapter import GymnaxFamily, from_gymnax
-from jaxmeta_envs.informative_bandit import InformativeBandit
-from jaxmeta_envs.locomotion import HalfCheetah, Hopper
-from jaxmeta_envs.locomotion_goals import (
-    AntDirection,
-    AntGoal,
-    AntVelocity,
-    HalfCheetahDirection,
-    HalfCheetahVelocity,
-)
-from jaxmeta_envs.mountain_car import MountainCar, MountainCarTask
-from jaxmeta_envs.pendulum import Pendulum, PendulumTask
-from jaxmeta_envs.physical import PhysicalFamily
-from jaxmeta_envs.physics import TruncatedNormal, Uniform
-from jaxmeta_envs.point_navigation import (
-    PointNavigation,
-    PointNavigationCorners,
-    SparsePointNavigation,
-)
-from jaxmeta_envs.regression import Polynomial, Sinusoid
-from jaxmeta_envs.regression_control import RegressionControl
-from jaxmeta_envs.restless_bandit import RestlessBandit
-from jaxmeta_envs.score import ACCURACY, LOSS, RETURN, Score
-from jaxmeta_envs.spaces import ArraySpace, Box, Discrete, MultiDiscrete, Space
-from jaxmeta_envs.supervised import (
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.core.physical import PhysicalFamily
+from jaxmeta_envs.core.score import ACCURACY, LOSS, RETURN, Score
+from jaxmeta_envs.core.spaces import ArraySpace, Box, Discrete, MultiDiscrete, Space
+from jaxmeta_envs.core.supervised import (
     AdaptiveModel,
     ClassificationFamily,
     Examples,
     FunctionFamily,
     SupervisedFamily,
 )
-from jaxmeta_envs.t_maze import TMaze
-from jaxmeta_envs.tabular import TabularMDP
-from jaxmeta_envs.two_step import TwoStep
-from jaxmeta_envs.two_step_analysis import StayCounts, count_stays
-from jaxmeta_envs.xland import XLandMiniGrid
+from jaxmeta_envs.grids.gridworld import GridNavigation
+from jaxmeta_envs.interop.gymnax import GymnaxFamily, from_gymnax
+from jaxmeta_envs.interop.xland import XLandMiniGrid
+from jaxmeta_envs.mujoco.bodies import Body, BodyFamily
+from jaxmeta_envs.mujoco.goals import (
+    AntDirection,
+    AntGoal,
+    AntVelocity,
+    HalfCheetahDirection,
+    HalfCheetahVelocity,
+)
+from jaxmeta_envs.mujoco.locomotion import HalfCheetah, Hopper
+from jaxmeta_envs.mujoco.physics import BodyTask
+from jaxmeta_envs.points.navigation import (
+    PointNavigation,
+    PointNavigationCorners,
+    SparsePointNavigation,
+)
+from jaxmeta_envs.random.distributions import TruncatedNormal, Uniform
+from jaxmeta_envs.regression.control import RegressionControl
+from jaxmeta_envs.regression.functions import Polynomial, Sinusoid
+from jaxmeta_envs.tabular.mdp import TabularMDP
+from jaxmeta_envs.tabular.t_maze import TMaze
+from jaxmeta_envs.tabular.two_step import TwoStep
+from jaxmeta_envs.tabular.two_step_analysis import StayCounts, count_stays
 
 __all__ = [
     "ACCURACY",

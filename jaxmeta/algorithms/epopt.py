@@ -10,26 +10,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import AdaptsToTarget, Algorithm, check_acts
-from jaxmeta.algorithms.choices import AnyOptimizer
-from jaxmeta.algorithms.episodes import (
-    episode_advantages,
-    last_played,
-    returns_to_go,
-    seen_by_baseline,
-    values_beyond,
-)
-from jaxmeta.algorithms.linear_baseline import LinearBaseline
-from jaxmeta.algorithms.policy_optimizer import PolicyOptimizer
-from jaxmeta.algorithms.trials import (
-    act_and_store,
-    flat,
-    learn,
-    risk_worth,
-    sampling_policy,
-    update_bytes,
-)
-from jaxmeta.algorithms.trpo import TRPO
+from jaxmeta.contracts import AdaptsToTarget, Algorithm, check_acts
+from jaxmeta.experience.play import Trial, play_trial
+from jaxmeta.experience.transitions import Transitions
 from jaxmeta.networks import (
     MLP,
     Actions,
@@ -38,18 +21,41 @@ from jaxmeta.networks import (
     feedforward_actor_critic,
 )
 from jaxmeta.ops.moments import Moments
-from jaxmeta.risk import CVaR, RiskMeasure
-from jaxmeta.rollout import Trial, play_trial
-from jaxmeta.schedules import Schedule, check_not_negative, check_positive, check_share, value_at
-from jaxmeta.source_adaptation import adapt_source
-from jaxmeta.source_settings import SourceAdaptation
-from jaxmeta.sources import NOMINAL, check_source
-from jaxmeta.transitions import Transitions
-from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily, Trajectory
-from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
-from jaxmeta_envs.physical import PhysicalFamily
-from jaxmeta_envs.physics import TruncatedNormal, Uniform, as_truncated_normal
+from jaxmeta.parts.choices import AnyOptimizer
+from jaxmeta.parts.episodes import (
+    episode_advantages,
+    last_played,
+    returns_to_go,
+    seen_by_baseline,
+    values_beyond,
+)
+from jaxmeta.parts.linear_baseline import LinearBaseline
+from jaxmeta.parts.on_policy import (
+    act_and_store,
+    flat,
+    learn,
+    risk_worth,
+    sampling_policy,
+    update_bytes,
+)
+from jaxmeta.parts.optimizers.contract import PolicyOptimizer
+from jaxmeta.parts.optimizers.trpo import TRPO
+from jaxmeta.parts.risk import CVaR, RiskMeasure
+from jaxmeta.parts.schedules import (
+    Schedule,
+    check_not_negative,
+    check_positive,
+    check_share,
+    value_at,
+)
+from jaxmeta.parts.sources import NOMINAL, check_source
+from jaxmeta.sim_to_real.adaptation import adapt_source
+from jaxmeta.sim_to_real.settings import SourceAdaptation
+from jaxmeta_envs.core.contracts import AdaptivePolicy, Family, TaskFamily, Trajectory
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.fields import check_fields
+from jaxmeta_envs.core.physical import PhysicalFamily
+from jaxmeta_envs.random.distributions import TruncatedNormal, Uniform, as_truncated_normal
 
 
 class EPOptState(NamedTuple):
@@ -97,8 +103,8 @@ class EPOpt(Algorithm[TaskFamily, EPOptState], AdaptsToTarget):
         risk: ε of the percentile: by default 1 for the first 100 updates, then 0.1.
         risk_over: ``simulators`` averages policy gradients of those at or below the percentile.
             ``trajectories`` learns from all: every episode is paid, at its end and in place of
-            its rewards, the `jaxmeta.risk.Risk.influence` of its simulator's return; ``discount``
-            then has no say. See `jaxmeta.risk`.
+            its rewards, the `jaxmeta.parts.risk.Risk.influence` of its simulator's return;
+            ``discount`` then has no say. See `jaxmeta.parts.risk`.
         network: Layers of the policy.
         baseline: The value estimate, learned from all trajectories: linear in features, or
             a network with these layers.

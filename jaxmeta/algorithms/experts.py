@@ -11,15 +11,21 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta.algorithms.epopt import EPOpt
-from jaxmeta.algorithms.ppo import PPO
+from jaxmeta.experience.play import play_trial
 from jaxmeta.networks import MLP
-from jaxmeta.risk import Mean
-from jaxmeta.rollout import play_trial
-from jaxmeta.schedules import span_run
-from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Timestep, Trajectory
-from jaxmeta_envs.errors import ConfigError, require
-from jaxmeta_envs.fields import check_fields
-from jaxmeta_envs.spaces import ArraySpace, Space
+from jaxmeta.parts.optimizers.ppo import PPO
+from jaxmeta.parts.risk import Mean
+from jaxmeta.parts.schedules import span_run
+from jaxmeta_envs.core.contracts import (
+    AdaptivePolicy,
+    PolicyInput,
+    TaskFamily,
+    Timestep,
+    Trajectory,
+)
+from jaxmeta_envs.core.errors import ConfigError, require
+from jaxmeta_envs.core.fields import check_fields
+from jaxmeta_envs.core.spaces import ArraySpace, Space
 
 
 class Expert(ABC):

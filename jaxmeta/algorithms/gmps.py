@@ -15,14 +15,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import Algorithm, check_acts
-from jaxmeta.algorithms.estimators import (
-    LVC,
-    DiCE,
-    FirstOrder,
-    LogLikelihood,
-    MetaGradientEstimator,
-)
 from jaxmeta.algorithms.experts import (
     Expert,
     OracleExpert,
@@ -31,9 +23,18 @@ from jaxmeta.algorithms.experts import (
     demonstrate,
     relabel,
 )
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaParams
-from jaxmeta.algorithms.linear_baseline import LinearBaseline
-from jaxmeta.algorithms.policy_adaptation import (
+from jaxmeta.contracts import Algorithm, check_acts
+from jaxmeta.networks import MLP, Actions, ActorCritic, check_actions, feedforward_actor_critic
+from jaxmeta.ops.distributions import Categorical, Distribution, MultiCategorical, Normal
+from jaxmeta.ops.moments import Moments
+from jaxmeta.ops.surrogates import masked_mean
+from jaxmeta.parts.estimators import LVC, DiCE, FirstOrder, LogLikelihood, MetaGradientEstimator
+from jaxmeta.parts.inner_loop import SGD, InnerLoop, MetaParams
+from jaxmeta.parts.linear_baseline import LinearBaseline
+from jaxmeta.parts.objective import PolicyObjective
+from jaxmeta.parts.on_policy import flat, update_bytes
+from jaxmeta.parts.optimizers.contract import MinibatchAdam, Terms, each_step
+from jaxmeta.parts.policy_adaptation import (
     InnerData,
     PolicyAdaptation,
     PolicyMetaParams,
@@ -41,19 +42,12 @@ from jaxmeta.algorithms.policy_adaptation import (
     step_returns,
     with_seen,
 )
-from jaxmeta.algorithms.policy_objective import PolicyObjective
-from jaxmeta.algorithms.policy_optimizer import MinibatchAdam, Terms, each_step
-from jaxmeta.algorithms.trials import flat, update_bytes
-from jaxmeta.networks import MLP, Actions, ActorCritic, check_actions, feedforward_actor_critic
-from jaxmeta.ops.distributions import Categorical, Distribution, MultiCategorical, Normal
-from jaxmeta.ops.moments import Moments
-from jaxmeta.ops.surrogates import masked_mean
-from jaxmeta.risk import Mean, RiskMeasure, return_statistics
-from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
-from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
-from jaxmeta_envs.spaces import ArraySpace, Box
+from jaxmeta.parts.risk import Mean, RiskMeasure, return_statistics
+from jaxmeta.parts.schedules import Schedule, check_positive, check_share, value_at
+from jaxmeta_envs.core.contracts import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.fields import check_fields
+from jaxmeta_envs.core.spaces import ArraySpace, Box
 
 if TYPE_CHECKING:
     AnyEstimator = MetaGradientEstimator

@@ -11,16 +11,16 @@ import optax
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import Algorithm
-from jaxmeta.algorithms.inner_loop import Fast, InnerLoop, MetaParams
+from jaxmeta.contracts import Algorithm
 from jaxmeta.networks import MLP, FirstWeights, Regressor, feedforward_regressor
 from jaxmeta.ops.trees import num_bytes
-from jaxmeta.risk import Mean, RiskMeasure
-from jaxmeta.schedules import Schedule, check_positive, value_at
-from jaxmeta_envs.base import Family
-from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
-from jaxmeta_envs.supervised import AdaptiveModel, Examples, SupervisedFamily
+from jaxmeta.parts.inner_loop import Fast, InnerLoop, MetaParams
+from jaxmeta.parts.risk import Mean, RiskMeasure
+from jaxmeta.parts.schedules import Schedule, check_positive, value_at
+from jaxmeta_envs.core.contracts import Family
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.fields import check_fields
+from jaxmeta_envs.core.supervised import AdaptiveModel, Examples, SupervisedFamily
 
 
 @dataclass(frozen=True)

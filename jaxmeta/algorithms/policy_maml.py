@@ -16,23 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import Algorithm, check_acts
-from jaxmeta.algorithms.choices import AnyOptimizer
-from jaxmeta.algorithms.estimators import LVC, Estimator
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaParams
-from jaxmeta.algorithms.linear_baseline import LinearBaseline
-from jaxmeta.algorithms.policy_adaptation import (
-    InnerData,
-    PolicyAdaptation,
-    PolicyMetaParams,
-    blind_at_first,
-    step_returns,
-    with_seen,
-)
-from jaxmeta.algorithms.policy_objective import PolicyObjective
-from jaxmeta.algorithms.policy_optimizer import Batch, PolicyOptimizer, each_step
-from jaxmeta.algorithms.trials import flat, make_batch, update_bytes
-from jaxmeta.algorithms.trpo import TRPO
+from jaxmeta.contracts import Algorithm, check_acts
 from jaxmeta.networks import (
     MLP,
     Actions,
@@ -43,11 +27,33 @@ from jaxmeta.networks import (
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit, standardize
-from jaxmeta.risk import Mean, RiskMeasure, return_statistics
-from jaxmeta.schedules import Schedule, check_not_negative, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily
-from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta.parts.choices import AnyOptimizer
+from jaxmeta.parts.estimators import LVC, Estimator
+from jaxmeta.parts.inner_loop import SGD, InnerLoop, MetaParams
+from jaxmeta.parts.linear_baseline import LinearBaseline
+from jaxmeta.parts.objective import PolicyObjective
+from jaxmeta.parts.on_policy import flat, make_batch, update_bytes
+from jaxmeta.parts.optimizers.contract import Batch, PolicyOptimizer, each_step
+from jaxmeta.parts.optimizers.trpo import TRPO
+from jaxmeta.parts.policy_adaptation import (
+    InnerData,
+    PolicyAdaptation,
+    PolicyMetaParams,
+    blind_at_first,
+    step_returns,
+    with_seen,
+)
+from jaxmeta.parts.risk import Mean, RiskMeasure, return_statistics
+from jaxmeta.parts.schedules import (
+    Schedule,
+    check_not_negative,
+    check_positive,
+    check_share,
+    value_at,
+)
+from jaxmeta_envs.core.contracts import AdaptivePolicy, Family, PolicyInput, TaskFamily
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.fields import check_fields
 
 StandardizeOver = Literal["batch", "task"]
 """See `PolicyMAML.standardize_over`."""

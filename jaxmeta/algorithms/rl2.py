@@ -11,17 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import Algorithm, check_acts
-from jaxmeta.algorithms.choices import AnyEncoder, AnyMemory, AnyOptimizer
-from jaxmeta.algorithms.ppo import PPO
-from jaxmeta.algorithms.trials import (
-    act_and_store,
-    flat,
-    learn,
-    risk_worth,
-    sampling_policy,
-    update_bytes,
-)
+from jaxmeta.contracts import Algorithm, check_acts
+from jaxmeta.experience.play import Trial, play_trial
 from jaxmeta.networks import (
     GRU,
     Actions,
@@ -31,12 +22,27 @@ from jaxmeta.networks import (
 )
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
-from jaxmeta.risk import Mean, RiskMeasure
-from jaxmeta.rollout import Trial, play_trial
-from jaxmeta.schedules import Schedule, check_not_negative, check_positive, check_share, value_at
-from jaxmeta_envs.base import AdaptivePolicy, Family, TaskFamily
-from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta.parts.choices import AnyEncoder, AnyMemory, AnyOptimizer
+from jaxmeta.parts.on_policy import (
+    act_and_store,
+    flat,
+    learn,
+    risk_worth,
+    sampling_policy,
+    update_bytes,
+)
+from jaxmeta.parts.optimizers.ppo import PPO
+from jaxmeta.parts.risk import Mean, RiskMeasure
+from jaxmeta.parts.schedules import (
+    Schedule,
+    check_not_negative,
+    check_positive,
+    check_share,
+    value_at,
+)
+from jaxmeta_envs.core.contracts import AdaptivePolicy, Family, TaskFamily
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.fields import check_fields
 
 
 class RL2State(NamedTuple):
@@ -79,7 +85,7 @@ class RL2(Algorithm[TaskFamily, RL2State]):
         optimizer: How the policy is improved on a batch of trials.
         risk: What is maximised of the returns of trials, over tasks and luck: the mean, or with
             ``CVaR(ε)`` the mean of the lowest ε of them. Other than the mean it is of undiscounted
-            returns: a trial is then paid its `jaxmeta.risk.Risk.influence` at its end, and
+            returns: a trial is then paid its `jaxmeta.parts.risk.Risk.influence` at its end, and
             ``discount`` has no say.
         learning_rate: Step size of Adam, constant or a schedule over updates.
         entropy_coef: Weight of the entropy bonus, constant or a schedule over updates.

@@ -10,7 +10,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.base import Algorithm, check_acts
+from jaxmeta.contracts import Algorithm, check_acts
+from jaxmeta.experience.buffer import Replay, add, draw_places, empty_replay, items_at
+from jaxmeta.experience.play import Act
+from jaxmeta.experience.stepping import Playing, begin_playing, play_on
 from jaxmeta.networks import (
     MLP,
     Critics,
@@ -22,13 +25,10 @@ from jaxmeta.networks import (
     seen_observation,
     twin_critics,
 )
-from jaxmeta.off_policy import Experience
 from jaxmeta.ops.trees import num_bytes
-from jaxmeta.placement import WHOLE, Placement
-from jaxmeta.replay import Replay, add, draw_places, empty_replay, items_at
-from jaxmeta.rollout import Act
-from jaxmeta.schedules import Schedule, check_positive, check_share, value_at
-from jaxmeta.soft_learner import (
+from jaxmeta.parts.off_policy import Experience
+from jaxmeta.parts.schedules import Schedule, check_positive, check_share, value_at
+from jaxmeta.parts.soft_learner import (
     SOFT_METRICS,
     Minibatch,
     SoftLearner,
@@ -36,12 +36,12 @@ from jaxmeta.soft_learner import (
     first_learner,
     soft_step,
 )
-from jaxmeta.sources import check_source, draw_task
-from jaxmeta.stepping import Playing, begin_playing, play_on
-from jaxmeta_envs.base import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
-from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields, check_least
-from jaxmeta_envs.spaces import Box
+from jaxmeta.parts.sources import check_source, draw_task
+from jaxmeta.placement import WHOLE, Placement
+from jaxmeta_envs.core.contracts import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.fields import check_fields, check_least
+from jaxmeta_envs.core.spaces import Box
 
 
 class SACState(NamedTuple):
@@ -82,7 +82,7 @@ class SAC(Algorithm[TaskFamily, SACState]):
     them into a replay buffer of each task, and takes ``gradient_steps`` steps on minibatches drawn
     from all buffers in equal shares. Twin critics learn the soft Bellman target, the policy
     follows ``exp(Q / α)``, and α keeps its entropy at ``target_entropy`` unless ``temperature``
-    fixes it; see `jaxmeta.off_policy`.
+    fixes it; see `jaxmeta.parts.off_policy`.
 
     One policy serves all tasks: it sees the observation only and does not adapt. The tasks are
     drawn once, by ``init``, and kept, for what a buffer holds must stay true of its task. With

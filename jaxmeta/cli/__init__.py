@@ -20,8 +20,8 @@ from jaxmeta.cli import agents, names, training
 from jaxmeta.cli.devices import prepare_jax
 from jaxmeta.cli.failures import explain, say_stopped, say_warning
 from jaxmeta.cli.output import BAD_INPUT, BROKEN_PIPE, OK, complain, drop_output
-from jaxmeta.leaving import Stopped, leave, leaving_at_once
-from jaxmeta.terminal import spell_plainly
+from jaxmeta.render.terminal import spell_plainly
+from jaxmeta.runtime.leaving import Stopped, leave, leaving_at_once
 from jaxmeta.version import VERSION
 
 
@@ -128,7 +128,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"jaxmeta {VERSION}")
         return OK
     from jaxmeta.cli.figure_log import saying_what_figures_log
-    from jaxmeta.import_option import split_modules
+    from jaxmeta.cli.import_option import split_modules
 
     arguments, modules = split_modules(arguments)
     name, *rest = arguments or [""]
@@ -138,7 +138,7 @@ def _dispatch(arguments: list[str]) -> int:
         guess = f" (did you mean {near[0]}?)" if near else ""
         return complain(f"command is {name!r}; it must be one of {known}{guess}", BAD_INPUT)
     if modules:
-        from jaxmeta.importing import import_module
+        from jaxmeta.catalog.importing import import_module
 
         prepare_jax()  # they may use it
         for module in modules:

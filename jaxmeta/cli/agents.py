@@ -21,9 +21,9 @@ from jaxmeta.cli.output import (
 
 def evaluate_command(arguments: list[str]) -> int:
     """Measures adaptation to held-out tasks."""
+    from jaxmeta.cli.options import EvaluateOptions
     from jaxmeta.cli.parsing import parse_options
-    from jaxmeta.evaluation import evaluate
-    from jaxmeta.options import EvaluateOptions
+    from jaxmeta.evaluation.evaluate import evaluate
 
     prepare_jax()
     options = dataclasses.asdict(
@@ -43,10 +43,10 @@ def evaluate_command(arguments: list[str]) -> int:
 
 def compare_command(arguments: list[str]) -> int:
     """Lays adaptation curves over each other."""
+    from jaxmeta.analysis.comparison.compare import compare
+    from jaxmeta.cli.options import CompareOptions
     from jaxmeta.cli.parsing import parse_options
-    from jaxmeta.comparison import compare
-    from jaxmeta.options import CompareOptions
-    from jaxmeta.runs import picture_place
+    from jaxmeta.runs.choose import picture_place
 
     prepare_jax()
     options = parse_options(CompareOptions, arguments, command="jaxmeta compare")
@@ -71,11 +71,11 @@ def compare_command(arguments: list[str]) -> int:
 
 def robustness_command(arguments: list[str]) -> int:
     """Maps the return over physical parameters."""
+    from jaxmeta.analysis.robustness.map import robustness
+    from jaxmeta.analysis.robustness.plan import picture_name
+    from jaxmeta.cli.options import RobustnessOptions
     from jaxmeta.cli.parsing import parse_options
-    from jaxmeta.options import RobustnessOptions
-    from jaxmeta.robustness_checks import picture_name
-    from jaxmeta.robustness_map import robustness
-    from jaxmeta.runs import picture_place
+    from jaxmeta.runs.choose import picture_place
 
     prepare_jax()
     options = parse_options(RobustnessOptions, arguments, command="jaxmeta robustness")
@@ -106,9 +106,9 @@ def robustness_command(arguments: list[str]) -> int:
 
 def show_command(arguments: list[str]) -> int:
     """Draws the agent at work, still and moving."""
+    from jaxmeta.analysis.pictures.show import show
+    from jaxmeta.cli.options import ShowOptions
     from jaxmeta.cli.parsing import parse_options
-    from jaxmeta.options import ShowOptions
-    from jaxmeta.showing import show
 
     prepare_jax()
     options = dataclasses.asdict(parse_options(ShowOptions, arguments, command="jaxmeta show"))
@@ -120,9 +120,9 @@ def show_command(arguments: list[str]) -> int:
 
 def export_command(arguments: list[str]) -> int:
     """Writes an agent that JAX alone can run."""
+    from jaxmeta.cli.options import ExportOptions
     from jaxmeta.cli.parsing import parse_options
-    from jaxmeta.exporting import export
-    from jaxmeta.options import ExportOptions
+    from jaxmeta.deploy.export import export
 
     options = parse_options(ExportOptions, arguments, command="jaxmeta export")
     path = export(

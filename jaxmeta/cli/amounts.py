@@ -23,7 +23,7 @@ def say_if_long(
         options: Of an evaluation or comparison; counts that are out of range are refused.
         in_rows: Whether ``episodes`` counts rows of the curve, also where a row is of several.
     """
-    from jaxmeta.run_dir import read_record
+    from jaxmeta.runs.directory import read_record
 
     steps = sum(_steps(read_record(path).config, options, in_rows) for path in run_dirs)
     if steps > _MUCH:
@@ -37,9 +37,9 @@ def say_if_long(
 
 def _steps(config: TrainConfig, options: Mapping[str, Any], in_rows: bool) -> int:
     """Returns environment steps of all seeds, or on supervised tasks, predictions."""
-    from jaxmeta.evaluation import check_playable
-    from jaxmeta.player import BATCH
-    from jaxmeta.protocols import protocol_of
+    from jaxmeta.evaluation.evaluate import check_playable
+    from jaxmeta.evaluation.player import BATCH
+    from jaxmeta.evaluation.protocols import protocol_of
 
     protocol = protocol_of(config.algorithm, config.tasks)
     rows = len(protocol.experience)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from jaxmeta.cli.reading import Unread
-from jaxmeta_envs.errors import closest
+from jaxmeta_envs.core.errors import closest
 
 _PART = re.compile(r"[a-z][\w.-]*:\S*")  # such as algorithm.memory:lstm
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxmeta.options import HostOptions
+    from jaxmeta.cli.options import HostOptions
 
 
 def prepare_jax() -> None:
     """Chooses devices and where compiled programs are kept, before JAX starts."""
-    from jaxmeta.compilation_cache import use_compilation_cache
     from jaxmeta.parallel import request_cpu_devices
+    from jaxmeta.runtime.compilation_cache import use_compilation_cache
 
     request_cpu_devices()
     use_compilation_cache()
@@ -19,8 +19,8 @@ def prepare_jax() -> None:
 
 def join(options: HostOptions) -> None:
     """Joins the other processes of the run, if it has any."""
-    from jaxmeta import hosts
-    from jaxmeta_envs.errors import require
+    from jaxmeta.runtime import hosts
+    from jaxmeta_envs.core.errors import require
 
     given = (options.coordinator, options.processes, options.process_id)
     if options.distributed:

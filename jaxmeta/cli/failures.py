@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 from jaxmeta.cli.output import BAD_INPUT, FAILED, complain, drop_output
 
 if TYPE_CHECKING:
-    from jaxmeta.training import TrainingInterrupted
+    from jaxmeta.training.train import TrainingInterrupted
 
 
 def say_warning(
@@ -23,7 +23,7 @@ def say_warning(
     line: str | None = None,
 ) -> None:
     """Shows a warning as one line, without the place in the code that made it."""
-    from jaxmeta.compilation_cache import stop_after_refusal
+    from jaxmeta.runtime.compilation_cache import stop_after_refusal
 
     if issubclass(category, UserWarning):
         text = stop_after_refusal(str(message)) or str(message)
@@ -40,12 +40,12 @@ def say_stopped(signum: int) -> int:
 
 def explain(error: Exception) -> tuple[str, int] | None:
     """Returns what to say of an error that is no defect, and the exit code; else None."""
-    from jaxmeta.checkpoint import CheckpointError, NotSaved
-    from jaxmeta.files import describe_refusal
-    from jaxmeta.hosts import ProcessLost
-    from jaxmeta.import_option import again
-    from jaxmeta.training import TrainingDiverged, TrainingInterrupted
-    from jaxmeta_envs.errors import ConfigError
+    from jaxmeta.cli.import_option import again
+    from jaxmeta.runs.checkpoint import CheckpointError, NotSaved
+    from jaxmeta.runtime.files import describe_refusal
+    from jaxmeta.runtime.hosts import ProcessLost
+    from jaxmeta.training.train import TrainingDiverged, TrainingInterrupted
+    from jaxmeta_envs.core.errors import ConfigError
 
     if isinstance(error, TrainingInterrupted):
         return _explain_interrupted(error), 128 + error.signum
@@ -67,9 +67,9 @@ def explain(error: Exception) -> tuple[str, int] | None:
 
 def _explain_interrupted(error: TrainingInterrupted) -> str:
     """Says when training stopped, and how it goes on."""
-    from jaxmeta.import_option import again
-    from jaxmeta.run_dir import read_record
-    from jaxmeta_envs.errors import ConfigError
+    from jaxmeta.cli.import_option import again
+    from jaxmeta.runs.directory import read_record
+    from jaxmeta_envs.core.errors import ConfigError
 
     name = signal.Signals(error.signum).name
     when = f"after {error.result.env_steps:,} environment steps"

@@ -12,8 +12,8 @@ HELP = ("-h", "--help")
 
 def training_names(command: str, arguments: list[str]) -> tuple[str, str] | None:
     """Returns algorithm and family; None if the help was asked for instead, and printed."""
-    from jaxmeta.catalogue import train_usage
-    from jaxmeta_envs.errors import ConfigError
+    from jaxmeta.cli.listing import train_usage
+    from jaxmeta_envs.core.errors import ConfigError
 
     names = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
     if len(names) >= 2:
@@ -27,9 +27,9 @@ def training_names(command: str, arguments: list[str]) -> tuple[str, str] | None
 
 def list_command(arguments: list[str]) -> int:
     """Lists algorithms, task families, splits and references."""
-    from jaxmeta.catalogue import describe_catalogue
+    from jaxmeta.cli.listing import describe_catalogue
+    from jaxmeta.cli.options import ListOptions
     from jaxmeta.cli.parsing import parse_options
-    from jaxmeta.options import ListOptions
 
     if arguments and not arguments[0].startswith("-"):
         return complain(f"list takes no arguments, not {' '.join(arguments)}", BAD_INPUT)

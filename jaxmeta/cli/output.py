@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxmeta.comparison_report import Comparison
-    from jaxmeta.report import Evaluation
-    from jaxmeta.robustness_report import Robustness
-    from jaxmeta.sweep_report import Sweep
+    from jaxmeta.analysis.comparison.result import Comparison
+    from jaxmeta.analysis.robustness.result import Robustness
+    from jaxmeta.evaluation.result import Evaluation
+    from jaxmeta.sweeps.result import Sweep
 
 OK, FAILED, BAD_INPUT, BROKEN_PIPE = 0, 1, 2, 141
 
@@ -40,7 +40,7 @@ def print_table(found: Evaluation | Comparison | Robustness | Sweep) -> None:
 
 def write_or_complain(write: Callable[[Path], list[Path]], place: Path) -> list[Path] | None:
     """Writes what was found, before anything else can go wrong; None if that cannot be."""
-    from jaxmeta.files import describe_refusal
+    from jaxmeta.runtime.files import describe_refusal
 
     try:
         return write(place)

@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from jaxmeta import importing
-from jaxmeta_envs.errors import require
+from jaxmeta.catalog import importing
+from jaxmeta_envs.core.errors import require
 
 Part = TypeVar("Part")
 

@@ -12,7 +12,7 @@ import tyro
 
 from jaxmeta.cli.complaints import Given, sentence
 from jaxmeta.cli.reading import Unread, numbers_registry
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.core.errors import ConfigError
 
 Options = TypeVar("Options")
 

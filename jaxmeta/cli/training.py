@@ -23,7 +23,7 @@ from jaxmeta.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from jaxmeta.train_result import TrainResult
+    from jaxmeta.runs.result import TrainResult
 
 
 def train_command(arguments: list[str]) -> int:
@@ -32,13 +32,13 @@ def train_command(arguments: list[str]) -> int:
     if names is None:
         return OK
 
-    from jaxmeta.catalogue import describe_training
+    from jaxmeta.catalog.presets import preset
+    from jaxmeta.cli.listing import describe_training
+    from jaxmeta.cli.options import TrainOptions
     from jaxmeta.cli.own_parts import choose_own_parts
     from jaxmeta.cli.parsing import parse_options
-    from jaxmeta.dry_run import describe_run
-    from jaxmeta.options import TrainOptions
-    from jaxmeta.presets import preset
-    from jaxmeta.training import train
+    from jaxmeta.training.dry_run import describe_run
+    from jaxmeta.training.train import train
 
     prepare_jax()
     config, rest = choose_own_parts(preset(*names), arguments[2:])
@@ -63,12 +63,12 @@ def sweep_command(arguments: list[str]) -> int:
     if names is None:
         return OK
 
-    from jaxmeta.catalogue import describe_sweep
+    from jaxmeta.catalog.presets import preset
+    from jaxmeta.cli.listing import describe_sweep
+    from jaxmeta.cli.options import SweepOptions
     from jaxmeta.cli.own_parts import choose_own_parts
     from jaxmeta.cli.parsing import parse_options
-    from jaxmeta.options import SweepOptions
-    from jaxmeta.presets import preset
-    from jaxmeta.sweeping import sweep
+    from jaxmeta.sweeps.sweep import sweep
 
     prepare_jax()
     config, rest = choose_own_parts(preset(*names), arguments[2:])
@@ -98,10 +98,10 @@ def sweep_command(arguments: list[str]) -> int:
 
 def resume_command(arguments: list[str]) -> int:
     """Continues a run that was stopped."""
+    from jaxmeta.cli.options import ResumeOptions
     from jaxmeta.cli.parsing import parse_options
-    from jaxmeta.options import ResumeOptions
-    from jaxmeta.run_dir import read_record
-    from jaxmeta.training import resume
+    from jaxmeta.runs.directory import read_record
+    from jaxmeta.training.train import resume
 
     prepare_jax()
     options = parse_options(ResumeOptions, arguments, command="jaxmeta resume")
@@ -113,9 +113,9 @@ def resume_command(arguments: list[str]) -> int:
 
 def _report(result: TrainResult, evaluate_too: bool) -> int:
     """Evaluates a finished run, if wanted, and says what there is and what to do next."""
-    from jaxmeta import hosts
-    from jaxmeta.evaluation import evaluate
-    from jaxmeta.import_option import again
+    from jaxmeta.cli.import_option import again
+    from jaxmeta.evaluation.evaluate import evaluate
+    from jaxmeta.runtime import hosts
 
     # Every process evaluates: the others would time out at exit, waiting for the first one.
     evaluation = evaluate(result, save=False) if evaluate_too else None

@@ -15,11 +15,11 @@ from jaxmeta.networks.actor_critic import (
     seen_observation,
 )
 from jaxmeta.networks.encoder import MLP, Encoder
-from jaxmeta.networks.fast_weights import FastWeights
 from jaxmeta.networks.feedforward import feedforward_actor_critic
-from jaxmeta.networks.memory import GRU, LSTM, Memory
+from jaxmeta.networks.memories.fast_weights import FastWeights
+from jaxmeta.networks.memories.recall import Recall
+from jaxmeta.networks.memories.recurrent import GRU, LSTM, Memory
 from jaxmeta.networks.off_policy import Critics, GaussianActor, gaussian_actor, twin_critics
-from jaxmeta.networks.recall import Recall
 from jaxmeta.networks.regressor import FirstWeights, Regressor, feedforward_regressor
 
 __all__ = [

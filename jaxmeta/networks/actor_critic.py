@@ -14,7 +14,7 @@ from jax import Array
 
 from jaxmeta.networks.encoder import Encoder
 from jaxmeta.networks.initializers import orthogonal
-from jaxmeta.networks.memory import Memory, unroll_truncated
+from jaxmeta.networks.memories.recurrent import Memory, unroll_truncated
 from jaxmeta.ops.distributions import (
     Categorical,
     Distribution,
@@ -24,9 +24,9 @@ from jaxmeta.ops.distributions import (
 )
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.trees import select
-from jaxmeta_envs.base import PolicyInput, TaskFamily
-from jaxmeta_envs.errors import require
-from jaxmeta_envs.spaces import ArraySpace, Box, MultiDiscrete, Space
+from jaxmeta_envs.core.contracts import PolicyInput, TaskFamily
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.spaces import ArraySpace, Box, MultiDiscrete, Space
 
 _LARGEST_INPUT = 10.0  # deviations; an outlier is not to drown the rest
 

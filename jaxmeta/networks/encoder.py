@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta.networks.initializers import Initializer, orthogonal
-from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.fields import check_fields
 
 _ORTHOGONAL = orthogonal(2**0.5)
 _ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}

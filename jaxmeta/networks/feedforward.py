@@ -19,7 +19,7 @@ from jaxmeta.networks.actor_critic import (
     seen_observation,
 )
 from jaxmeta.networks.encoder import MLP
-from jaxmeta_envs.base import PolicyInput, TaskFamily
+from jaxmeta_envs.core.contracts import PolicyInput, TaskFamily
 
 
 def feedforward_actor_critic(

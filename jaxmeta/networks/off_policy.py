@@ -15,7 +15,7 @@ from jaxmeta.networks.actor_critic import ValueHead
 from jaxmeta.networks.encoder import MLP
 from jaxmeta.networks.initializers import orthogonal
 from jaxmeta.ops.distributions import SquashedNormal
-from jaxmeta_envs.spaces import Box
+from jaxmeta_envs.core.spaces import Box
 
 LOG_STD = -20.0, 2.0
 """Bounds of the logarithm of a standard deviation, as in the code of SAC's authors."""

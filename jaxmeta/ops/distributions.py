@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmeta_envs.spaces import Box
+from jaxmeta_envs.core.spaces import Box
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _LARGEST_TANH = 1.0 - 1e-6

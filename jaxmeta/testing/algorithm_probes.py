@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.contracts import Algorithm
 from jaxmeta.testing.conformance import fast_jit
 from jaxmeta.testing.toys import ToyFamily
-from jaxmeta_envs.base import Family
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.core.contracts import Family
+from jaxmeta_envs.core.errors import ConfigError
 
 LANES, UPDATES = 4, 2
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 
-from jaxmeta.algorithms.base import Algorithm
+from jaxmeta.contracts import Algorithm
 from jaxmeta.testing.algorithm_probes import AlgorithmProbe
 from jaxmeta.testing.conformance import check, run_checks
 from jaxmeta.testing.policies import POLICY_CHECKS
 from jaxmeta.testing.supervised import ToyRegression
 from jaxmeta.testing.toys import ToyFamily
 from jaxmeta.testing.updates import UPDATE_CHECKS
-from jaxmeta_envs.base import Family
+from jaxmeta_envs.core.contracts import Family
 
 
 def check_algorithm(

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, Var
 
-from jaxmeta import registry
+from jaxmeta.catalog import registry
 from jaxmeta.testing.conformance import (
     ConformanceError,
     check,
@@ -30,9 +30,9 @@ from jaxmeta.testing.dynamics import episode_ends, finite_rewards, task_is_argum
 from jaxmeta.testing.families import family_properties, family_shapes, purity
 from jaxmeta.testing.probes import Play, rollout
 from jaxmeta.testing.supervised import QUERIES, SHOTS, examples, expect_split
-from jaxmeta_envs.base import Family, TaskFamily
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.supervised import Examples, SupervisedFamily
+from jaxmeta_envs.core.contracts import Family, TaskFamily
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.core.supervised import Examples, SupervisedFamily
 
 _ROLLOUTS = 8
 _MOST_OPERATIONS = 3000  # of a step; what has more, such as MuJoCo's, takes long to compile

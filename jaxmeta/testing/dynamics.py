@@ -11,8 +11,8 @@ from jax import Array
 
 from jaxmeta.testing.conformance import check, expect, plain
 from jaxmeta.testing.probes import FamilyProbe, Play, other_actions
-from jaxmeta_envs.composite_spaces import Dict, Tuple
-from jaxmeta_envs.spaces import ArraySpace, Box, Discrete, Space
+from jaxmeta_envs.core.composite_spaces import Dict, Tuple
+from jaxmeta_envs.core.spaces import ArraySpace, Box, Discrete, Space
 
 _ROUNDS = 8
 

@@ -24,9 +24,9 @@ from jaxmeta.testing.conformance import (
 from jaxmeta.testing.dynamics import DYNAMICS_CHECKS
 from jaxmeta.testing.probes import FamilyProbe
 from jaxmeta.testing.references import REFERENCE_CHECKS
-from jaxmeta_envs.base import TaskFamily
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.spaces import ArraySpace, Space
+from jaxmeta_envs.core.contracts import TaskFamily
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.core.spaces import ArraySpace, Space
 
 
 def check_task_family(

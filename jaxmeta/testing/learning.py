@@ -8,14 +8,14 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxmeta.algorithms.base import Algorithm
 from jaxmeta.config import TrainConfig
+from jaxmeta.contracts import Algorithm
 from jaxmeta.engine import make_train
-from jaxmeta.rollout import play_adaptation
+from jaxmeta.experience.play import play_adaptation
 from jaxmeta.streams import Stream, stream_key
 from jaxmeta.testing.conformance import ConformanceError
 from jaxmeta.testing.probe_tasks import PROBE_TASKS, PredictReward, ProbeTask, StayOrLeave
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.core.errors import ConfigError
 
 PASSING_SCORE = 0.75
 """Share of the way from the failure to the best that a learner must go."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmeta.rollout import play_adaptation
+from jaxmeta.experience.play import play_adaptation
 from jaxmeta.testing.algorithm_probes import AlgorithmProbe
 from jaxmeta.testing.conformance import (
     check,
@@ -21,9 +21,9 @@ from jaxmeta.testing.conformance import (
 )
 from jaxmeta.testing.probes import other_actions
 from jaxmeta.testing.toys import ToyFamily
-from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
-from jaxmeta_envs.spaces import Box
-from jaxmeta_envs.supervised import AdaptiveModel, SupervisedFamily
+from jaxmeta_envs.core.contracts import AdaptivePolicy, PolicyInput, TaskFamily, Trajectory
+from jaxmeta_envs.core.spaces import Box
+from jaxmeta_envs.core.supervised import AdaptiveModel, SupervisedFamily
 
 _TASKS, _STEPS, _DRAWS = 16, 2, 32
 

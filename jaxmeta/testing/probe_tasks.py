@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs.base import TaskFamily, Timestep, Trajectory
-from jaxmeta_envs.spaces import Box, Discrete
+from jaxmeta_envs.core.contracts import TaskFamily, Timestep, Trajectory
+from jaxmeta_envs.core.spaces import Box, Discrete
 
 
 class Hidden(NamedTuple):

@@ -19,8 +19,8 @@ from jax import Array
 
 from jaxmeta.ops.trees import select
 from jaxmeta.testing.conformance import fast_jit, plain
-from jaxmeta_envs.base import TaskFamily, Timestep
-from jaxmeta_envs.spaces import ArraySpace, Box
+from jaxmeta_envs.core.contracts import TaskFamily, Timestep
+from jaxmeta_envs.core.spaces import ArraySpace, Box
 
 ROLLOUTS_PER_TASK = 8
 

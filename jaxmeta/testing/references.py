@@ -10,11 +10,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxmeta.rollout import play_adaptation
+from jaxmeta.experience.play import play_adaptation
 from jaxmeta.testing.conformance import check, expect, fast_jit, plain
 from jaxmeta.testing.probes import FamilyProbe
-from jaxmeta_envs.base import AdaptivePolicy, Reference
-from jaxmeta_envs.spaces import ArraySpace, Box
+from jaxmeta_envs.core.contracts import AdaptivePolicy, Reference
+from jaxmeta_envs.core.spaces import ArraySpace, Box
 
 _TASKS, _EPISODES = 256, 3
 

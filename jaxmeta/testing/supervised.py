@@ -24,9 +24,9 @@ from jaxmeta.testing.conformance import (
     same,
     shapes,
 )
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.spaces import Box, Discrete
-from jaxmeta_envs.supervised import (
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.core.spaces import Box, Discrete
+from jaxmeta_envs.core.supervised import (
     ClassificationFamily,
     Examples,
     FunctionFamily,

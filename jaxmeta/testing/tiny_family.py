@@ -22,14 +22,14 @@ import scipy.stats
 from jax import Array
 
 from jaxmeta.algorithms.policy_maml import PolicyMAML, PolicyMAMLState
-from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.networks import MLP
 from jaxmeta.ops.moments import Moments
+from jaxmeta.parts.optimizers.ppo import PPO
 from jaxmeta.testing.tiny_process import TinyProcess
-from jaxmeta_envs.base import TaskFamily, Timestep
-from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
-from jaxmeta_envs.spaces import Discrete
+from jaxmeta_envs.core.contracts import TaskFamily, Timestep
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.fields import check_fields
+from jaxmeta_envs.core.spaces import Discrete
 
 _LOGITS = "policy_head/params/Dense_0/kernel"
 

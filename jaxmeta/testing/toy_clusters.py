@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs.spaces import Box
-from jaxmeta_envs.supervised import ClassificationFamily, Predictor
+from jaxmeta_envs.core.spaces import Box
+from jaxmeta_envs.core.supervised import ClassificationFamily, Predictor
 
 
 class Clusters(NamedTuple):

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmeta_envs.base import AdaptivePolicy, PolicyInput, Reference, TaskFamily, Timestep
-from jaxmeta_envs.errors import require
-from jaxmeta_envs.fields import check_fields
-from jaxmeta_envs.spaces import Box, Discrete
+from jaxmeta_envs.core.contracts import AdaptivePolicy, PolicyInput, Reference, TaskFamily, Timestep
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.fields import check_fields
+from jaxmeta_envs.core.spaces import Box, Discrete
 
 
 class ToyTask(NamedTuple):

@@ -24,7 +24,7 @@ from jaxmeta.testing.conformance import (
 )
 from jaxmeta.testing.policies import first_input
 from jaxmeta.testing.toys import Call, ToyFamily, recording
-from jaxmeta_envs.base import TaskFamily
+from jaxmeta_envs.core.contracts import TaskFamily
 
 
 @check(

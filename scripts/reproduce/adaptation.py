@@ -16,7 +16,8 @@ from pathlib import Path
 import tyro
 
 import jaxmeta
-from jaxmeta import recording, serialization
+from jaxmeta.catalog import serialization
+from jaxmeta.training import recording
 from jaxmeta_envs import BernoulliBandit, GaussianBandit
 
 ROOT = Path(__file__).parents[2]

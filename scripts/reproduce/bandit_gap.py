@@ -22,8 +22,8 @@ import numpy as np
 import tyro
 
 import jaxmeta
-from jaxmeta import recording
-from jaxmeta.rollout import play_trial
+from jaxmeta.experience.play import play_trial
+from jaxmeta.training import recording
 from jaxmeta_envs import AdaptivePolicy, BernoulliBandit
 
 ROOT = Path(__file__).parents[2]

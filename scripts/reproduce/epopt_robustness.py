@@ -29,16 +29,11 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import (
-    CVaR,
-    EPOpt,
-    Mean,
-    Schedule,
-    intervals,
-    recording,
-    serialization,
-    statistics,
-)
+from jaxmeta import CVaR, EPOpt, Mean, Schedule
+from jaxmeta.catalog import serialization
+from jaxmeta.evaluation import intervals
+from jaxmeta.ops import statistics
+from jaxmeta.training import recording
 from jaxmeta_envs import CartPole, Hopper, Pendulum, TaskFamily
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""Measure how often the 95 % intervals of `jaxmeta.intervals` hold the truth.
+"""Measure how often the 95 % intervals of `jaxmeta.evaluation.intervals` hold the truth.
 
 python scripts/reproduce/interval_coverage.py
 
@@ -20,7 +20,8 @@ import numpy as np
 import tyro
 from scipy import special
 
-from jaxmeta import intervals, statistics
+from jaxmeta.evaluation import intervals
+from jaxmeta.ops import statistics
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "results" / "interval_coverage.json"

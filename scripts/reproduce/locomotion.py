@@ -25,11 +25,13 @@ from typing import Literal
 import tyro
 
 import jaxmeta
-from jaxmeta import MLP, PPO, TRPO, recording, serialization
-from jaxmeta.algorithms.estimators import LVC, LogLikelihood
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
+from jaxmeta import MLP, PPO, TRPO
 from jaxmeta.algorithms.policy_maml import PolicyMAML
-from jaxmeta_envs.locomotion_goals import (
+from jaxmeta.catalog import serialization
+from jaxmeta.parts.estimators import LVC, LogLikelihood
+from jaxmeta.parts.inner_loop import SGD, InnerLoop
+from jaxmeta.training import recording
+from jaxmeta_envs.mujoco.goals import (
     AntDirection,
     AntGoal,
     AntVelocity,

@@ -24,8 +24,9 @@ import numpy as np
 import tyro
 
 import jaxmeta
-from jaxmeta import recording, serialization
-from jaxmeta.intervals import mean_interval
+from jaxmeta.catalog import serialization
+from jaxmeta.evaluation.intervals import mean_interval
+from jaxmeta.training import recording
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "results" / "low_precision"

@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import recording, serialization
+from jaxmeta.catalog import serialization
+from jaxmeta.training import recording
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "results" / "maml_navigation"

@@ -33,10 +33,13 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import Schedule, intervals, preset, recording, serialization
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaSGD
+from jaxmeta import Schedule, preset
 from jaxmeta.algorithms.maml import MAML
-from jaxmeta_envs.regression import Sinusoid
+from jaxmeta.catalog import serialization
+from jaxmeta.evaluation import intervals
+from jaxmeta.parts.inner_loop import SGD, InnerLoop, MetaSGD
+from jaxmeta.training import recording
+from jaxmeta_envs.regression.functions import Sinusoid
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "results" / "maml_sinusoid"

@@ -38,9 +38,9 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxmeta import MLP
-from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.policy_maml import PolicyMAML
+from jaxmeta.parts.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
+from jaxmeta.parts.inner_loop import SGD, InnerLoop
 from jaxmeta.testing.conformance import fast_jit
 from jaxmeta.testing.meta_gradients import Adaptation
 from jaxmeta.testing.tiny_family import TinyFamily, mean_p_value, sample_meta_gradients, tabular

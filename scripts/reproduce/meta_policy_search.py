@@ -17,10 +17,12 @@ from typing import Any
 import tyro
 
 import jaxmeta
-from jaxmeta import MLP, PPO, Schedule, recording, serialization
-from jaxmeta.algorithms.inner_loop import InnerLoop, MetaSGD
+from jaxmeta import MLP, PPO, Schedule
 from jaxmeta.algorithms.policy_maml import PolicyMAML
-from jaxmeta.algorithms.policy_objective import PolicyObjective
+from jaxmeta.catalog import serialization
+from jaxmeta.parts.inner_loop import InnerLoop, MetaSGD
+from jaxmeta.parts.objective import PolicyObjective
+from jaxmeta.training import recording
 from jaxmeta_envs import PointNavigation, RegressionControl, TaskFamily
 
 ROOT = Path(__file__).parents[2]

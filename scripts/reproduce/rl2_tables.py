@@ -27,8 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxmeta
-from jaxmeta import GRU, PPO, FastWeights, Recall, Schedule, intervals, recording, serialization
-from jaxmeta.baselines import BaselineScore, play_baselines
+from jaxmeta import GRU, PPO, FastWeights, Recall, Schedule
+from jaxmeta.catalog import serialization
+from jaxmeta.evaluation import intervals
+from jaxmeta.evaluation.candidates import BaselineScore, play_baselines
+from jaxmeta.training import recording
 from jaxmeta_envs import BernoulliBandit, TabularMDP, TaskFamily
 
 ROOT = Path(__file__).parents[2]

@@ -21,10 +21,11 @@ import numpy as np
 import tyro
 from jax import Array
 
-from jaxmeta import SourceAdaptation, Transitions, adapt_source, recording
-from jaxmeta.rollout import play_adaptation
+from jaxmeta import SourceAdaptation, Transitions, adapt_source
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta.training import recording
 from jaxmeta_envs import CartPole
-from jaxmeta_envs.physics import TruncatedNormal
+from jaxmeta_envs.random.distributions import TruncatedNormal
 
 ROOT = Path(__file__).parents[2]
 FAMILY = CartPole(episode_length=40)  # random pushes let the pole fall after 22 on average

@@ -43,7 +43,7 @@ def crossed(per_seed: Sequence[float], standard_error: float, num_tasks: int) ->
 
     Args:
         per_seed: Mean of each seed over the tasks ``[S]``.
-        standard_error: Of the mean over both; see `jaxmeta.statistics.standard_error`.
+        standard_error: Of the mean over both; see `jaxmeta.ops.statistics.standard_error`.
         num_tasks: B, the same for all seeds.
     """
     seeds = len(per_seed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reproduce.maml_navigation import PAPER
 
-from jaxmeta.figures import AGENT_COLOUR, DASHES, MARKERS, OTHER_COLOURS
+from jaxmeta.render.figures import AGENT_COLOUR, DASHES, MARKERS, OTHER_COLOURS
 from results_page import epopt, guided, maml, policies, rl2
 from results_page.experiment import Experiment, curve_reader
 from results_page.intervals import Estimate, over_seeds

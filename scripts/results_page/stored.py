@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jaxmeta import TrainConfig, serialization
-from jaxmeta.part_names import PLACES
-from jaxmeta_envs.spaces import Box, Discrete
+from jaxmeta import TrainConfig
+from jaxmeta.catalog import serialization
+from jaxmeta.catalog.part_names import PLACES
+from jaxmeta_envs.core.spaces import Box, Discrete
 
 HELD = ("algorithm", "tasks", "total_env_steps", "matmul_precision")
 """The settings that decide what is learned; the others decide what is written, and when."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxmeta import presets
+from jaxmeta.catalog import presets
 from results_page import epopt, guided, maml, policies, rl2, stored
 from results_page.experiment import ARROWS, METHODS, Experiment
 

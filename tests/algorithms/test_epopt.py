@@ -9,13 +9,13 @@ import pytest
 
 import jaxmeta
 from jaxmeta import MLP, PPO, TRPO, CVaR, EPOpt, LinearBaseline, Mean, Schedule
-from jaxmeta.algorithms.episodes import last_played
 from jaxmeta.engine import make_train
 from jaxmeta.ops.moments import Moments
+from jaxmeta.parts.episodes import last_played
 from jaxmeta.testing import check_algorithm
 from jaxmeta.testing.policies import first_input
 from jaxmeta_envs import BernoulliBandit, CartPole, Timestep, Uniform
-from jaxmeta_envs.physics import as_truncated_normal
+from jaxmeta_envs.random.distributions import as_truncated_normal
 from tests.toy_families import Counter, CounterTask, Target
 
 TINY = EPOpt(num_tasks=8, episodes_per_task=2, risk=Mean(), network=MLP((4,), "tanh"))

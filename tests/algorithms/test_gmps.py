@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 
 from jaxmeta.algorithms.epopt import EPOpt
-from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, LogLikelihood
 from jaxmeta.algorithms.experts import OracleExpert, Shown, TrainedExperts, demonstrate, relabel
 from jaxmeta.algorithms.gmps import Guided, GuidedMetaPolicySearch
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop, MetaSGD
-from jaxmeta.algorithms.policy_objective import PolicyObjective
-from jaxmeta.algorithms.policy_optimizer import MinibatchAdam
-from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.config import TrainConfig
 from jaxmeta.engine import make_train
 from jaxmeta.networks import MLP
-from jaxmeta.risk import CVaR, Mean
+from jaxmeta.parts.estimators import EMAML, LVC, DiCE, LogLikelihood
+from jaxmeta.parts.inner_loop import SGD, InnerLoop, MetaSGD
+from jaxmeta.parts.objective import PolicyObjective
+from jaxmeta.parts.optimizers.contract import MinibatchAdam
+from jaxmeta.parts.optimizers.ppo import PPO
+from jaxmeta.parts.risk import CVaR, Mean
 from jaxmeta.testing import ToyFamily, check_algorithm
 from jaxmeta.testing.policies import first_input
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.point_navigation import PointNavigation
-from jaxmeta_envs.regression import Sinusoid
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.points.navigation import PointNavigation
+from jaxmeta_envs.regression.functions import Sinusoid
 from tests.policy_numpy import log_probs, made_up_data, slopes, spoken
 from tests.toy_families import Counter
 

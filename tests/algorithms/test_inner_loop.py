@@ -9,11 +9,11 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxmeta import MLP
-from jaxmeta.algorithms.inner_loop import SGD, Adam, InnerLoop, MetaSGD
 from jaxmeta.networks import feedforward_regressor
+from jaxmeta.parts.inner_loop import SGD, Adam, InnerLoop, MetaSGD
 from jaxmeta.testing.conformance import fast_jit
 from jaxmeta_envs import ConfigError
-from jaxmeta_envs.regression import Polynomial, Sinusoid
+from jaxmeta_envs.regression.functions import Polynomial, Sinusoid
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 
 import jaxmeta
 from jaxmeta import parallel
-from jaxmeta.algorithms.linear_baseline import LinearBaseline
 from jaxmeta.ops.linear import solve_positive
+from jaxmeta.parts.linear_baseline import LinearBaseline
 
 
 @pytest.mark.parametrize("size", [6, 32, 33, 100])

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.inner_loop import SGD, Adam, InnerLoop, MetaSGD
 from jaxmeta.algorithms.maml import MAML, MetaGradient, Reptile
+from jaxmeta.catalog.presets import preset
 from jaxmeta.networks import MLP
-from jaxmeta.presets import preset
-from jaxmeta.risk import CVaR
-from jaxmeta.schedules import Schedule
+from jaxmeta.parts.inner_loop import SGD, Adam, InnerLoop, MetaSGD
+from jaxmeta.parts.risk import CVaR
+from jaxmeta.parts.schedules import Schedule
 from jaxmeta.testing import ToyRegression, check_algorithm
-from jaxmeta_envs.bandits import BernoulliBandit
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.regression import Sinusoid
+from jaxmeta_envs.bandits.independent import BernoulliBandit
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.regression.functions import Sinusoid
 from tests.toys import scan_updates
 
 TINY = {"num_tasks": 4, "shots": 3, "queries": 5, "network": MLP((4,), "tanh")}

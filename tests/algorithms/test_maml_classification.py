@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.maml import MAML, Reptile
 from jaxmeta.networks import MLP
+from jaxmeta.parts.inner_loop import SGD, InnerLoop
 from jaxmeta.testing import ToyClusters, check_algorithm
 from tests.tiny_runs import untrained
 

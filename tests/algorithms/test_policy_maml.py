@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from jaxmeta import MLP, PPO, TRPO, CVaR
-from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.policy_maml import PolicyMAML
-from jaxmeta.algorithms.policy_objective import PolicyObjective
+from jaxmeta.experience.play import play_adaptation
 from jaxmeta.ops.moments import Moments
-from jaxmeta.rollout import play_adaptation
+from jaxmeta.parts.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
+from jaxmeta.parts.inner_loop import SGD, InnerLoop
+from jaxmeta.parts.objective import PolicyObjective
 from jaxmeta.testing import check_algorithm
 from jaxmeta.testing.conformance import fast_jit
 from jaxmeta.testing.tiny_family import tabular_state
 from jaxmeta_envs import BernoulliBandit, ConfigError, Discrete, TaskFamily, Timestep, Trajectory
-from jaxmeta_envs.base import PolicyInput
-from jaxmeta_envs.regression import Sinusoid
+from jaxmeta_envs.core.contracts import PolicyInput
+from jaxmeta_envs.regression.functions import Sinusoid
 from tests.algorithms.test_policy_meta_gradients import (
     FAMILY,
     FITTED,

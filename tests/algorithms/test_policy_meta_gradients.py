@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from jaxmeta import MLP, LinearBaseline
-from jaxmeta.algorithms.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.policy_maml import PolicyMAML
-from jaxmeta.algorithms.policy_objective import PolicyObjective
+from jaxmeta.parts.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
+from jaxmeta.parts.inner_loop import SGD, InnerLoop
+from jaxmeta.parts.objective import PolicyObjective
 from jaxmeta.testing.conformance import fast_jit
 from jaxmeta.testing.meta_gradients import Adaptation
 from jaxmeta.testing.tiny_family import TinyFamily, mean_p_value, sample_meta_gradients, tabular

@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.algorithms.estimators import EMAML, LVC, LogLikelihood
-from jaxmeta.algorithms.inner_loop import SGD, InnerLoop
 from jaxmeta.algorithms.policy_maml import MetaInputs, PolicyMAML
-from jaxmeta.algorithms.policy_objective import PolicyObjective, prior_policy
-from jaxmeta.algorithms.policy_optimizer import Batch
-from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.networks import MLP
+from jaxmeta.parts.estimators import EMAML, LVC, LogLikelihood
+from jaxmeta.parts.inner_loop import SGD, InnerLoop
+from jaxmeta.parts.objective import PolicyObjective, prior_policy
+from jaxmeta.parts.optimizers.contract import Batch
+from jaxmeta.parts.optimizers.ppo import PPO
 from jaxmeta.testing import ToyFamily, check_algorithm
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.spaces import Box, Discrete
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.core.spaces import Box, Discrete
 from tests.policy_numpy import (
     dense_layers,
     entropy_and_kl,

@@ -10,9 +10,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jaxmeta
-from jaxmeta.algorithms.policy_optimizer import Batch, MinibatchAdam
-from jaxmeta.algorithms.ppo import PPO, clipped_surrogate
 from jaxmeta.ops.distributions import Categorical
+from jaxmeta.parts.optimizers.contract import Batch, MinibatchAdam
+from jaxmeta.parts.optimizers.ppo import PPO, clipped_surrogate
 from jaxmeta_envs import PolicyInput
 
 TASKS, LENGTH = 8, 3

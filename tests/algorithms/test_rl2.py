@@ -10,9 +10,9 @@ import pytest
 import jaxmeta
 from jaxmeta import GRU, LSTM, MLP, PPO, RL2, TRPO, Schedule
 from jaxmeta.engine import make_train
+from jaxmeta.experience.play import play_adaptation
 from jaxmeta.ops.moments import Moments
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.bandits import BernoulliBandit
+from jaxmeta_envs.bandits.independent import BernoulliBandit
 from tests.toy_families import Counter, CounterTask, Target
 
 TINY = RL2(episodes_per_trial=3, num_tasks=8, memory=GRU(4), optimizer=PPO(epochs=1, minibatches=1))

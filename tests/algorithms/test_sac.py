@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta import MLP, SAC, evaluation
+from jaxmeta import MLP, SAC
 from jaxmeta.engine import make_train
+from jaxmeta.evaluation import evaluate as evaluation
+from jaxmeta.experience.play import play_adaptation
 from jaxmeta.ops.trees import num_bytes
-from jaxmeta.rollout import play_adaptation
 from jaxmeta.testing import ToyFamily, check_algorithm
 from jaxmeta.testing.learning import check_learning
 from jaxmeta.testing.probe_tasks import MatchNumber, StayOrLeave

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxmeta import CVaR, Mean, parallel
-from jaxmeta.algorithms.estimators import EMAML, LogLikelihood
 from jaxmeta.algorithms.policy_maml import _credit, _lengths
+from jaxmeta.parts.estimators import EMAML, LogLikelihood
 from jaxmeta.testing.conformance import fast_jit
 from jaxmeta.testing.meta_gradients import Adaptation, batches, multiplicity
 from jaxmeta.testing.tiny_family import mean_p_value, sample_meta_gradients

@@ -20,7 +20,6 @@ from jaxmeta import (
     MetaSGD,
     PolicyMAML,
 )
-from jaxmeta.algorithms.policy_adaptation import blind_at_first
 from jaxmeta.networks.actor_critic import (
     InputMoments,
     encode_input,
@@ -28,6 +27,7 @@ from jaxmeta.networks.actor_critic import (
     input_moments,
 )
 from jaxmeta.ops.moments import Moments
+from jaxmeta.parts.policy_adaptation import blind_at_first
 from jaxmeta_envs import BernoulliBandit, Box, PolicyInput, Trajectory
 from tests.toy_families import Aim
 from tests.toys import scan_updates

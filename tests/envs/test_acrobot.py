@@ -2,11 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs import acrobot_physics
-from jaxmeta_envs.acrobot import Acrobot
-from jaxmeta_envs.acrobot_physics import AcrobotBody, AcrobotTask
-from jaxmeta_envs.acrobot_references import energy, is_up, look_ahead, pump
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta_envs.classic import acrobot_physics
+from jaxmeta_envs.classic.acrobot import Acrobot
+from jaxmeta_envs.classic.acrobot_physics import AcrobotBody, AcrobotTask
+from jaxmeta_envs.classic.acrobot_references import energy, is_up, look_ahead, pump
 
 FAMILY = Acrobot()
 OTHER = jax.tree.map(

@@ -8,19 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs import bandit_references as references
-from jaxmeta_envs.bandit_references import ArmStatistics
-from jaxmeta_envs.bandit_solvers import (
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta_envs.bandits import references
+from jaxmeta_envs.bandits.independent import BernoulliBandit, GaussianBandit
+from jaxmeta_envs.bandits.references import ArmStatistics
+from jaxmeta_envs.bandits.solvers import (
     MAX_STATES,
     bernoulli_gittins_table,
     gaussian_gittins_table,
     is_solvable,
     solve_bernoulli_bandit,
 )
-from jaxmeta_envs.bandits import BernoulliBandit, GaussianBandit
-from jaxmeta_envs.base import PolicyInput, Trajectory
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.core.contracts import PolicyInput, Trajectory
+from jaxmeta_envs.core.errors import ConfigError
 
 FAMILIES = (BernoulliBandit(), GaussianBandit())
 

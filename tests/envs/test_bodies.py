@@ -12,11 +12,11 @@ import pytest
 from jaxmeta.cli import main
 from jaxmeta.testing import check_task_family
 from jaxmeta.testing.conformance import fast_jit
-from jaxmeta_envs import bodies
-from jaxmeta_envs.bodies import BodyState
-from jaxmeta_envs.body_physics import BodyTask
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.locomotion import HalfCheetah, Hopper
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.mujoco import bodies
+from jaxmeta_envs.mujoco.bodies import BodyState
+from jaxmeta_envs.mujoco.locomotion import HalfCheetah, Hopper
+from jaxmeta_envs.mujoco.physics import BodyTask
 
 FAMILIES = [Hopper(), HalfCheetah()]
 BATCH = 8

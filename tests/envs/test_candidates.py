@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxmeta.evaluation import evaluate_policy
+from jaxmeta.evaluation.evaluate import evaluate_policy
 from jaxmeta_envs import BernoulliBandit, ConfigError, GaussianBandit, GridNavigation, TabularMDP
-from jaxmeta_envs import bandit_references as rules
-from jaxmeta_envs.bandit_references import ArmStatistics
-from jaxmeta_envs.sampling import sample_beta
+from jaxmeta_envs.bandits import references as rules
+from jaxmeta_envs.bandits.references import ArmStatistics
+from jaxmeta_envs.random.sampling import sample_beta
 
 FAMILIES = (BernoulliBandit(3), GaussianBandit(3), TabularMDP(3, 2, 4))
 

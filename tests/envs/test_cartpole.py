@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.cartpole import CartPole
-from jaxmeta_envs.cartpole_physics import STANDARD, CartPoleTask
-from jaxmeta_envs.cartpole_references import linearize, regulator_gain
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta_envs.classic.cartpole import CartPole
+from jaxmeta_envs.classic.cartpole_physics import STANDARD, CartPoleTask
+from jaxmeta_envs.classic.cartpole_references import linearize, regulator_gain
 
 FAMILY = CartPole()
 OTHER = CartPoleTask(gravity=15.0, cart_mass=0.6, pole_mass=0.2, half_length=0.3, force=7.0)

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta_envs.acrobot import Acrobot
-from jaxmeta_envs.cartpole import CartPole
-from jaxmeta_envs.classic_control import ClassicState
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.mountain_car import MountainCar
-from jaxmeta_envs.pendulum import Pendulum
+from jaxmeta_envs.classic.acrobot import Acrobot
+from jaxmeta_envs.classic.cartpole import CartPole
+from jaxmeta_envs.classic.family import ClassicState
+from jaxmeta_envs.classic.mountain_car import MountainCar
+from jaxmeta_envs.classic.pendulum import Pendulum
+from jaxmeta_envs.core.errors import ConfigError
 
 FAMILIES = [CartPole(), Pendulum(), Acrobot(), MountainCar()]
 FIELDS = [(family, name) for family in FAMILIES for name in type(family.standard)._fields]

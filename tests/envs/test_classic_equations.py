@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmeta_envs.acrobot import Acrobot
-from jaxmeta_envs.cartpole import CartPole
-from jaxmeta_envs.classic_control import ClassicState
-from jaxmeta_envs.mountain_car import MountainCar
-from jaxmeta_envs.pendulum import Pendulum
+from jaxmeta_envs.classic.acrobot import Acrobot
+from jaxmeta_envs.classic.cartpole import CartPole
+from jaxmeta_envs.classic.family import ClassicState
+from jaxmeta_envs.classic.mountain_car import MountainCar
+from jaxmeta_envs.classic.pendulum import Pendulum
 
 FAMILIES = [CartPole(), Pendulum(), Acrobot(), MountainCar()]
 IDS = {

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.bandit_solvers import solve_bernoulli_bandit
-from jaxmeta_envs.base import Trajectory
-from jaxmeta_envs.correlated_bandit import VARIANTS, CorrelatedBandit
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta_envs.bandits.correlated import VARIANTS, CorrelatedBandit
+from jaxmeta_envs.bandits.solvers import solve_bernoulli_bandit
+from jaxmeta_envs.core.contracts import Trajectory
+from jaxmeta_envs.core.errors import ConfigError
 
 POINTS = {
     "easy": (Fraction(1, 10), Fraction(9, 10)),

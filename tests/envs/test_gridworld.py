@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.gridworld import GridNavigation, GridState, GridTask
-from jaxmeta_envs.gridworld_solver import distances, goal_cells, optimal_plan
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.grids.gridworld import GridNavigation, GridState, GridTask
+from jaxmeta_envs.grids.solver import distances, goal_cells, optimal_plan
 
 PUBLISHED = GridNavigation(holdout=0)
 SMALL = GridNavigation(holdout=0, size=4, episode_length=6)
@@ -378,7 +378,7 @@ def test_goals_beyond_the_reach_of_a_trial_are_planned_as_never_found():
 def test_a_search_too_long_is_given_up_and_leaves_no_reference(monkeypatch):
     family = GridNavigation(holdout=0, size=6)
     cheap = functools.partial(optimal_plan, max_expansions=500)
-    monkeypatch.setattr("jaxmeta_envs.gridworld.optimal_plan", cheap)
+    monkeypatch.setattr("jaxmeta_envs.grids.gridworld.optimal_plan", cheap)
     assert family.optimal_returns(4) is None
     assert set(family.references(4)) == {"random", "oracle", "posterior sampling"}
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.serialization import from_dict, to_dict
+from jaxmeta.catalog.serialization import from_dict, to_dict
 from jaxmeta.testing import check_task_family
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.gymnax_adapter import find_environment, from_gymnax
-from jaxmeta_envs.spaces import Box, Discrete
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.core.spaces import Box, Discrete
+from jaxmeta_envs.interop.gymnax import find_environment, from_gymnax
 
 # Name, horizon, and the fields to vary: continuous and discrete actions, early ends,
 # observations that are vectors and integers.

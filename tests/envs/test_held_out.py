@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxmeta.registry import FAMILIES
+from jaxmeta.catalog.registry import FAMILIES
 from jaxmeta_envs import (
     AntDirection,
     CorrelatedBandit,
@@ -15,7 +15,7 @@ from jaxmeta_envs import (
     XLandMiniGrid,
     from_gymnax,
 )
-from jaxmeta_envs.errors import ConfigError
+from jaxmeta_envs.core.errors import ConfigError
 
 # Few enough that two of a continuum's 2**23 float32 are not equal by chance; enough to meet what
 # is drawn from both splits.

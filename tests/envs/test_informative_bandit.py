@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.informative_bandit import InformativeBandit, InformativeTask
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta_envs.bandits.informative import InformativeBandit, InformativeTask
+from jaxmeta_envs.core.errors import ConfigError
 
 FAMILY = InformativeBandit()
 

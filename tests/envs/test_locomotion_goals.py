@@ -7,15 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.registry import FAMILIES
+from jaxmeta.catalog.registry import FAMILIES
 from jaxmeta.testing import check_task_family
 from jaxmeta.testing.conformance import fast_jit
-from jaxmeta_envs import bodies
-from jaxmeta_envs.base import PolicyInput
-from jaxmeta_envs.bodies import BodyState
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.locomotion import HALF_CHEETAH
-from jaxmeta_envs.locomotion_goals import (
+from jaxmeta_envs.core.contracts import PolicyInput
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.mujoco import bodies
+from jaxmeta_envs.mujoco.bodies import BodyState
+from jaxmeta_envs.mujoco.goals import (
     ANT,
     AntDirection,
     AntGoal,
@@ -26,6 +25,7 @@ from jaxmeta_envs.locomotion_goals import (
     PlaceTask,
     VelocityTask,
 )
+from jaxmeta_envs.mujoco.locomotion import HALF_CHEETAH
 
 CHEETAH_FAMILIES = [HalfCheetahDirection(), HalfCheetahVelocity()]
 ANT_FAMILIES = [AntDirection(), AntVelocity(), AntGoal()]

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.classic_control import ClassicState
-from jaxmeta_envs.mountain_car import MountainCar
-from jaxmeta_envs.mountain_car_physics import MountainCarBody, MountainCarTask, has_arrived
-from jaxmeta_envs.mountain_car_references import design, rock
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta_envs.classic.family import ClassicState
+from jaxmeta_envs.classic.mountain_car import MountainCar
+from jaxmeta_envs.classic.mountain_car_physics import MountainCarBody, MountainCarTask, has_arrived
+from jaxmeta_envs.classic.mountain_car_references import design, rock
 
 FAMILY = MountainCar()
 NOMINAL = FAMILY.nominal_task()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.pendulum import Pendulum, PendulumTask
-from jaxmeta_envs.pendulum_references import design, linearize, swing_up
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta_envs.classic.pendulum import Pendulum, PendulumTask
+from jaxmeta_envs.classic.pendulum_references import design, linearize, swing_up
 
 FAMILY = Pendulum()
 OTHER = jax.tree.map(jnp.float32, PendulumTask(gravity=8.0, mass=1.2, length=0.8))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmeta_envs.physics import TruncatedNormal, Uniform, as_truncated_normal
+from jaxmeta_envs.random.distributions import TruncatedNormal, Uniform, as_truncated_normal
 
 # mean, std, low, high: in the middle, one-sided, far out in either tail, unbounded.
 NORMALS = [

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_adaptation
+from jaxmeta.experience.play import play_adaptation
 from jaxmeta.testing import check_task_family
 from jaxmeta.testing.conformance import fast_jit
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.point_navigation import (
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.points.navigation import (
     PointNavigation,
     PointNavigationCorners,
     PointState,

@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_adaptation
+from jaxmeta.experience.play import play_adaptation
 from jaxmeta.testing import check_task_family
 from jaxmeta_envs import ConfigError, RegressionControl
-from jaxmeta_envs.regression import Sinusoid, mean_predictor_loss
+from jaxmeta_envs.regression.functions import Sinusoid, mean_predictor_loss
 
 CUBICS = RegressionControl(num_inputs=5)
 WAVES = RegressionControl(Sinusoid(noise=0.5))

@@ -6,11 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.base import PolicyInput
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.restless_bandit import RestlessBandit, RestlessTask
-from jaxmeta_envs.restless_references import bayes_filter, delta_rule, reflect, walk_transition
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta_envs.bandits.restless import RestlessBandit, RestlessTask
+from jaxmeta_envs.bandits.restless_references import (
+    bayes_filter,
+    delta_rule,
+    reflect,
+    walk_transition,
+)
+from jaxmeta_envs.core.contracts import PolicyInput
+from jaxmeta_envs.core.errors import ConfigError
 
 FAMILY = RestlessBandit(30, 0.05, 0.3)
 # Each policy is its own program, and compiling them is nearly all the time spent here.

@@ -11,8 +11,8 @@ import pytest
 from jax import Array
 
 from jaxmeta.testing import ConformanceError, ToyClusters, ToyRegression, check_supervised_family
-from jaxmeta_envs.spaces import Box
-from jaxmeta_envs.supervised import ClassificationFamily, Examples
+from jaxmeta_envs.core.spaces import Box
+from jaxmeta_envs.core.supervised import ClassificationFamily, Examples
 
 
 class Kinds(NamedTuple):

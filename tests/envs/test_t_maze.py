@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_trial
-from jaxmeta_envs.base import PolicyInput, Trajectory
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.t_maze import CORRIDOR, JUNCTION, TMaze, TMazeState, TMazeTask
+from jaxmeta.experience.play import play_trial
+from jaxmeta_envs.core.contracts import PolicyInput, Trajectory
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.tabular.t_maze import CORRIDOR, JUNCTION, TMaze, TMazeState, TMazeTask
 
 FAMILY = TMaze()
 FAST_COMPILE = {"xla_backend_optimization_level": 0}

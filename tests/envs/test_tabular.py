@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.sampling import sample_dirichlet
-from jaxmeta_envs.tabular import TabularMDP, TabularState, TabularTask
-from jaxmeta_envs.tabular_planning import nothing_seen, observe, optimal_q
-from jaxmeta_envs.tabular_references import greedy, psrl
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.random.sampling import sample_dirichlet
+from jaxmeta_envs.tabular.mdp import TabularMDP, TabularState, TabularTask
+from jaxmeta_envs.tabular.planning import nothing_seen, observe, optimal_q
+from jaxmeta_envs.tabular.references import greedy, psrl
 
 FAMILY = TabularMDP()
 TASKS = 2000

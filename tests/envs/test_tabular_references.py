@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from jaxmeta.evaluation import evaluate_policy
+from jaxmeta.evaluation.evaluate import evaluate_policy
 from jaxmeta_envs import ConfigError, PolicyInput, TabularMDP, Trajectory
-from jaxmeta_envs import tabular_references as rules
-from jaxmeta_envs.tabular_planning import sample_process
+from jaxmeta_envs.tabular import references as rules
+from jaxmeta_envs.tabular.planning import sample_process
 
 SMALL = TabularMDP(
     num_states=3, num_actions=2, episode_length=4, prior_mean=0.5, prior_std=0.7, dirichlet=0.4

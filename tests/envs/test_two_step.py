@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.rollout import play_adaptation
-from jaxmeta_envs.base import PolicyInput, Trajectory
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.two_step import TwoStep, TwoStepState, TwoStepTask
-from jaxmeta_envs.two_step_analysis import StayCounts, count_stays
-from jaxmeta_envs.two_step_references import optimal_value
+from jaxmeta.experience.play import play_adaptation
+from jaxmeta_envs.core.contracts import PolicyInput, Trajectory
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.tabular.two_step import TwoStep, TwoStepState, TwoStepTask
+from jaxmeta_envs.tabular.two_step_analysis import StayCounts, count_stays
+from jaxmeta_envs.tabular.two_step_references import optimal_value
 
 ROUNDS = 20
 FAMILY = TwoStep(ROUNDS)

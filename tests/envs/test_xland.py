@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxmeta.cli import main
-from jaxmeta_envs import xland
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.xland import XLandMiniGrid, XLandTask
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.interop import xland
+from jaxmeta_envs.interop.xland import XLandMiniGrid, XLandTask
 
 FAMILY = XLandMiniGrid(episode_length=10)
 

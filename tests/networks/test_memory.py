@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxmeta.networks import GRU, LSTM, FastWeights, Recall
-from jaxmeta.networks.gru import GRUWeights, gru_step, gru_unroll
-from jaxmeta.networks.memory import unroll_truncated
-from jaxmeta.networks.recall import Notes, note_and_find
+from jaxmeta.networks.memories.gru_core import GRUWeights, gru_step, gru_unroll
+from jaxmeta.networks.memories.recall import Notes, note_and_find
+from jaxmeta.networks.memories.recurrent import unroll_truncated
 
 LENGTH, BATCH, INPUT, SIZE = 7, 3, 4, 5
 

@@ -18,7 +18,7 @@ from jaxmeta.networks.actor_critic import (
 from jaxmeta.networks.initializers import orthogonal
 from jaxmeta.ops.moments import Moments
 from jaxmeta_envs import PolicyInput
-from jaxmeta_envs.bandits import BernoulliBandit
+from jaxmeta_envs.bandits.independent import BernoulliBandit
 from tests.toy_families import Counter, Target
 from tests.toy_spaces import DONE, MIXED, SEEN, AnySpaces
 

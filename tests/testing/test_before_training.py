@@ -13,8 +13,8 @@ import pytest
 import jaxmeta
 from jaxmeta import ConfigError, TrainConfig
 from jaxmeta.algorithms.rl2 import RL2
+from jaxmeta.catalog.registry import FAMILIES
 from jaxmeta.networks import GRU
-from jaxmeta.registry import FAMILIES
 from jaxmeta.testing import (
     ConformanceError,
     ToyFamily,
@@ -24,8 +24,8 @@ from jaxmeta.testing import (
     check_task_family,
 )
 from jaxmeta.testing.toys import ToyTask
-from jaxmeta_envs.bodies import BodyFamily
-from jaxmeta_envs.supervised import Examples
+from jaxmeta_envs.core.supervised import Examples
+from jaxmeta_envs.mujoco.bodies import BodyFamily
 
 CASES = []
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.ppo import PPO
 from jaxmeta.algorithms.rl2 import RL2
 from jaxmeta.networks import GRU
 from jaxmeta.ops.distributions import Distribution
+from jaxmeta.parts.optimizers.ppo import PPO
 from jaxmeta.testing import (
     ALGORITHM_CHECKS,
     AlgorithmProbe,

@@ -18,7 +18,7 @@ from jaxmeta.testing import (
 )
 from jaxmeta.testing.toys import ToyTask
 from jaxmeta_envs import AdaptivePolicy, Box, Reference, TaskFamily
-from jaxmeta_envs.base import random_reference
+from jaxmeta_envs.core.contracts import random_reference
 
 CHECKS = {check.name: check for check in FAMILY_CHECKS}
 CASES = []

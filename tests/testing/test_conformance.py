@@ -4,14 +4,14 @@ import dataclasses
 
 import pytest
 
-from jaxmeta.algorithms.ppo import PPO
+from jaxmeta.catalog.registry import ALGORITHMS, FAMILIES
 from jaxmeta.networks import GRU, MLP
-from jaxmeta.registry import ALGORITHMS, FAMILIES
-from jaxmeta.risk import CVaR
+from jaxmeta.parts.optimizers.ppo import PPO
+from jaxmeta.parts.risk import CVaR
 from jaxmeta.testing import check_algorithm, check_supervised_family, check_task_family
-from jaxmeta_envs.errors import ConfigError
-from jaxmeta_envs.gridworld import GridNavigation
-from jaxmeta_envs.supervised import SupervisedFamily
+from jaxmeta_envs.core.errors import ConfigError
+from jaxmeta_envs.core.supervised import SupervisedFamily
+from jaxmeta_envs.grids.gridworld import GridNavigation
 
 VARIANTS = [
     pytest.param(GridNavigation.shortest_path(3), id="shortest-path"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxmeta import GRU, MLP, PPO, RL2, TRPO, EPOpt, FastWeights, Mean, Recall, Schedule
-from jaxmeta.rollout import play_adaptation
+from jaxmeta.experience.play import play_adaptation
 from jaxmeta.testing import PROBE_TASKS, ConformanceError, check_learning, check_task_family
 from jaxmeta.testing.probe_tasks import (
     GuessAgain,

@@ -1,0 +1,1 @@
+"""Classic control with other physics."""

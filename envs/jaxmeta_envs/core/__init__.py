@@ -1,0 +1,1 @@
+"""The contracts of task families and policies."""

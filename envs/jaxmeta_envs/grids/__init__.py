@@ -1,0 +1,1 @@
+"""Grids to find one's way in."""

@@ -1,0 +1,1 @@
+"""Distributions that JAX does not have, and those over parameters."""

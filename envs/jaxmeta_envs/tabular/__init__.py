@@ -1,0 +1,1 @@
+"""Small decision processes that can be solved exactly."""

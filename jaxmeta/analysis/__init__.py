@@ -1,0 +1,1 @@
+"""What is made of several runs, or of one in many tasks."""

@@ -1,0 +1,1 @@
+"""Returns over a map of physical parameters."""

@@ -1,0 +1,1 @@
+"""Names of classes, methods and presets, and configurations as JSON."""

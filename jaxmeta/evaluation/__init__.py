@@ -1,0 +1,1 @@
+"""How well an agent adapts to held-out tasks."""

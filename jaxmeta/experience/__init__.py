@@ -1,0 +1,1 @@
+"""What is played: trials, steps that go on, transitions and what is kept of them."""

@@ -1,0 +1,1 @@
+"""How a policy is improved on a batch of trials."""

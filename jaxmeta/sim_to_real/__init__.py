@@ -1,0 +1,1 @@
+"""Adaptation of a distribution over simulators to a target system."""
