@@ -1,10 +1,8 @@
 import json
 import re
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +18,7 @@ from jaxmeta.evaluation import intervals, player
 from jaxmeta.evaluation.evaluate import evaluate, measure
 from jaxmeta.evaluation.result import Evaluation
 from jaxmeta.ops import statistics
+from jaxmeta.runs import choose
 from jaxmeta_envs import AdaptivePolicy, ConfigError
 from jaxmeta_envs.regression.functions import Sinusoid
 from tests.eval_toys import TRACES, Echo, ToyAlgorithm, constant, trained
@@ -312,7 +311,7 @@ def saved(tmp_path, monkeypatch):
         result = trained(levels=(level, level + 2), run_dir=tmp_path / name)
         evaluate(result, num_tasks=TASKS)
         results[str(tmp_path / name)] = result
-    monkeypatch.setitem(sys.modules, "jaxmeta.training.train", SimpleNamespace(load=results.get))
+    monkeypatch.setattr(choose, "load", results.get)
     return list(results), results
 
 

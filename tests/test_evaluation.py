@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxmeta
+from jaxmeta.evaluation import evaluate as evaluation
 from jaxmeta.evaluation import intervals
 from jaxmeta.evaluation import result as report
 from jaxmeta.evaluation.evaluate import (
@@ -212,8 +212,7 @@ def test_batches_and_seeds_share_one_compilation():
 def test_a_run_directory_is_loaded_and_written_to(tmp_path, monkeypatch):
     result = trained(run_dir=tmp_path)
     loaded = []
-    module = SimpleNamespace(load=lambda path: loaded.append(path) or result)
-    monkeypatch.setitem(sys.modules, "jaxmeta.training.train", module)
+    monkeypatch.setattr(evaluation, "load", lambda path: loaded.append(path) or result)
     evaluate(str(tmp_path), num_tasks=TASKS, references=False)
     assert loaded == [str(tmp_path)]
     files = {path.name for path in tmp_path.iterdir()}

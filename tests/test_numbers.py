@@ -24,6 +24,7 @@ NEGATIVE = {
     "TabularMDP.prior_mean",
     "GridNavigation.step_reward",
     "InformativeBandit.other_reward",
+    "SAC.target_entropy",
 }
 INFINITE = {"PPO.max_grad_norm", "TRPO.max_grad_norm", "MinibatchAdam.max_grad_norm"}
 

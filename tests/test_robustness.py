@@ -1,9 +1,7 @@
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +14,7 @@ from jaxmeta.catalog import registry
 from jaxmeta.evaluation import intervals
 from jaxmeta.evaluation.player import batch_size, play_given
 from jaxmeta.evaluation.protocols import protocol_for
+from jaxmeta.runs import choose
 from jaxmeta_envs.core.errors import ConfigError
 from tests.eval_toys import TRACES, Echo, EchoTask, noisy, trained
 from tests.robust_toys import HIGH, LOW, NOMINAL, WORST, LevelLearner, Terrain, TerrainTask, depth
@@ -458,8 +457,7 @@ def spoken(found):
 
 def test_a_run_directory_is_loaded_and_written_to(tmp_path, monkeypatch):
     result = trained(run_dir=tmp_path, family=NOISY)
-    module = SimpleNamespace(load=lambda path: result if path == str(tmp_path) else None)
-    monkeypatch.setitem(sys.modules, "jaxmeta.training.train", module)
+    monkeypatch.setattr(choose, "load", lambda path: result if path == str(tmp_path) else None)
     found = robustness(
         str(tmp_path), ("mass", "friction"), points=5, trials=2, search=SEARCH, batch=BATCH
     )

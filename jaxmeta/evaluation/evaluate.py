@@ -24,6 +24,7 @@ from jaxmeta.evaluation.protocols import protocol_for, protocol_of
 from jaxmeta.evaluation.references import play_references
 from jaxmeta.evaluation.result import NUM_TASKS, Evaluation
 from jaxmeta.runs.choose import agent_name, check_source
+from jaxmeta.runs.result import TrainResult, load
 from jaxmeta.runtime.arguments import check_integer, check_seed
 from jaxmeta.runtime.files import write_or_warn
 from jaxmeta.streams import Stream, stream_key
@@ -32,7 +33,6 @@ from jaxmeta_envs.core.errors import require
 
 if TYPE_CHECKING:
     from jaxmeta.config import TrainConfig
-    from jaxmeta.runs.result import TrainResult
 
 __all__ = ["Evaluation", "evaluate", "evaluate_policy", "evaluation_key", "quick_evaluation"]
 
@@ -100,7 +100,7 @@ def evaluate(
         ConfigError: If an argument is out of range, before anything is compiled.
     """
     check_source(source)
-    result = _load(source) if isinstance(source, str | Path) else source
+    result = load(source) if isinstance(source, str | Path) else source
     algorithm, family = result.config.algorithm, result.config.tasks
     check_seed(seed)
     trained = protocol_of(algorithm, family)
@@ -257,12 +257,6 @@ def quick_evaluation(config: TrainConfig, params: Any, num_tasks: int) -> dict[s
 def monitor_key() -> Array:
     """Returns the key of `quick_evaluation`, apart from those of training and of `evaluate`."""
     return stream_key(0, Stream.MONITOR)
-
-
-def _load(run_dir: str | Path) -> TrainResult:
-    from jaxmeta.runs.result import load
-
-    return load(run_dir)
 
 
 def _play_seeds(play: Callable[..., np.ndarray], protocol: Protocol, params: Any) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxmeta.runs.result import load
 from jaxmeta_envs.core.errors import ConfigError, require
 
 
@@ -26,8 +27,6 @@ def load_runs(sources: Any, least: int = 1) -> list[Any]:
     require(len(several) >= least, "runs", shown, f"at least {('one', 'two')[least - 1]}")
     for source in several:
         check_source(source)
-    from jaxmeta.runs.result import load
-
     return [load(source) if isinstance(source, str | Path) else source for source in several]
 
 

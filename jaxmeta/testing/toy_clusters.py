@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmeta_envs.core.errors import require
+from jaxmeta_envs.core.fields import check_fields
 from jaxmeta_envs.core.spaces import Box
 from jaxmeta_envs.core.supervised import ClassificationFamily, Predictor
 
@@ -38,6 +40,12 @@ class ToyClusters(ClassificationFamily[Clusters]):
     ways: int = 3
     size: int = 2
     spread: float = 3.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        require(self.ways >= 2, "ways", self.ways, "at least 2")
+        require(self.size >= 1, "size", self.size, "at least 1")
+        require(self.spread >= 0, "spread", self.spread, "at least 0")
 
     @property
     def input_space(self) -> Box:

@@ -54,6 +54,8 @@ CELLS = {
     "two-step": Cell("two-step", eval_tasks=4000),
     "cartpole": Cell("cartpole", eval_tasks=2000),
     "regression-control": Cell("regression-control", eval_tasks=2000),
+    "sac-pendulum": Cell("pendulum", eval_tasks=2000, method="sac"),
+    "sac-mountain-car": Cell("mountain-car", eval_tasks=2000, method="sac"),
     "maml-bandit-5-10": Cell("bernoulli-bandit", BernoulliBandit(5, 10), method="maml"),
 }
 

@@ -21,6 +21,7 @@ METHODS = {
     "maml": "MAML and its kin, regression",
     "policies": "MAML and its kin, policies",
     "gmps": "Guided meta-policy search",
+    "sac": "Soft actor-critic",
 }
 """Sections of the page."""
 

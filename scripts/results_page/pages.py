@@ -34,9 +34,10 @@ def page() -> str:
     parts += ["## What was not reached", said["not_reached"], summary.not_reached()]
     parts += ["## Presets", said["presets"], summary.preset_table()]
     for method, title in METHODS.items():
-        picture = plots.image(method).relative_to(ROOT)
-        drawing = f"![{ALTERNATIVE[method]}]({picture})"
-        parts += [f"## {title}", said[method], sections.TABLES[method](), drawing]
+        parts += [f"## {title}", said[method], sections.TABLES[method]()]
+        if method in ALTERNATIVE:
+            picture = plots.image(method).relative_to(ROOT)
+            parts += [f"![{ALTERNATIVE[method]}]({picture})"]
     parts += ["## Speed", said["speed"], speed.speed_table()]
     return "\n\n".join(parts) + "\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from results_page import epopt, guided, maml, policies, rl2
+from results_page import epopt, guided, maml, off_policy, policies, rl2
 from results_page.experiment import Experiment, curve_reader
 from results_page.intervals import Estimate, over_seeds, shown, told_apart
 from results_page.summary import many, table
@@ -142,10 +142,25 @@ def gmps_table() -> str:
     return table(rows)
 
 
+def sac_table() -> str:
+    """Returns the return of an episode beside that of the references."""
+    rows = [["experiment", "seeds", "environment steps", "return ↑", "references"]]
+    for experiment in measured(off_policy):
+        cell, reading = experiment.cell, experiment.reading
+        assert cell is not None
+        assert reading is not None
+        others = (f"{n} {experiment.shown(x)}" for n, x in reading.others.items())
+        steps = f"{cell['env_steps_per_seed']:,}"
+        ours = experiment.shown(reading.ours)
+        rows.append([experiment.name, str(reading.seeds), steps, ours, "; ".join(others)])
+    return table(rows)
+
+
 TABLES = {
     "rl2": rl2_table,
     "epopt": epopt_table,
     "maml": maml_table,
     "policies": policies_table,
     "gmps": gmps_table,
+    "sac": sac_table,
 }

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from jaxmeta.catalog import presets
-from results_page import epopt, guided, maml, policies, rl2, stored
+from results_page import epopt, guided, maml, off_policy, policies, rl2, stored
 from results_page.experiment import ARROWS, METHODS, Experiment
 
-MODULES = {"rl2": rl2, "epopt": epopt, "maml": maml, "policies": policies, "gmps": guided}
+MODULES = {
+    "rl2": rl2,
+    "epopt": epopt,
+    "maml": maml,
+    "policies": policies,
+    "gmps": guided,
+    "sac": off_policy,
+}
 EXPERIMENTS: tuple[Experiment, ...] = tuple(
     experiment for name in METHODS for experiment in MODULES[name].EXPERIMENTS
 )
@@ -16,6 +23,7 @@ SHORT = {
     "maml": "regression",
     "policies": "policies",
     "gmps": "guided",
+    "sac": "SAC",
 }
 PRESET_FILES = {e.preset: e for e in EXPERIMENTS if e.preset is not None}
 
