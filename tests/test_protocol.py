@@ -339,9 +339,9 @@ def test_the_mode_must_be_known():
 
 
 PLAYING = {
-    "evaluate": "evaluation.evaluate",
-    "compare": "comparison.compare",
-    "robustness": "robustness_map.robustness",
+    "evaluate": "evaluation.evaluate.evaluate",
+    "compare": "analysis.comparison.compare.compare",
+    "robustness": "analysis.robustness.map.robustness",
 }
 
 
@@ -354,6 +354,9 @@ def test_the_command_line_takes_the_mode(command, monkeypatch):
         raise ConfigError("enough seen")
 
     monkeypatch.setattr(f"jaxmeta.{PLAYING[command]}", played)
+    monkeypatch.setattr(
+        cli.agents, "say_if_long", lambda *args, **options: None
+    )  # it reads the runs
     runs = ["somewhere"] if command == "evaluate" else ["one", "two"]
     for options, expected in (([], False), (["--deterministic"], True)):
         assert cli.main([command, *runs, *options]) == cli.output.BAD_INPUT
