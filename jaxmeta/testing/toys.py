@@ -98,7 +98,7 @@ class ToyFamily(TaskFamily[ToyTask, ToyState]):
     def sample_task(self, key: Array, split: str = "train") -> ToyTask:
         self.check_split(split)
         self._record("sample_task", key)
-        return ToyTask(jax.random.normal(key, (3,)))
+        return ToyTask(jax.random.normal(key, (3,), jnp.float32))
 
     def reset(self, key: Array, task: ToyTask) -> tuple[ToyState, Array]:
         del task
