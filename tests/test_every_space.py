@@ -12,7 +12,7 @@ from jaxmeta.networks import GRU, MLP
 from jaxmeta.parts.optimizers.ppo import PPO
 from jaxmeta.parts.risk import CVaR
 from jaxmeta.testing import ConformanceError, check_task_family
-from jaxmeta_envs import ConfigError, Dict, Discrete, Tuple
+from jaxmeta_envs import Box, ConfigError, Dict, Discrete, Tuple
 from tests.toy_spaces import DONE, MIXED, SEEN, AnySpaces
 
 TINY = {
@@ -43,8 +43,8 @@ def two_updates(algorithm, family):
     def train(key):
         keys = jax.random.split(key, 3)
         state, paid = algorithm.init(family, keys[0]), []
-        for k in keys[1:]:
-            state, metrics = algorithm.update(family, state, k)
+        for step, k in enumerate(keys[1:]):
+            state, metrics = algorithm.update(family, state, k, jnp.int32(step))
             paid.append(metrics["return"])
         return state.params, jnp.stack(paid)
 
@@ -68,13 +68,22 @@ def test_an_algorithm_takes_a_pair_of_spaces_or_says_why_not(name, seen, done):
         with pytest.raises(ConfigError, match="a SupervisedFamily for MAML"):
             algorithm.check(family)
         return
+    if name == "sac" and not isinstance(family.action_space, Box):
+        with pytest.raises(ConfigError, match=r"tasks.action_space is .* must be a Box"):
+            algorithm.check(family)
+        return
     algorithm.check(family)
     params, paid = jax.eval_shape(two_updates(algorithm, family), jax.random.key(0))
     assert paid.shape == (2,)
     assert jax.tree.leaves(params)
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "maml"])
+# The others take a minute to compile.
+_SLOW = ("epopt", "policy-maml", "gmps")
+TRAINED = ["rl2", *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW)]
+
+
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("done", KINDS)
 def test_it_trains_on_mixed_observations(name, done):
     family, algorithm = AnySpaces(MIXED, DONE[done]), tiny(name)

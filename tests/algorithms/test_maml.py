@@ -76,7 +76,7 @@ def test_an_update_moves_against_the_finite_differences_of_the_loss_after_adapta
             slope = (ends[0] - ends[1]) / 2e-5
             assert float(gradient @ direction) == pytest.approx(float(slope), rel=1e-6)
     # The first step of Adam is the sign of the gradient: the update follows this very gradient.
-    new, metrics = jax.jit(algorithm.update, static_argnums=0)(family, state, key)
+    new, metrics = jax.jit(algorithm.update, static_argnums=0)(family, state, key, 0)
     move = jax.flatten_util.ravel_pytree(new.params)[0] - flat.astype(jnp.float32)
     clear = np.abs(gradient) > 1e-3
     np.testing.assert_allclose(move[clear], -1e-3 * np.sign(gradient[clear]), rtol=2e-2)
@@ -92,7 +92,7 @@ def test_a_batch_weighs_the_largest_losses_alone_under_cvar():
     share = jnp.eye(4)[int(np.argmax(losses))]
     gradient = jax.grad(objective(algorithm, family, drawn, share))(state.params)
     norm = np.linalg.norm(jax.flatten_util.ravel_pytree(gradient)[0])
-    metrics = jax.jit(algorithm.update, static_argnums=0)(family, state, key)[1]
+    metrics = jax.jit(algorithm.update, static_argnums=0)(family, state, key, 0)[1]
     assert metrics["outer_norm"] == pytest.approx(float(norm), rel=1e-4)
     assert metrics["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
 
@@ -120,7 +120,7 @@ def test_reptile_goes_a_share_of_the_way_to_the_adapted_parameters(minibatches):
         adapted.append(params)
     mean = jax.tree.map(lambda *x: np.mean(x, axis=0), *adapted)
     expected = jax.tree.map(lambda x, m: x + 0.25 * (m - x), weights, mean)
-    new, _ = jax.jit(algorithm.update, static_argnums=0)(family, state, key)
+    new, _ = jax.jit(algorithm.update, static_argnums=0)(family, state, key, 0)
     for ours, theirs in zip(
         jax.tree.leaves(new.params.initial), jax.tree.leaves(expected), strict=True
     ):

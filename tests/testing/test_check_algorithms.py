@@ -68,7 +68,7 @@ class Altered(Tiny):
         return self.alter(*super().update(family, state, key, step))
 
 
-@breaks("update shapes", "changes from float32[5] to float16[5]")
+@breaks("update shapes", "value_moments.mean changes from float32")
 @dataclass(frozen=True)
 class StateChangesDtype(Altered):
     def alter(self, state, metrics):

@@ -37,6 +37,11 @@ TINY = {
     "optimizer": PPO(epochs=1, minibatches=1),
     "network": MLP((4,), "tanh"),
     "risk": CVaR(0.5),
+    "steps": 2,
+    "batch_size": 16,
+    "capacity": 16,
+    "warmup_steps": 16,
+    "gradient_steps": 2,
 }
 """Values for fields of these names and kinds; algorithms without such fields keep their own."""
 
