@@ -20,6 +20,7 @@ from jaxmeta.networks import (
     Encoder,
     Memory,
     check_actions,
+    input_size,
     recurrent_actor_critic,
 )
 from jaxmeta.ops.moments import Moments
@@ -237,11 +238,10 @@ class RL2(Algorithm[TaskFamily, RL2State]):
 
     def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
         """Bytes of one update: state, stored trials, and activations of one minibatch."""
-        # Back-propagation keeps about ten vectors of the memory's size per step and memory,
-        # three where it computes the rest again.
         memories = 1 if self.value_network == "shared" else 2
-        vectors = 3 if self.checkpoint else 10
-        activations = vectors * 4 * self.memory.output_size * memories * self._trial_steps(family)
+        size = self.encoder.output_size if self.encoder else input_size(family)
+        of_one = self.memory.activation_bytes(self._trial_steps(family), size, self.checkpoint)
+        activations = memories * of_one
         network = self._network(family)
 
         def play(spanned: RL2, key: Array, state: RL2State) -> Any:
