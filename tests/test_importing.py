@@ -16,13 +16,13 @@ import pytest
 
 import jaxmeta
 from jaxmeta import RL2, TrainConfig, cli
-from jaxmeta.algorithms.experts import Expert, OracleExpert
 from jaxmeta.catalog import importing, registry
 from jaxmeta.catalog.serialization import SCHEMA, check_loadable, from_dict, to_dict
 from jaxmeta.cli import listing as catalogue
 from jaxmeta.networks import Encoder, Memory
 from jaxmeta.ops import surrogates
 from jaxmeta.parts.estimators import MetaGradientEstimator
+from jaxmeta.parts.experts import Expert, OracleExpert
 from jaxmeta.parts.inner_loop import SGD, InnerLoop, InnerOptimizer
 from jaxmeta.parts.linear_baseline import LinearBaseline
 from jaxmeta.parts.optimizers.contract import PolicyOptimizer

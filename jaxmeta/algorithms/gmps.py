@@ -15,13 +15,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.experts import (
-    Expert,
-    OracleExpert,
-    Shown,
-    demonstrate,
-    relabel,
-)
 from jaxmeta.contracts import Algorithm, check_acts
 from jaxmeta.networks import MLP, Actions, ActorCritic, check_actions, feedforward_actor_critic
 from jaxmeta.ops.distributions import Categorical, Distribution, MultiCategorical, Normal
@@ -29,6 +22,13 @@ from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import masked_mean
 from jaxmeta.parts.baseline import Baseline
 from jaxmeta.parts.estimators import LVC, MetaGradientEstimator
+from jaxmeta.parts.experts import (
+    Expert,
+    OracleExpert,
+    Shown,
+    demonstrate,
+    relabel,
+)
 from jaxmeta.parts.inner_loop import SGD, InnerLoop, MetaParams
 from jaxmeta.parts.linear_baseline import LinearBaseline
 from jaxmeta.parts.objective import PolicyObjective

@@ -45,7 +45,7 @@ PLACES = MappingProxyType(
         "e-maml": "jaxmeta.parts.estimators:EMAML",
         "first-order": "jaxmeta.parts.estimators:FirstOrder",
         # Teachers.
-        "oracle-expert": "jaxmeta.algorithms.experts:OracleExpert",
+        "oracle-expert": "jaxmeta.parts.experts:OracleExpert",
         "trained-experts": "jaxmeta.algorithms.experts:TrainedExperts",
         # Simulators that follow a target system.
         "source-adaptation": "jaxmeta.sim_to_real.settings:SourceAdaptation",
