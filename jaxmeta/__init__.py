@@ -14,7 +14,7 @@ from jaxmeta.version import VERSION
 
 if TYPE_CHECKING:
     from jaxmeta.algorithms.epopt import EPOpt
-    from jaxmeta.algorithms.experts import OracleExpert, TrainedExperts
+    from jaxmeta.algorithms.experts import TrainedExperts
     from jaxmeta.algorithms.gmps import GuidedMetaPolicySearch
     from jaxmeta.algorithms.maml import MAML, MetaGradient, Reptile
     from jaxmeta.algorithms.policy_maml import PolicyMAML
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from jaxmeta.experience.transitions import Transitions
     from jaxmeta.networks import GRU, LSTM, MLP, FastWeights, Recall
     from jaxmeta.parts.estimators import EMAML, LVC, DiCE, FirstOrder, LogLikelihood
+    from jaxmeta.parts.experts import OracleExpert
     from jaxmeta.parts.inner_loop import SGD, Adam, InnerLoop, MetaSGD
     from jaxmeta.parts.linear_baseline import LinearBaseline
     from jaxmeta.parts.objective import PolicyObjective
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Algorithm": "jaxmeta.contracts",
     "EPOpt": "jaxmeta.algorithms.epopt",
-    "OracleExpert": "jaxmeta.algorithms.experts",
+    "OracleExpert": "jaxmeta.parts.experts",
     "TrainedExperts": "jaxmeta.algorithms.experts",
     "GuidedMetaPolicySearch": "jaxmeta.algorithms.gmps",
     "LinearBaseline": "jaxmeta.parts.linear_baseline",

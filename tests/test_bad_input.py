@@ -23,7 +23,7 @@ from jaxmeta.runs.choose import load_runs
 from jaxmeta_envs import BernoulliBandit
 
 PARTS = [
-    (lambda: RL2(memory="gru"), "memory is 'gru'; it must be of type GRU"),
+    (lambda: RL2(memory="gru"), "memory is 'gru'; it must be of type Memory"),
     (lambda: RL2(memory=GRU), "memory is <class"),
     (lambda: RL2(memory=CVaR(0.2)), "memory is CVaR"),
     (lambda: RL2(encoder=3), "encoder is 3"),

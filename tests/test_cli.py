@@ -170,7 +170,7 @@ OTHER_PARTS = {
     RL2: "encoder:mlp",
     EPOpt: "baseline:mlp",
     MAML: "outer:reptile",
-    PolicyMAML: "estimator:emaml",
+    PolicyMAML: "estimator:e-maml",
     GuidedMetaPolicySearch: "expert:trained-experts",
 }
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import jaxmeta
-from jaxmeta.algorithms.experts import Expert
 from jaxmeta.catalog import registry
 from jaxmeta.catalog.part_names import OLD_NAMES, PLACES, part_name
 from jaxmeta.catalog.presets import PRESETS
 from jaxmeta.catalog.serialization import SCHEMA, from_dict, renamed, to_dict
 from jaxmeta.networks import Encoder, Memory
 from jaxmeta.parts.estimators import MetaGradientEstimator
+from jaxmeta.parts.experts import Expert
 from jaxmeta.parts.inner_loop import InnerOptimizer
 from jaxmeta.parts.optimizers.contract import PolicyOptimizer
 from jaxmeta.parts.risk import Risk

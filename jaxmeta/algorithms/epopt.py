@@ -21,14 +21,8 @@ from jaxmeta.networks import (
     feedforward_actor_critic,
 )
 from jaxmeta.ops.moments import Moments
-from jaxmeta.parts.choices import AnyOptimizer
-from jaxmeta.parts.episodes import (
-    episode_advantages,
-    last_played,
-    returns_to_go,
-    seen_by_baseline,
-    values_beyond,
-)
+from jaxmeta.parts.baseline import Actor, Baseline, as_baseline
+from jaxmeta.parts.episodes import episode_advantages, last_played
 from jaxmeta.parts.linear_baseline import LinearBaseline
 from jaxmeta.parts.on_policy import (
     act_and_store,
@@ -38,9 +32,9 @@ from jaxmeta.parts.on_policy import (
     sampling_policy,
     update_bytes,
 )
-from jaxmeta.parts.optimizers.contract import PolicyOptimizer
+from jaxmeta.parts.optimizers.contract import PolicyOptimizer, check_num_tasks
 from jaxmeta.parts.optimizers.trpo import TRPO
-from jaxmeta.parts.risk import CVaR, RiskMeasure
+from jaxmeta.parts.risk import CVaR, Risk
 from jaxmeta.parts.schedules import (
     Schedule,
     check_not_negative,
@@ -51,7 +45,7 @@ from jaxmeta.parts.schedules import (
 from jaxmeta.parts.sources import NOMINAL, check_source
 from jaxmeta.sim_to_real.adaptation import adapt_source
 from jaxmeta.sim_to_real.settings import SourceAdaptation
-from jaxmeta_envs.core.contracts import AdaptivePolicy, Family, TaskFamily, Trajectory
+from jaxmeta_envs.core.contracts import AdaptivePolicy, Family, TaskFamily
 from jaxmeta_envs.core.errors import require
 from jaxmeta_envs.core.fields import check_fields
 from jaxmeta_envs.core.physical import PhysicalFamily
@@ -65,7 +59,8 @@ class EPOptState(NamedTuple):
         params: Parameters of the policy and, if there is one, the value network.
         opt_state: The policy optimiser's state.
         value_moments: Running moments of the value network's targets, scalars.
-        baseline: Weights of the linear baseline; empty with a value network.
+        baseline: What the baseline learned apart from ``params``: weights of the linear one;
+            empty with a value network.
         source: Distribution of the simulators trained on; empty if the family does not
             show one.
     """
@@ -132,11 +127,11 @@ class EPOpt(Algorithm[TaskFamily, EPOptState], AdaptsToTarget):
     num_tasks: int = 240
     episodes_per_task: int = 1
     source: str = "train"
-    risk: RiskMeasure = field(default_factory=lambda: CVaR(Schedule(1.0, 0.1, 100, "step")))
+    risk: Risk = field(default_factory=lambda: CVaR(Schedule(1.0, 0.1, 100, "step")))
     risk_over: Literal["simulators", "trajectories"] = "simulators"
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
-    baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
-    optimizer: AnyOptimizer = field(default_factory=TRPO)
+    baseline: Baseline | MLP = field(default_factory=LinearBaseline)
+    optimizer: PolicyOptimizer = field(default_factory=TRPO)
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.0
     discount: float | Schedule = 0.995
@@ -152,13 +147,7 @@ class EPOpt(Algorithm[TaskFamily, EPOptState], AdaptsToTarget):
         check_fields(self)
         episodes = self.episodes_per_task
         require(episodes >= 1, "episodes_per_task", episodes, "at least 1")
-        multiple = self.task_multiple
-        require(
-            self.num_tasks >= 1 and self.num_tasks % multiple == 0,
-            "num_tasks",
-            self.num_tasks,
-            f"a positive multiple of {multiple}, the minibatches of optimizer",
-        )
+        check_num_tasks(self.num_tasks, self.task_multiple)
         for name in ("round_updates", "target_episodes"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         self.risk.check(self.num_tasks)
@@ -172,8 +161,8 @@ class EPOpt(Algorithm[TaskFamily, EPOptState], AdaptsToTarget):
 
     @property
     def bootstraps(self) -> bool:
-        """Whether a time limit is told from a termination; `LinearBaseline` ends at both."""
-        return self._has_value_network
+        """Whether a time limit is told from a termination: as its baseline does."""
+        return self._baseline.bootstraps
 
     @property
     def task_multiple(self) -> int:
@@ -197,14 +186,11 @@ class EPOpt(Algorithm[TaskFamily, EPOptState], AdaptsToTarget):
 
     def init(self, family: TaskFamily, key: Array) -> EPOptState:
         params = self._network(family).init(key)
-        weights: Any = ()
-        if isinstance(self.baseline, LinearBaseline):
-            weights = self.baseline.init(family.observation_space.flat_size)
         return EPOptState(
             params,
             self._optimizer.init(params),
             Moments.empty(),
-            weights,
+            self._baseline.init(family.observation_space.flat_size),
             self.first_source(family),
         )
 
@@ -268,17 +254,17 @@ class EPOpt(Algorithm[TaskFamily, EPOptState], AdaptsToTarget):
             value,
             step_key,
             weighted=over_simulators,
-            fit_value=self._has_value_network,
+            baseline=self._baseline,
         )
         metrics |= _describe(state.source)
-        weights = self._fit_baseline(family, state, params, steps, discount)
-        return EPOptState(params, opt_state, moments, weights, state.source), metrics
+        simulators = parallel.own_tasks(jnp.arange(self.num_tasks, dtype=jnp.int32))
+        learned = self._baseline.refit(family, params, state.baseline, steps, simulators, discount)
+        return EPOptState(params, opt_state, moments, learned, state.source), metrics
 
     def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
         """Bytes of one update: state, stored trajectories, and activations of one minibatch."""
-        layers = [self.network, self.baseline] if self._has_value_network else [self.network]
         # Back-propagation keeps the input and the output of every activation.
-        units = sum(2 * sum(part.sizes) for part in layers if isinstance(part, MLP))
+        units = 2 * (sum(self.network.sizes) + self._baseline.units)
         activations = 4 * units * self.episodes_per_task * family.horizon
         network = self._network(family)
 
@@ -295,19 +281,18 @@ class EPOpt(Algorithm[TaskFamily, EPOptState], AdaptsToTarget):
         )
 
     @property
-    def _has_value_network(self) -> bool:
-        return isinstance(self.baseline, MLP)
+    def _baseline(self) -> Baseline:
+        return as_baseline(self.baseline)
 
     @property
     def _optimizer(self) -> PolicyOptimizer:
-        return self.optimizer if self._has_value_network else self.optimizer.without_value()
+        return self._baseline.told(self.optimizer)
 
     def _network(self, family: TaskFamily) -> ActorCritic:
-        value = self.baseline if isinstance(self.baseline, MLP) else None
         return feedforward_actor_critic(
             family,
             self.network,
-            value,
+            self._baseline.layers,
             actions=self.actions,
             normalize_observations=self.normalize_observations,
         )
@@ -332,44 +317,13 @@ class EPOpt(Algorithm[TaskFamily, EPOptState], AdaptsToTarget):
         discount: Array,
     ) -> tuple[Array, Array]:
         """Returns advantages and values of what a simulator was paid, ``[E T]``."""
-        steps, moments = trial.trajectory, state.value_moments
-        if isinstance(self.baseline, LinearBaseline):
-            seen = seen_by_baseline(family, state.params, steps.inputs)
-            values = self.baseline.value(state.baseline, *seen)
-            beyond = jnp.zeros(self.episodes_per_task, jnp.float32)
-        else:
-            values = moments.denormalize(trial.extras.value)
-            beyond = moments.denormalize(values_beyond(network, state.params, steps))
+        steps = trial.trajectory
+        actor = Actor(family, network, state.params, state.value_moments)
+        values, beyond = self._baseline.estimate(actor, state.baseline, steps, trial.extras.value)
         if self.risk_over == "trajectories":
             beyond = jnp.zeros_like(beyond)  # nothing is paid after the end
         advantage = episode_advantages(steps, values, beyond, discount, self.gae_lambda)
         return flat(advantage), flat(values)
-
-    def _fit_baseline(
-        self,
-        family: TaskFamily,
-        state: EPOptState,
-        params: Any,
-        steps: Trajectory,
-        discount: Array,
-    ) -> Any:
-        """Returns the linear baseline of the next update, fitted to ``[B, E, T]`` steps.
-
-        ``params`` are those of the next update: they say how observations will be normalised.
-        """
-        if not isinstance(self.baseline, LinearBaseline):
-            return state.baseline
-        to_go = jax.vmap(lambda s: returns_to_go(s.reward, s.mask, discount))(steps)
-        obs, time = jax.vmap(lambda seen: seen_by_baseline(family, params, seen))(steps.inputs)
-        simulators = parallel.own_tasks(jnp.arange(self.num_tasks, dtype=jnp.int32))
-        return self.baseline.fit(
-            obs.reshape(-1, obs.shape[-1]),
-            time.reshape(-1),
-            to_go.reshape(-1),
-            steps.mask.reshape(-1),
-            total=parallel.sum_over_devices,
-            groups=jnp.repeat(simulators, steps.mask[0].size),
-        )
 
 
 def _describe(source: Any) -> dict[str, Array]:

@@ -8,32 +8,32 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxmeta import parallel
-from jaxmeta.algorithms.experts import (
-    Expert,
-    OracleExpert,
-    Shown,
-    TrainedExperts,
-    demonstrate,
-    relabel,
-)
 from jaxmeta.contracts import Algorithm, check_acts
 from jaxmeta.networks import MLP, Actions, ActorCritic, check_actions, feedforward_actor_critic
 from jaxmeta.ops.distributions import Categorical, Distribution, MultiCategorical, Normal
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import masked_mean
-from jaxmeta.parts.estimators import LVC, DiCE, FirstOrder, LogLikelihood, MetaGradientEstimator
+from jaxmeta.parts.baseline import Baseline
+from jaxmeta.parts.estimators import LVC, MetaGradientEstimator
+from jaxmeta.parts.experts import (
+    Expert,
+    OracleExpert,
+    Shown,
+    demonstrate,
+    relabel,
+)
 from jaxmeta.parts.inner_loop import SGD, InnerLoop, MetaParams
 from jaxmeta.parts.linear_baseline import LinearBaseline
 from jaxmeta.parts.objective import PolicyObjective
 from jaxmeta.parts.on_policy import flat, update_bytes
-from jaxmeta.parts.optimizers.contract import MinibatchAdam, Terms, each_step
+from jaxmeta.parts.optimizers.contract import MinibatchAdam, Terms, check_num_tasks, each_step
 from jaxmeta.parts.policy_adaptation import (
     InnerData,
     PolicyAdaptation,
@@ -42,19 +42,12 @@ from jaxmeta.parts.policy_adaptation import (
     step_returns,
     with_seen,
 )
-from jaxmeta.parts.risk import Mean, RiskMeasure, return_statistics
+from jaxmeta.parts.risk import Mean, Risk, return_statistics
 from jaxmeta.parts.schedules import Schedule, check_positive, check_share, value_at
 from jaxmeta_envs.core.contracts import AdaptivePolicy, Family, PolicyInput, TaskFamily, Trajectory
 from jaxmeta_envs.core.errors import require
 from jaxmeta_envs.core.fields import check_fields
 from jaxmeta_envs.core.spaces import ArraySpace, Box
-
-if TYPE_CHECKING:
-    AnyEstimator = MetaGradientEstimator
-    AnyExpert = Expert
-else:  # what the command line offers by name
-    AnyEstimator = LVC | DiCE | LogLikelihood | FirstOrder
-    AnyExpert = OracleExpert | TrainedExperts
 
 
 class GuidedState(NamedTuple):
@@ -143,10 +136,10 @@ class GuidedMetaPolicySearch(Algorithm[TaskFamily, GuidedState]):
     network: MLP = field(default_factory=lambda: MLP((64, 64), "tanh"))
     actions: Actions = "clipped"
     inner: InnerLoop = field(default_factory=lambda: InnerLoop(optimizer=SGD(0.1)))
-    estimator: AnyEstimator = field(default_factory=LVC)
+    estimator: MetaGradientEstimator = field(default_factory=LVC)
     objective: PolicyObjective = field(default_factory=PolicyObjective)
-    baseline: LinearBaseline = field(default_factory=LinearBaseline)
-    expert: AnyExpert = field(default_factory=OracleExpert)
+    baseline: Baseline = field(default_factory=LinearBaseline)
+    expert: Expert = field(default_factory=OracleExpert)
     demonstrations: int = 5
     dagger: bool = False
     expert_std: float = 0.1
@@ -154,7 +147,7 @@ class GuidedMetaPolicySearch(Algorithm[TaskFamily, GuidedState]):
     learning_rate: float | Schedule = 1e-3
     discount: float = 0.99
     gae_lambda: float = 1.0
-    risk: RiskMeasure = field(default_factory=Mean)
+    risk: Risk = field(default_factory=Mean)
     normalize_observations: bool = True
 
     def __post_init__(self) -> None:
@@ -165,18 +158,14 @@ class GuidedMetaPolicySearch(Algorithm[TaskFamily, GuidedState]):
         parts = self.inner.minibatches
         text = "None: a policy plays new episodes for every step"
         require(parts is None, "inner.minibatches", parts, text)
-        multiple = self.task_multiple
-        require(
-            self.num_tasks >= 1 and self.num_tasks % multiple == 0,
-            "num_tasks",
-            self.num_tasks,
-            f"a positive multiple of {multiple}, the minibatches of optimizer",
-        )
+        check_num_tasks(self.num_tasks, self.task_multiple)
         text = "one without credit for sampling: an expert's actions are no return"
         require(not self.estimator.credits_sampling, "estimator", self.estimator, text)
         rewarded = self.objective.outer_anchor_coef > 0 or self.objective.episodes != "adapted"
         text = 'one of the inner loop alone: outer_anchor_coef=0, episodes="adapted"'
         require(not rewarded, "objective", self.objective, text)
+        text = "one that is fitted by itself: nothing here trains a value network"
+        require(self.baseline.layers is None, "baseline", self.baseline, text)
         check_actions(self.actions)
         require(self.expert_std >= 0, "expert_std", self.expert_std, "at least 0")
         check_positive(self.learning_rate, "learning_rate")
@@ -186,8 +175,8 @@ class GuidedMetaPolicySearch(Algorithm[TaskFamily, GuidedState]):
 
     @property
     def bootstraps(self) -> bool:
-        """Whether a time limit is told from a termination; the linear baseline ends at both."""
-        return False
+        """Whether a time limit is told from a termination: as its baseline does."""
+        return self.baseline.bootstraps
 
     @property
     def task_multiple(self) -> int:

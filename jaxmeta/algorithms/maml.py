@@ -15,7 +15,7 @@ from jaxmeta.contracts import Algorithm
 from jaxmeta.networks import MLP, FirstWeights, Regressor, feedforward_regressor
 from jaxmeta.ops.trees import num_bytes
 from jaxmeta.parts.inner_loop import Fast, InnerLoop, MetaParams
-from jaxmeta.parts.risk import Mean, RiskMeasure
+from jaxmeta.parts.risk import Mean, Risk
 from jaxmeta.parts.schedules import Schedule, check_positive, value_at
 from jaxmeta_envs.core.contracts import Family
 from jaxmeta_envs.core.errors import require
@@ -105,7 +105,7 @@ class MAML(Algorithm[SupervisedFamily, MAMLState]):
     inner: InnerLoop = field(default_factory=InnerLoop)
     outer: MetaGradient | Reptile = field(default_factory=MetaGradient)
     learning_rate: float | Schedule = 1e-3
-    risk: RiskMeasure = field(default_factory=Mean)
+    risk: Risk = field(default_factory=Mean)
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -27,13 +27,13 @@ from jaxmeta.networks import (
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import likelihood_ratio, masked_mean, sampling_credit, standardize
-from jaxmeta.parts.choices import AnyOptimizer
-from jaxmeta.parts.estimators import LVC, Estimator
+from jaxmeta.parts.baseline import Baseline, as_baseline
+from jaxmeta.parts.estimators import LVC, MetaGradientEstimator
 from jaxmeta.parts.inner_loop import SGD, InnerLoop, MetaParams
 from jaxmeta.parts.linear_baseline import LinearBaseline
 from jaxmeta.parts.objective import PolicyObjective
 from jaxmeta.parts.on_policy import flat, make_batch, update_bytes
-from jaxmeta.parts.optimizers.contract import Batch, PolicyOptimizer, each_step
+from jaxmeta.parts.optimizers.contract import Batch, PolicyOptimizer, check_num_tasks, each_step
 from jaxmeta.parts.optimizers.trpo import TRPO
 from jaxmeta.parts.policy_adaptation import (
     InnerData,
@@ -43,7 +43,7 @@ from jaxmeta.parts.policy_adaptation import (
     step_returns,
     with_seen,
 )
-from jaxmeta.parts.risk import Mean, RiskMeasure, return_statistics
+from jaxmeta.parts.risk import Mean, Risk, return_statistics
 from jaxmeta.parts.schedules import (
     Schedule,
     check_not_negative,
@@ -157,9 +157,9 @@ class PolicyMAML(Algorithm[TaskFamily, PolicyMAMLState]):
     initial_std: float = 1.0
     actions: Actions = "squashed"
     inner: InnerLoop = field(default_factory=lambda: InnerLoop(optimizer=SGD(0.1)))
-    estimator: Estimator = field(default_factory=LVC)
-    baseline: LinearBaseline | MLP = field(default_factory=LinearBaseline)
-    optimizer: AnyOptimizer = field(default_factory=TRPO)
+    estimator: MetaGradientEstimator = field(default_factory=LVC)
+    baseline: Baseline | MLP = field(default_factory=LinearBaseline)
+    optimizer: PolicyOptimizer = field(default_factory=TRPO)
     objective: PolicyObjective = field(default_factory=PolicyObjective)
     standardize_over: StandardizeOver = "batch"
     kl_coef: float = 0.0
@@ -169,7 +169,7 @@ class PolicyMAML(Algorithm[TaskFamily, PolicyMAMLState]):
     discount: float = 0.99
     gae_lambda: float = 1.0
     value_decay: float = 0.9
-    risk: RiskMeasure = field(default_factory=Mean)
+    risk: Risk = field(default_factory=Mean)
     normalize_observations: bool = True
 
     def __post_init__(self) -> None:
@@ -181,13 +181,7 @@ class PolicyMAML(Algorithm[TaskFamily, PolicyMAMLState]):
         require(parts is None, "inner.minibatches", parts, text)
         require(self.initial_std > 0, "initial_std", self.initial_std, "above 0")
         check_actions(self.actions)
-        multiple = self.task_multiple
-        require(
-            self.num_tasks >= 1 and self.num_tasks % multiple == 0,
-            "num_tasks",
-            self.num_tasks,
-            f"a positive multiple of {multiple}, the minibatches of optimizer",
-        )
+        check_num_tasks(self.num_tasks, self.task_multiple)
         over = self.standardize_over
         require(over in get_args(StandardizeOver), "standardize_over", over, "batch or task")
         # What is earned before and after, or in one task and another, is added up in one unit.
@@ -204,8 +198,8 @@ class PolicyMAML(Algorithm[TaskFamily, PolicyMAMLState]):
 
     @property
     def bootstraps(self) -> bool:
-        """Whether a time limit is told from a termination; `LinearBaseline` ends at both."""
-        return self._has_value_network
+        """Whether a time limit is told from a termination: as its baseline does."""
+        return self._baseline.bootstraps
 
     @property
     def task_multiple(self) -> int:
@@ -259,8 +253,7 @@ class PolicyMAML(Algorithm[TaskFamily, PolicyMAMLState]):
             moments,
             self.value_decay,
         )
-        if not self._has_value_network:
-            batch = batch._replace(target=jnp.zeros_like(batch.target))
+        batch = self._baseline.targets(batch)
         if self.standardize_over == "task":
             alone = jax.vmap(standardize)(advantage, steps.mask)
             batch = batch._replace(advantage=jax.vmap(flat)(alone))
@@ -297,8 +290,7 @@ class PolicyMAML(Algorithm[TaskFamily, PolicyMAMLState]):
 
     def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
         """Bytes of one update: state, stored episodes, and activations of one minibatch."""
-        layers = [self.network, self.baseline] if self._has_value_network else [self.network]
-        units = sum(sum(part.sizes) for part in layers if isinstance(part, MLP))
+        units = sum(self.network.sizes) + self._baseline.units
         # Of each unit and step: input and output, and again for their tangents in inner steps.
         steps = self.shots * family.horizon
         activations = 4 * units * steps * (2 + 6 * self.inner.steps)
@@ -316,8 +308,8 @@ class PolicyMAML(Algorithm[TaskFamily, PolicyMAMLState]):
         )
 
     @property
-    def _has_value_network(self) -> bool:
-        return isinstance(self.baseline, MLP)
+    def _baseline(self) -> Baseline:
+        return as_baseline(self.baseline)
 
     @property
     def _counts_all(self) -> bool:
@@ -325,14 +317,13 @@ class PolicyMAML(Algorithm[TaskFamily, PolicyMAMLState]):
 
     @property
     def _optimizer(self) -> PolicyOptimizer:
-        return self.optimizer if self._has_value_network else self.optimizer.without_value()
+        return self._baseline.told(self.optimizer)
 
     def _network(self, family: TaskFamily) -> ActorCritic:
-        value = self.baseline if isinstance(self.baseline, MLP) else None
         return feedforward_actor_critic(
             family,
             self.network,
-            value,
+            self._baseline.layers,
             self.initial_std,
             self.actions,
             normalize_observations=self.normalize_observations,
@@ -345,7 +336,7 @@ class PolicyMAML(Algorithm[TaskFamily, PolicyMAMLState]):
             inner=self.inner,
             estimator=self.estimator,
             objective=self.objective,
-            baseline=self.baseline,
+            baseline=self._baseline,
             shots=self.shots,
             value_coef=self.value_coef,
             discount=self.discount,

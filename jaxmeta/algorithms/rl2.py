@@ -17,12 +17,14 @@ from jaxmeta.networks import (
     GRU,
     Actions,
     ActorCritic,
+    Encoder,
+    Memory,
     check_actions,
+    input_size,
     recurrent_actor_critic,
 )
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.returns import generalized_advantages
-from jaxmeta.parts.choices import AnyEncoder, AnyMemory, AnyOptimizer
 from jaxmeta.parts.on_policy import (
     act_and_store,
     flat,
@@ -31,8 +33,9 @@ from jaxmeta.parts.on_policy import (
     sampling_policy,
     update_bytes,
 )
+from jaxmeta.parts.optimizers.contract import PolicyOptimizer, check_num_tasks
 from jaxmeta.parts.optimizers.ppo import PPO
-from jaxmeta.parts.risk import Mean, RiskMeasure
+from jaxmeta.parts.risk import Mean, Risk
 from jaxmeta.parts.schedules import (
     Schedule,
     check_not_negative,
@@ -123,11 +126,11 @@ class RL2(Algorithm[TaskFamily, RL2State]):
 
     episodes_per_trial: int | None = None
     num_tasks: int = 128
-    memory: AnyMemory = field(default_factory=lambda: GRU(64))
-    encoder: AnyEncoder | None = None
+    memory: Memory = field(default_factory=lambda: GRU(64))
+    encoder: Encoder | None = None
     value_network: Literal["shared", "separate"] = "shared"
-    optimizer: AnyOptimizer = field(default_factory=lambda: PPO(minibatches=8))
-    risk: RiskMeasure = field(default_factory=Mean)
+    optimizer: PolicyOptimizer = field(default_factory=lambda: PPO(minibatches=8))
+    risk: Risk = field(default_factory=Mean)
     learning_rate: float | Schedule = 1e-3
     entropy_coef: float | Schedule = 0.01
     discount: float | Schedule = 0.99
@@ -148,13 +151,7 @@ class RL2(Algorithm[TaskFamily, RL2State]):
         require(
             episodes is None or episodes >= 1, "episodes_per_trial", episodes, "at least 1 or None"
         )
-        multiple = self.optimizer.task_multiple
-        require(
-            self.num_tasks >= 1 and self.num_tasks % multiple == 0,
-            "num_tasks",
-            self.num_tasks,
-            f"a positive multiple of {multiple}, the minibatches of optimizer",
-        )
+        check_num_tasks(self.num_tasks, self.task_multiple)
         steps = self.bptt_steps
         require(steps is None or steps >= 1, "bptt_steps", steps, "at least 1 or None")
         kinds = ("separate",) if self.optimizer.needs_separate_value else ("shared", "separate")
@@ -241,11 +238,10 @@ class RL2(Algorithm[TaskFamily, RL2State]):
 
     def memory_bytes(self, family: TaskFamily, num_tasks: int) -> int:
         """Bytes of one update: state, stored trials, and activations of one minibatch."""
-        # Back-propagation keeps about ten vectors of the memory's size per step and memory,
-        # three where it computes the rest again.
         memories = 1 if self.value_network == "shared" else 2
-        vectors = 3 if self.checkpoint else 10
-        activations = vectors * 4 * self.memory.output_size * memories * self._trial_steps(family)
+        size = self.encoder.output_size if self.encoder else input_size(family)
+        of_one = self.memory.activation_bytes(self._trial_steps(family), size, self.checkpoint)
+        activations = memories * of_one
         network = self._network(family)
 
         def play(spanned: RL2, key: Array, state: RL2State) -> Any:

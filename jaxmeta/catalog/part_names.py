@@ -6,7 +6,12 @@ Algorithms and task families have theirs in `jaxmeta.catalog.registry`. Classes 
 
 from __future__ import annotations
 
+import abc
+import functools
+import pkgutil
 from types import MappingProxyType
+
+from jaxmeta_envs.core.contracts import Family
 
 PLACES = MappingProxyType(
     {
@@ -40,7 +45,7 @@ PLACES = MappingProxyType(
         "e-maml": "jaxmeta.parts.estimators:EMAML",
         "first-order": "jaxmeta.parts.estimators:FirstOrder",
         # Teachers.
-        "oracle-expert": "jaxmeta.algorithms.experts:OracleExpert",
+        "oracle-expert": "jaxmeta.parts.experts:OracleExpert",
         "trained-experts": "jaxmeta.algorithms.experts:TrainedExperts",
         # Simulators that follow a target system.
         "source-adaptation": "jaxmeta.sim_to_real.settings:SourceAdaptation",
@@ -90,3 +95,16 @@ _NAMES = {place: name for name, place in PLACES.items()}
 def part_name(cls: type) -> str | None:
     """Returns the name of a built-in part, or None for other classes."""
     return _NAMES.get(f"{cls.__module__}:{cls.__qualname__}")
+
+
+@functools.cache
+def members(base: type) -> dict[str, type]:
+    """Returns the built-in parts of a kind by name, such as every `Memory`.
+
+    Args:
+        base: The abstract class of the kind; others have no members.
+    """
+    if abc.ABC not in base.__bases__ or issubclass(base, Family):
+        return {}
+    found: dict[str, type] = {name: pkgutil.resolve_name(at) for name, at in PLACES.items()}
+    return {name: cls for name, cls in found.items() if issubclass(cls, base)}

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import tyro
 
+from jaxmeta.cli.choices import by_present_names, parts_registry
 from jaxmeta.cli.complaints import Given, sentence
 from jaxmeta.cli.reading import Unread, numbers_registry
 from jaxmeta_envs.core.errors import ConfigError
@@ -41,10 +42,12 @@ def parse_options(
         SystemExit: If help was asked for.
     """
     complaint, unread = io.StringIO(), list[Unread]()
+    arguments = by_present_names(arguments)
     given = Given(command, arguments, unread)
     try:
         with (
             numbers_registry(unread),
+            parts_registry(),
             contextlib.redirect_stderr(complaint),
             warnings.catch_warnings(),
         ):
@@ -54,7 +57,7 @@ def parse_options(
             warnings.filterwarnings("ignore", "Could not resolve type parameter")
             return tyro.cli(
                 kind,
-                args=list(arguments),
+                args=arguments,
                 prog=command,
                 description=description,
                 default=tyro.MISSING_NONPROP if default is None else default,

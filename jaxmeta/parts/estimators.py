@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from jax import Array
 
@@ -96,10 +96,3 @@ class LVC(MetaGradientEstimator):
     """
 
     surrogate = staticmethod(surrogates.likelihood_ratio)
-
-
-if TYPE_CHECKING:
-    Estimator = MetaGradientEstimator
-else:
-    Estimator = LogLikelihood | FirstOrder | EMAML | DiCE | LVC
-"""Any estimator, as the field of an algorithm; the command line offers these."""

@@ -9,7 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -161,13 +161,6 @@ class Adam(InnerOptimizer):
         return optax.scale_by_adam(self.b1, self.b2, eps=0.0, eps_root=1e-8)
 
 
-if TYPE_CHECKING:
-    AnyInnerOptimizer = InnerOptimizer
-else:
-    AnyInnerOptimizer = SGD | MetaSGD | Adam
-"""Any inner optimiser, as a field; the command line offers these."""
-
-
 @dataclass(frozen=True)
 class InnerLoop:
     """How a learner adapts to a task.
@@ -195,7 +188,7 @@ class InnerLoop:
     """
 
     steps: int = 1
-    optimizer: AnyInnerOptimizer = field(default_factory=SGD)
+    optimizer: InnerOptimizer = field(default_factory=SGD)
     adapts: str = ""
     second_order_steps: int | None = None
     checkpoint: bool = False

@@ -13,7 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmeta import parallel
 from jaxmeta.ops.linear import solve_positive
+from jaxmeta.parts.baseline import Actor, Baseline, Estimate
+from jaxmeta.parts.episodes import returns_to_go, seen_by_baseline
+from jaxmeta_envs.core.contracts import TaskFamily, Trajectory
 from jaxmeta_envs.core.errors import require
 from jaxmeta_envs.core.fields import check_fields
 
@@ -25,7 +29,7 @@ _TOLERANCE = 1.5  # what a third as many features as steps would cost by itself
 
 
 @dataclass(frozen=True)
-class LinearBaseline:
+class LinearBaseline(Baseline):
     """Least squares on features of the observation o and the step t of the episode.
 
     ``V(o, t) = w · [o, o², t, t², t³, 1]`` with o clipped to ±10 and t in units of 100
@@ -60,9 +64,53 @@ class LinearBaseline:
         highest, text = self.highest_ridge, f"at least {self.ridge}, the ridge"
         require(highest >= self.ridge, "highest_ridge", highest, text)
 
+    @property
+    def bootstraps(self) -> bool:
+        """False: it ends at a time limit, too."""
+        return False
+
     def init(self, obs_size: int) -> Array:
         """Returns the first weights, ``[2 obs_size + 4]``, of a value that is 0."""
         return jnp.zeros(2 * obs_size + _OF_TIME, jnp.float32)
+
+    def estimate(self, actor: Actor, learned: Array, steps: Trajectory, output: Array) -> Estimate:
+        del output
+        value = self.value(learned, *seen_by_baseline(actor.family, actor.params, steps.inputs))
+        return Estimate(value, jnp.zeros(len(value), jnp.float32))
+
+    def fitted(self, actor: Actor, steps: Trajectory, discount: Array | float) -> Estimate:
+        to_go = returns_to_go(steps.reward, steps.mask, discount)
+        obs, time = seen_by_baseline(actor.family, actor.params, steps.inputs)
+        rows, length = time.shape
+        value = self.fitted_values(
+            obs.reshape(-1, obs.shape[-1]),
+            time.ravel(),
+            to_go.ravel(),
+            steps.mask.ravel(),
+            groups=jnp.repeat(jnp.arange(rows), length) if rows > 1 else None,
+        )
+        return Estimate(value.reshape(time.shape), jnp.zeros(rows, jnp.float32))
+
+    def refit(
+        self,
+        family: TaskFamily,
+        params: Any,
+        learned: Any,
+        steps: Trajectory,
+        tasks: Array,
+        discount: Array | float,
+    ) -> Array:
+        del learned
+        to_go = jax.vmap(lambda s: returns_to_go(s.reward, s.mask, discount))(steps)
+        obs, time = jax.vmap(lambda seen: seen_by_baseline(family, params, seen))(steps.inputs)
+        return self.fit(
+            obs.reshape(-1, obs.shape[-1]),
+            time.reshape(-1),
+            to_go.reshape(-1),
+            steps.mask.reshape(-1),
+            total=parallel.sum_over_devices,
+            groups=jnp.repeat(tasks, steps.mask[0].size),
+        )
 
     def value(self, weights: Array, obs: Array, time: Array) -> Array:
         """Returns values ``[...]`` of observations ``[..., obs_size]`` at steps ``[...]``."""

@@ -18,6 +18,7 @@ from jaxmeta.experience.play import Act, Trial
 from jaxmeta.networks import ActorCritic, InputMoments, input_moments
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.trees import num_bytes, select
+from jaxmeta.parts.baseline import Baseline
 from jaxmeta.parts.optimizers.contract import Batch, PolicyOptimizer, each_step
 from jaxmeta.parts.risk import Risk, return_statistics
 from jaxmeta.parts.schedules import Schedule, span_run, value_at
@@ -107,7 +108,7 @@ def learn(
     key: Array,
     *,
     weighted: bool = True,
-    fit_value: bool = True,
+    baseline: Baseline | None = None,
     target: Array | None = None,
 ) -> Learned:
     """Improves a policy on played trials, and measures what it will see.
@@ -127,7 +128,7 @@ def learn(
         key: Of what is random in the improvement.
         weighted: Whether the policy is improved on the trials that the risk measure keeps, by
             their weights; else on all alike, as where they are paid what `risk_worth` says.
-        fit_value: Whether the network has a value to fit; without, its targets are 0.
+        baseline: Says what the network's value output is to learn; None: what it is given.
         target: What the value is fitted to, ``[B, L]``, in reward units; None for
             ``advantage + value``.
     """
@@ -144,8 +145,7 @@ def learn(
         settings.value_decay,
         target,
     )
-    if not fit_value:
-        batch = batch._replace(target=jnp.zeros_like(batch.target))
+    batch = baseline.targets(batch) if baseline else batch
     learning_rate = value_at(settings.learning_rate, step)
     params, opt_state, losses = optimizer.improve(
         network.replay,

@@ -14,20 +14,15 @@ from jax import Array
 
 from jaxmeta import parallel
 from jaxmeta.experience.play import play_trial
-from jaxmeta.networks import MLP, Actions, ActorCritic, input_moments
+from jaxmeta.networks import Actions, ActorCritic, input_moments
 from jaxmeta.ops.distributions import Distribution
 from jaxmeta.ops.moments import Moments
 from jaxmeta.ops.surrogates import masked_mean, standardize
 from jaxmeta.ops.trees import select
-from jaxmeta.parts.episodes import (
-    episode_advantages,
-    returns_to_go,
-    seen_by_baseline,
-    values_beyond,
-)
-from jaxmeta.parts.estimators import Estimator
+from jaxmeta.parts.baseline import Actor, Baseline
+from jaxmeta.parts.episodes import episode_advantages
+from jaxmeta.parts.estimators import MetaGradientEstimator
 from jaxmeta.parts.inner_loop import Fast, InnerLoop, Loss, MetaParams
-from jaxmeta.parts.linear_baseline import LinearBaseline
 from jaxmeta.parts.objective import PolicyObjective, prior_policy
 from jaxmeta.parts.on_policy import act_and_store, seen
 from jaxmeta.parts.optimizers.contract import each_step
@@ -96,11 +91,11 @@ class PolicyAdaptation:
 
     Attributes:
         family: The task family.
-        network: Policy, and value if ``baseline`` is a network.
+        network: Policy, and value if ``baseline`` has layers.
         inner: The steps.
         estimator: How they depend on the meta-parameters.
         objective: What the steps climb besides the advantage.
-        baseline: The value estimate: fitted to the episodes of a step, or a network.
+        baseline: The value estimate.
         shots: Episodes per step, N.
         value_coef: Weight of the value network's loss.
         discount: γ, per step.
@@ -111,9 +106,9 @@ class PolicyAdaptation:
     family: TaskFamily
     network: ActorCritic
     inner: InnerLoop
-    estimator: Estimator
+    estimator: MetaGradientEstimator
     objective: PolicyObjective
-    baseline: LinearBaseline | MLP
+    baseline: Baseline
     shots: int
     value_coef: float
     discount: float
@@ -160,22 +155,8 @@ class PolicyAdaptation:
 
     def advantages(self, moments: Moments, policy: Any, steps: Trajectory) -> tuple[Array, Array]:
         """Returns values and advantages ``[N, T]``, in reward units, of one task's episodes."""
-        if isinstance(self.baseline, LinearBaseline):
-            to_go = returns_to_go(steps.reward, steps.mask, self.discount)
-            obs, time = seen_by_baseline(self.family, policy, steps.inputs)
-            rows, length = time.shape
-            episode = jnp.repeat(jnp.arange(rows), length) if rows > 1 else None
-            value = self.baseline.fitted_values(
-                obs.reshape(-1, obs.shape[-1]),
-                time.ravel(),
-                to_go.ravel(),
-                steps.mask.ravel(),
-                groups=episode,
-            )
-            value, beyond = value.reshape(time.shape), jnp.zeros(rows, jnp.float32)
-        else:
-            value = moments.denormalize(self.network.replay(policy, steps.inputs, steps.mask)[1])
-            beyond = moments.denormalize(values_beyond(self.network, policy, steps))
+        actor = Actor(self.family, self.network, policy, moments)
+        value, beyond = self.baseline.fitted(actor, steps, self.discount)
         return value, episode_advantages(steps, value, beyond, self.discount, self.gae_lambda)
 
     def run(self, meta: MetaParams, data: InnerData) -> Any:
@@ -252,7 +233,7 @@ class PolicyAdaptation:
             log_prob = each_step(lambda d, a: d.log_prob(a))(said, data.action)
             surrogate = type(self.estimator).surrogate
             loss = -surrogate(log_prob, data.behaviour, data.advantage, data.mask)
-            if isinstance(self.baseline, MLP):
+            if self.baseline.layers:
                 loss += self.value_coef * masked_mean(0.5 * (values - data.target) ** 2, data.mask)
             if wanted.entropy_coef > 0:
                 entropy = each_step(lambda d: d.entropy())(said)

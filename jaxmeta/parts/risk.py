@@ -29,12 +29,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import chex
 import jax.numpy as jnp
 from jax import Array
-from typing_extensions import TypeAliasType
 
 from jaxmeta.ops.statistics import PERCENTILES
 from jaxmeta.parts.schedules import Schedule, check_share, value_at
@@ -150,15 +148,6 @@ class CVaR(Risk):
             self.fraction,
             f"at least 1 / {num_tasks}, one task of a batch",
         )
-
-
-# The command line would make "c-va-r" of the capitals; it takes the name of an alias instead.
-Cvar = TypeAliasType("Cvar", CVaR)
-if TYPE_CHECKING:
-    RiskMeasure = Risk
-else:
-    RiskMeasure = Mean | Cvar
-"""Any risk measure, as the field of an algorithm; the command line offers these."""
 
 
 def return_statistics(returns: Array) -> dict[str, Array]:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from jaxmeta.algorithms.epopt import EPOpt
-from jaxmeta.algorithms.experts import OracleExpert, Shown, TrainedExperts, demonstrate, relabel
+from jaxmeta.algorithms.experts import TrainedExperts
 from jaxmeta.algorithms.gmps import Guided, GuidedMetaPolicySearch
 from jaxmeta.config import TrainConfig
 from jaxmeta.engine import make_train
 from jaxmeta.networks import MLP
 from jaxmeta.parts.estimators import EMAML, LVC, DiCE, LogLikelihood
+from jaxmeta.parts.experts import OracleExpert, Shown, demonstrate, relabel
 from jaxmeta.parts.inner_loop import SGD, InnerLoop, MetaSGD
 from jaxmeta.parts.objective import PolicyObjective
 from jaxmeta.parts.optimizers.contract import MinibatchAdam

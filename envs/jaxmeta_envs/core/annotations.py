@@ -48,10 +48,14 @@ def fits(value: Any, hint: Any) -> bool:
 def _base(choices: tuple[Any, ...]) -> type | None:
     """Returns the abstract class that all classes among the choices extend, if there is one.
 
-    A choice of memories, say, is open to every other `Memory`.
+    A choice of memories, say, is open to every other `Memory`. A choice with an abstract class in
+    it is as open as that class is.
     """
     classes = [getattr(choice, "__value__", choice) for choice in choices]
-    parts = [cls for cls in classes if isinstance(cls, type) and dataclasses.is_dataclass(cls)]
+    classes = [cls for cls in classes if isinstance(cls, type)]
+    if any(map(_is_base, classes)):
+        return None
+    parts = [cls for cls in classes if dataclasses.is_dataclass(cls)]
     bases = {next(filter(_is_base, part.__mro__), None) for part in parts}
     return bases.pop() if len(bases) == 1 else None
 

@@ -14,7 +14,7 @@ from jax import Array
 
 from jaxmeta.networks.initializers import Initializer, orthogonal
 from jaxmeta.networks.memories.gru_core import CORES, Core, GRUWeights, gru_step, gru_unroll
-from jaxmeta.ops.trees import select
+from jaxmeta.ops.trees import num_bytes, select
 from jaxmeta_envs.core.errors import require
 from jaxmeta_envs.core.fields import check_fields
 
@@ -68,6 +68,38 @@ class Memory(ABC):
             return jax.vmap(select)(on, new_carry, carry), features
 
         return jax.lax.scan(jax.checkpoint(step) if checkpoint else step, carry, (xs, played))
+
+    def activation_bytes(self, steps: int, input_size: int, checkpoint: bool = False) -> int:
+        """Returns about how many bytes differentiating `unroll` takes per sequence.
+
+        What is stored on the way forward, the features, and their slopes. Only shapes are looked
+        at. To be overridden where the way back needs more by itself.
+
+        Args:
+            steps: Length of the sequence.
+            input_size: Length of an input.
+            checkpoint: As for `unroll`.
+        """
+        params = jax.eval_shape(lambda: self.init(jax.random.key(0), input_size))
+
+        def stored(batch: int) -> int:
+            def differentiated(params: Params) -> Any:
+                carry = jax.tree.map(
+                    lambda x: jnp.broadcast_to(x, (batch, *jnp.shape(x))),
+                    self.initial_carry(input_size),
+                )
+                xs = jnp.zeros((steps, batch, input_size), jnp.float32)
+                played = jnp.ones((steps, batch), bool)
+
+                def run(params: Params, xs: Array) -> tuple[Any, Array]:
+                    return self.unroll(params, carry, xs, played, checkpoint)
+
+                return jax.vjp(run, params, xs)[1]
+
+            return num_bytes(jax.eval_shape(differentiated, params))
+
+        # Parameters are among what is stored, once for all sequences.
+        return stored(2) - stored(1) + 2 * 4 * self.output_size * steps
 
 
 def unroll_truncated(
@@ -191,6 +223,13 @@ class GRU(Memory):
         weights = GRUWeights(**params["params"])
         states = gru_unroll(weights, carry, xs, played, self.core, checkpoint)
         return states[-1], states
+
+    def activation_bytes(self, steps: int, input_size: int, checkpoint: bool = False) -> int:
+        # Where products are hoisted out of the loop, their factors wait for all steps: those of
+        # the input going forward, and their slopes and those of the state going back.
+        more = {"hoisted": 10, "auto": 3}.get(self.core, 0)  # of auto, the mean of what it may be
+        stored = super().activation_bytes(steps, input_size, checkpoint)
+        return stored + more * 4 * self.hidden_size * steps
 
     def _cell(self) -> GRUCell:
         return GRUCell(self.hidden_size, self.update_bias)

@@ -213,6 +213,12 @@ class MinibatchAdam:
         return jnp.swapaxes(split, 0, 1)
 
 
+def check_num_tasks(num_tasks: int, multiple: int) -> None:
+    """Raises `ConfigError` unless the tasks of an update can be parted into minibatches."""
+    text = f"a positive multiple of {multiple}, the minibatches of optimizer"
+    require(num_tasks >= 1 and num_tasks % multiple == 0, "num_tasks", num_tasks, text)
+
+
 def policy_terms(distributions: Distribution, batch: Batch) -> Terms:
     """Returns ``log_ratio``, ``entropy`` (nats) and ``approx_kl`` of steps, ``[B, L]``.
 
