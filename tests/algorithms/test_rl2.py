@@ -53,7 +53,7 @@ def test_for_a_risk_a_trial_is_paid_at_its_end_and_undiscounted():
     state, network = started(learner, family), learner._network(family)
     task = CounterTask(jnp.int32(3), jnp.float32(0.2))
     trial, said = learner._play(family, network, state, task, jax.random.key(2))
-    advantage, value, _ = learner._advantages(state, trial, said, jnp.float32(-7.0))
+    advantage, value, _ = learner._advantages(state, trial, said, jnp.float32(-7.0), jnp.int32(0))
     played = np.asarray(trial.trajectory.mask).ravel()
     assert 0 < played.sum() < played.size
     np.testing.assert_allclose((advantage + value)[played], -7.0, rtol=1e-5)
@@ -68,7 +68,7 @@ def test_a_step_that_no_trial_reached_before_has_the_value_of_its_neighbour():
     state = state._replace(value_moments=moments)
     task = CounterTask(jnp.int32(9), jnp.float32(0.2))
     trial, said = TINY._play(family, network, state, task, jax.random.key(2))
-    value = TINY._advantages(state, trial, said, None)[1]
+    value = TINY._advantages(state, trial, said, None, jnp.int32(0))[1]
     np.testing.assert_allclose(value, 3.1 + 2.0 * trial.extras.value.ravel(), rtol=1e-5)
 
 
@@ -81,7 +81,7 @@ def test_the_return_runs_through_the_trial_and_ends_with_it(ends, length):
     task = CounterTask(jnp.int32(length), jnp.float32(0.2))
     patient = dataclasses.replace(TINY, gae_lambda=0.3, value_lambda=0.9)
     trial, said = patient._play(family, network, state, task, jax.random.key(2))
-    advantage, value, target = patient._advantages(state, trial, said, None)
+    advantage, value, target = patient._advantages(state, trial, said, None, jnp.int32(0))
 
     played = np.asarray(trial.trajectory.mask).reshape(-1)
     reward = np.float64(trial.trajectory.reward).reshape(-1)[played]
