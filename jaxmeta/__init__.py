@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from jaxmeta.parts.objective import PolicyObjective
     from jaxmeta.parts.optimizers.ppo import PPO
     from jaxmeta.parts.optimizers.trpo import TRPO
-    from jaxmeta.parts.risk import CVaR, Mean
+    from jaxmeta.parts.risk import CVaR, Mean, Risk
     from jaxmeta.parts.schedules import Schedule
     from jaxmeta.runs.result import TrainResult, load
     from jaxmeta.sim_to_real.adaptation import SourcePosterior, adapt_source
@@ -102,6 +102,7 @@ _HOME = {
     "register_family": "jaxmeta.catalog.registry",
     "CVaR": "jaxmeta.parts.risk",
     "Mean": "jaxmeta.parts.risk",
+    "Risk": "jaxmeta.parts.risk",
     "robustness": "jaxmeta.analysis.robustness.map",
     "Robustness": "jaxmeta.analysis.robustness.result",
     "Schedule": "jaxmeta.parts.schedules",
@@ -167,6 +168,7 @@ __all__ = [
     "PolicyObjective",
     "Recall",
     "Reptile",
+    "Risk",
     "Robustness",
     "Schedule",
     "SourceAdaptation",
@@ -202,7 +204,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        module = f"jaxmeta.{name}"  # such as jaxmeta.parts.risk
+        module = f"jaxmeta.{name}"  # such as jaxmeta.networks
         if name.startswith("_") or importlib.util.find_spec(module) is None:
             raise AttributeError(f"module 'jaxmeta' has no attribute {name!r}")
         return importlib.import_module(module)

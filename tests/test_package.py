@@ -166,7 +166,7 @@ sys.exit("it did not ask")
 def test_modules_are_there_without_an_import_of_their_own():
     program = (
         "import sys, jaxmeta; assert 'jax' not in sys.modules;"
-        "print(jaxmeta.parts.risk.Risk.__name__, jaxmeta.networks.Memory.__name__);"
+        "print(jaxmeta.Risk.__name__, jaxmeta.networks.Memory.__name__);"
         "assert not hasattr(jaxmeta, 'rsik')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -28,6 +28,6 @@ def _experiment(cell: str, name: str) -> Experiment:
 
 
 EXPERIMENTS = (
-    _experiment("sac-pendulum", "SAC, pendulums"),
-    _experiment("sac-mountain-car", "SAC, mountain cars"),
+    _experiment("sac-pendulum", "pendulums"),
+    _experiment("sac-mountain-car", "mountain cars"),
 )
