@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxmeta_envs import (
@@ -15,8 +16,8 @@ from jaxmeta_envs import (
     Box,
     Discrete,
     Examples,
+    FunctionFamily,
     Reference,
-    SupervisedFamily,
     TaskFamily,
     Timestep,
 )
@@ -214,7 +215,7 @@ class Aim(TaskFamily[jax.Array, jax.Array]):
 
 
 @dataclass(frozen=True)
-class Sides(SupervisedFamily[jax.Array]):
+class Sides(FunctionFamily[jax.Array]):
     """On which side of a hidden line through the origin a point lies, -1 or 1.
 
     Learners are trained on the logistic loss, and judged by the share of sides that they know.
@@ -223,12 +224,12 @@ class Sides(SupervisedFamily[jax.Array]):
     score = ACCURACY
 
     @property
-    def input_size(self):
-        return 2
+    def input_space(self):
+        return Box(-np.inf, np.inf, (2,))
 
     @property
-    def output_size(self):
-        return 1
+    def label_space(self):
+        return Box(-1.0, 1.0, (1,))
 
     def sample_task(self, key, split="train"):
         self.check_split(split)
