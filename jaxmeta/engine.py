@@ -101,7 +101,7 @@ def make_chunk(config: TrainConfig, devices: list[Device]) -> ChunkFunction:
 
         return jax.lax.scan(body, state, first_update + jnp.arange(config.updates_per_chunk))
 
-    state = placement.specs(config.algorithm.placement(config.tasks), leading=1)
+    state = placement.specs(state_placement(config), leading=1)
     whole = PartitionSpec()
     return parallel.shard_update(chunk, devices, (state, whole, whole), (state, whole))
 

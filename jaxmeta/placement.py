@@ -51,12 +51,12 @@ def specs(prefix: Any, *, leading: int) -> Any:
     return jax.tree.map(lambda one: over_tasks if one.over_tasks else PartitionSpec(), prefix)
 
 
-def shardings(prefix: Any, devices: list[Device], *, leading: int = 1) -> Any:
-    """Returns the sharding of the state on devices that share the tasks, as `specs` does."""
+def shardings(prefix: Any, devices: list[Device]) -> Any:
+    """Returns the sharding of a state with a seeds axis on devices that share the tasks."""
     if len(devices) == 1:
         return jax.tree.map(lambda one: replicated(devices), prefix)
     mesh = task_mesh(devices)
-    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs(prefix, leading=leading))
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs(prefix, leading=1))
 
 
 def replicated(devices: list[Device]) -> Sharding:

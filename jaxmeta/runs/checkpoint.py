@@ -137,7 +137,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             raise CheckpointError(f"{self.path} already holds update {update} or a later one")
         path = self.path / str(update)
         write_atomically(path / _CHECKSUMS, json.dumps(_checksums(path)))
-        for older in self.updates():
+        for older in self.updates() if _NEWEST in items else ():
             if older != update:
                 shutil.rmtree(self.path / str(older) / _NEWEST, ignore_errors=True)
         return path
